@@ -1,0 +1,362 @@
+"""The settings: typed, frozen and strict; TOML in, TOML out.
+
+A config has one table for each part of the tool: `[mel]` (the contract between a mel's maker and the
+vocoder), `[signal]`, `[model]`, `[prep]` and `[train]`. Every number is written once; what follows
+from it is a property. Unknown keys and bad values are errors that name the file, the table and the key.
+"""
+
+import difflib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gru_audio.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[int, Field(ge=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class MelConfig(_Table):
+    """How a log-mel spectrogram is made from audio: the mel contract (design 3).
+
+    The stored value is `scale * log(max(mel, floor)) + offset`, where `mel` is the filterbank applied to
+    the short-time spectrum's magnitude or power.
+    """
+
+    sample_rate_hz: Annotated[int, Field(ge=8_000, le=48_000)] = 16_000
+    n_fft: Annotated[int, Field(ge=64, le=16_384)] = 1024
+    window_samples: Positive = 800
+    hop_samples: Positive = 200
+    n_mels: Annotated[int, Field(ge=8, le=512)] = 80
+    f_min_hz: Annotated[float, Field(ge=0)] = 0.0
+    f_max_hz: PositiveFloat = 8_000.0
+    spectrum: Literal["magnitude", "power"] = "magnitude"
+    filter_norm: Literal["slaney", "none"] = "slaney"
+    mel_scale: Literal["slaney", "htk"] = "slaney"
+    log: Literal["ln", "log10", "db"] = "ln"
+    floor: PositiveFloat = 1e-5
+    scale: PositiveFloat = 1.0
+    offset: float = 0.0
+    preemphasis: Fraction = 0.0
+    padding: Literal["same", "center"] = "same"
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "MelConfig":
+        if self.window_samples > self.n_fft:
+            raise ValueError(f"window_samples ({self.window_samples}) must not exceed n_fft ({self.n_fft})")
+        if self.hop_samples > self.window_samples:
+            raise ValueError(
+                f"hop_samples ({self.hop_samples}) must not exceed window_samples ({self.window_samples})"
+            )
+        if (self.n_fft - self.hop_samples) % 2:
+            raise ValueError(f"n_fft - hop_samples ({self.n_fft} - {self.hop_samples}) must be even")
+        if not self.f_min_hz < self.f_max_hz <= self.sample_rate_hz / 2:
+            raise ValueError(
+                f"f_min_hz ({self.f_min_hz:g}) < f_max_hz ({self.f_max_hz:g}) <= half the sample rate "
+                f"({self.sample_rate_hz / 2:g}) must hold"
+            )
+        return self
+
+    @property
+    def frame_rate_hz(self) -> float:
+        """Mel frames a second."""
+        return self.sample_rate_hz / self.hop_samples
+
+    @property
+    def lead_samples(self) -> int:
+        """How far before the audio's first sample the stretch of frame 0 begins.
+
+        A frame stands for the `hop_samples` around its window's middle. With padding "same" frame 0's
+        stretch begins at sample 0; with "center" its window is centred on sample 0, half a hop later.
+        """
+        return self.hop_samples // 2 if self.padding == "center" else 0
+
+
+class SignalConfig(_Table):
+    """What signal processing does before and after the network (design 1)."""
+
+    preemphasis: Fraction = 0.85
+    lpc_order: Annotated[int, Field(ge=0, le=32)] = 16
+    """Order of the linear prediction; 0 turns it, gain normalisation and the long-term tap off."""
+    bits: Annotated[int, Field(ge=6, le=10)] = 8
+    """Bits of a mu-law code; the network chooses among 2**bits classes."""
+    excitation_range: PositiveFloat = 8.0
+    """Full scale of the mu-law excitation, in units of the frame's prediction-error RMS."""
+    signal_range: PositiveFloat = 6.0
+    """Full scale of the signal and prediction inputs, in units of the frame's signal RMS."""
+    pitch_min_hz: PositiveFloat = 50.0
+    pitch_max_hz: PositiveFloat = 500.0
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "SignalConfig":
+        if self.pitch_min_hz >= self.pitch_max_hz:
+            raise ValueError(
+                f"pitch_min_hz ({self.pitch_min_hz:g}) must be below pitch_max_hz ({self.pitch_max_hz:g})"
+            )
+        return self
+
+    @property
+    def n_classes(self) -> int:
+        """Q, the number of mu-law codes."""
+        return 1 << self.bits
+
+
+class ModelConfig(_Table):
+    """The network's shape (design 2)."""
+
+    cell: Literal["gru", "lstm", "rnn"] = "gru"
+    output: Literal["tree", "softmax"] = "tree"
+    gru_size: Positive = 384
+    """H, the size of the recurrent state, whichever the cell."""
+    conditioning_size: Positive = 128
+    """C, the size of the conditioning vector and of the embeddings that are added to it."""
+    readout_size: Positive = 128
+    pitch_size: Positive = 128
+    samples_per_step: Literal[1, 2, 4] = 1
+    """S, samples generated for each step of the recurrent cell."""
+
+
+class PrepConfig(_Table):
+    """How `prep` treats audio (design 6)."""
+
+    trim_db: Annotated[float, Field(ge=0)] = 45.0
+    """Leading and trailing audio this far below the clip's loudest frame is silence; 0: no trimming."""
+    trim_margin_s: Annotated[float, Field(ge=0)] = 0.1
+    loudness_lufs: Annotated[float, Field(ge=-70, le=0)] = 0.0
+    """Integrated loudness (ITU-R BS.1770) that every clip is brought to; 0: as it is."""
+    min_duration_s: Annotated[float, Field(ge=0)] = 1.0
+    """Shorter clips are padded with silence, equally at both ends."""
+    split_by: Literal["clip", "speaker"] = "clip"
+    valid_fraction: Fraction = 0.05
+    test_fraction: Fraction = 0.05
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "PrepConfig":
+        if self.valid_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"valid_fraction + test_fraction ({self.valid_fraction:g} + {self.test_fraction:g}) must be below 1"
+            )
+        return self
+
+
+class TrainConfig(_Table):
+    """How `train` learns (design 2)."""
+
+    steps: Positive = 100_000
+    batch_size: Positive = 32
+    crop_samples: Positive = 1600
+    """T, samples of each training crop; a multiple of the hop."""
+    warm_up_s: Annotated[float, Field(ge=0)] = 0.05
+    """How long before the crop the closed loop starts."""
+    code_noise: NonNegative = 3
+    """Largest number of steps by which an excitation code is moved at random, before it enters the history."""
+    learning_rate: PositiveFloat = 1e-3
+    warm_up_steps: NonNegative = 200
+    final_learning_rate: PositiveFloat = 5e-5
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    gradient_clip: PositiveFloat = 1.0
+    average_decay: Fraction = 0.999
+    """Decay of the moving average of the weights."""
+    pitch_handover_step: NonNegative = 50_000
+    """From this step on the network sees the pitch head's own estimates in place of labels."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    workers: NonNegative = 1
+    """Processes that prepare batches; 0 prepares them in the training process."""
+    seed: NonNegative = 0
+    log_every: Positive = 20
+    valid_every: Positive = 500
+    valid_crops: Positive = 64
+    checkpoint_every: Positive = 500
+    checkpoints_kept: Positive = 3
+
+
+class Config(_Table):
+    """All settings of a dataset, a run or a voice."""
+
+    mel: MelConfig = MelConfig()
+    signal: SignalConfig = SignalConfig()
+    model: ModelConfig = ModelConfig()
+    prep: PrepConfig = PrepConfig()
+    train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Config":
+        hop, rate = self.mel.hop_samples, self.mel.sample_rate_hz
+        if hop % self.model.samples_per_step:
+            raise ValueError(
+                f"mel.hop_samples ({hop}) must be a multiple of model.samples_per_step "
+                f"({self.model.samples_per_step})"
+            )
+        if self.train.crop_samples % hop:
+            raise ValueError(
+                f"train.crop_samples ({self.train.crop_samples}) must be a multiple of mel.hop_samples ({hop})"
+            )
+        if self.signal.pitch_max_hz * 8 > rate:
+            raise ValueError(
+                f"signal.pitch_max_hz ({self.signal.pitch_max_hz:g}) must be at most an eighth of the sample rate ({rate})"
+            )
+        return self
+
+    @property
+    def lag_min_samples(self) -> int:
+        """Shortest pitch lag."""
+        return round(self.mel.sample_rate_hz / self.signal.pitch_max_hz)
+
+    @property
+    def lag_max_samples(self) -> int:
+        """Longest pitch lag."""
+        return round(self.mel.sample_rate_hz / self.signal.pitch_min_hz)
+
+    @property
+    def warm_up_samples(self) -> int:
+        """The closed loop's run-in before a crop, in whole frames and at least the longest pitch lag."""
+        hop = self.mel.hop_samples
+        wanted = max(round(self.train.warm_up_s * self.mel.sample_rate_hz), self.lag_max_samples)
+        return -(-wanted // hop) * hop
+
+
+MEL_PRESETS: dict[str, MelConfig] = {
+    "speech-16k": MelConfig(),
+    # HiFi-GAN's meldataset.py: |STFT| without centring, reflect-padded, ln clamped at 1e-5.
+    "hifigan-22k": MelConfig(sample_rate_hz=22_050, window_samples=1024, hop_samples=256),
+    # NVIDIA Tacotron 2's layers.py: the same filterbank and log on a centred STFT.
+    "tacotron2-22k": MelConfig(sample_rate_hz=22_050, window_samples=1024, hop_samples=256, padding="center"),
+    # UniversalVocoding's preprocess.py: decibels of a pre-emphasised magnitude, mapped from [-80, 0] to
+    # [0, 1]. Its per-clip floor (80 dB under the loudest bin) cannot be known from a mel and is left out.
+    "univoc-16k": MelConfig(
+        n_fft=2048, f_min_hz=50.0, log="db", scale=1 / 80, offset=1.0, preemphasis=0.97, padding="center"
+    ),
+}
+
+
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a config and apply overrides.
+
+    Args:
+        source: path of a TOML file, or the name of a preset (see `preset_names`).
+        overrides: assignments such as `"model.gru_size=256"`; the value is written as in TOML, and a
+            bare word is taken as a string.
+
+    Raises:
+        ConfigError: no such file or preset, not TOML, an unknown key or a bad value.
+    """
+    path = _find(source)
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: not a readable TOML file: {error}") from error
+    for override in overrides:
+        _apply(tables, override)
+    return _validate(tables, path.name)
+
+
+def config_from_json(text: str, origin: str) -> Config:
+    """The config stored in a voice, a checkpoint or a dataset; `origin` names it in errors.
+
+    Raises:
+        ConfigError: the text is not a config of this version.
+    """
+    try:
+        return _validate(json.loads(text), origin)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{origin}: its stored config is not JSON: {error}") from error
+
+
+def load_mel_config(source: str | Path) -> MelConfig:
+    """A mel contract from one of `MEL_PRESETS`, or from the `[mel]` table of a config file or preset.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    if str(source) in MEL_PRESETS:
+        return MEL_PRESETS[str(source)]
+    if str(source) not in preset_names() and not Path(source).exists():
+        raise ConfigError(
+            f"mel contract '{source}' is not known; choose one of {', '.join(MEL_PRESETS)}, or give a TOML file"
+        )
+    return load_config(source).mel
+
+
+def to_toml(config: Config) -> str:
+    """The whole config as TOML, defaults included; `load_config` reads it back to an equal config."""
+    return tomli_w.dumps(config.model_dump())
+
+
+def preset_names() -> list[str]:
+    """Names of the configs that come with the package."""
+    return sorted(path.stem for path in _preset_folder().glob("*.toml"))
+
+
+def _preset_folder() -> Path:
+    package = Path(__file__).parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"  # an editable install
+
+
+def _find(source: str | Path) -> Path:
+    if Path(source).is_file():
+        return Path(source)
+    preset = _preset_folder() / f"{source}.toml"
+    if preset.is_file():
+        return preset
+    raise ConfigError(
+        f"config '{source}' is neither a file nor a preset; the presets are {', '.join(preset_names())}"
+    )
+
+
+def _apply(tables: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    keys = name.strip().split(".")
+    if not equals or len(keys) != 2 or not all(keys):
+        raise ConfigError(f"--set '{override}': write it as table.key=value, for example model.gru_size=256")
+    try:
+        value = tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # a bare word, for example model.cell=lstm
+    table, key = keys
+    tables.setdefault(table, {})
+    if not isinstance(tables[table], dict):
+        raise ConfigError(f"--set '{override}': '{table}' is not a table")
+    tables[table][key] = value
+
+
+def _validate(tables: Mapping[str, Any], origin: str) -> Config:
+    try:
+        return Config.model_validate(tables)
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: " + "; ".join(_explain(item) for item in error.errors())) from error
+
+
+def _explain(item: Any) -> str:
+    """One of pydantic's error records as `[table] key ...`."""
+    location = [str(part) for part in item["loc"]]
+    table = location[0] if len(location) > 1 or (location and location[0] in Config.model_fields) else None
+    where = f"[{table}] " if table else ""
+    key = location[1] if len(location) > 1 else (location[0] if location and table is None else "")
+    if item["type"] == "extra_forbidden":
+        known = list(Config.model_fields)
+        if table in Config.model_fields:
+            known = list(getattr(Config(), str(table)).__class__.model_fields)
+        close = difflib.get_close_matches(key, known, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known)}"
+        return f"{where}unknown {'key' if table else 'table'} '{key}'; {hint}"
+    message = item["msg"].removeprefix("Value error, ")
+    if not key:
+        return f"{where}{message}"
+    return f"{where}{key}: {message[0].lower()}{message[1:]}, got {item['input']!r}"

@@ -1,0 +1,46 @@
+"""Every error that a user can cause, as one tree.
+
+    GruAudioError
+    ├── ConfigError      a config file, a preset's name or a --set override
+    ├── AudioError       an audio file or array that cannot be used
+    ├── MelError         a mel that does not fit its contract
+    ├── DatasetError     a dataset folder, or the sources it is made from
+    ├── CheckpointError  a voice or a training checkpoint
+    ├── TrainingError    a training run that cannot go on
+    └── OutputError      a place that cannot be written
+
+Each carries one line for the user: what, what was got, how to mend it. The command line prints that
+line and exits with 1; nothing else is caught.
+"""
+
+
+class GruAudioError(Exception):
+    """Base of all errors that gru-audio raises on purpose; `str(error)` is one line for the user."""
+
+
+class ConfigError(GruAudioError):
+    """A config file, a preset's name or an override is not valid."""
+
+
+class AudioError(GruAudioError):
+    """An audio file cannot be read, or an array is not audio."""
+
+
+class MelError(GruAudioError):
+    """A mel spectrogram does not fit the contract that it is used with."""
+
+
+class DatasetError(GruAudioError):
+    """A dataset is missing, damaged, or made with another contract."""
+
+
+class CheckpointError(GruAudioError):
+    """A file is not a voice or a training checkpoint, or does not fit the config."""
+
+
+class TrainingError(GruAudioError):
+    """Training cannot start or go on."""
+
+
+class OutputError(GruAudioError):
+    """An output cannot be written: no permission, not a folder, or the disk is full."""
