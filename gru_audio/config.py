@@ -209,7 +209,8 @@ class Config(_Table):
             )
         if self.signal.pitch_max_hz * 8 > rate:
             raise ValueError(
-                f"signal.pitch_max_hz ({self.signal.pitch_max_hz:g}) must be at most an eighth of the sample rate ({rate})"
+                f"signal.pitch_max_hz ({self.signal.pitch_max_hz:g}) must be at most an eighth of the sample rate "
+                f"({rate})"
             )
         return self
 
