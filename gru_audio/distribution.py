@@ -1,0 +1,89 @@
+"""The network's categorical distribution over mu-law codes, as a binary tree or as a softmax.
+
+The tree has one logit for each of its Q - 1 inner nodes, in heap order: the root is 0, the children of
+node i are 2i + 1 (bit 0, the lower codes) and 2i + 2 (bit 1). A logit is the log odds of bit 1, from the
+most significant bit down, so P(code) is a product of `bits` sigmoids and the P of all codes sum to 1.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def n_outputs(output: str, n_classes: int) -> int:
+    """Values that the network gives for a sample: Q - 1 nodes of a tree, or Q classes of a softmax."""
+    return n_classes - 1 if output == "tree" else n_classes
+
+
+def negative_log_likelihood(output: str, logits: Tensor, codes: Tensor) -> Tensor:
+    """-ln P(code) of each sample.
+
+    Args:
+        output: "tree" or "softmax".
+        logits: (..., Q - 1) or (..., Q).
+        codes: (...) integers 0 to Q - 1.
+
+    Returns:
+        (...) float32, in nats.
+    """
+    logits = logits.float()
+    if output == "softmax":
+        return functional.cross_entropy(
+            logits.flatten(0, -2), codes.flatten().long(), reduction="none"
+        ).view_as(codes)
+    nodes, bits = _path(codes.long(), logits.shape[-1] + 1)
+    picked = logits.gather(-1, nodes)  # (..., bits)
+    return functional.softplus(torch.where(bits, -picked, picked)).sum(-1)
+
+
+def log_probabilities(output: str, logits: Tensor) -> Tensor:
+    """Natural log of every code's probability: (..., Q - 1) or (..., Q) logits to (..., Q), normalised."""
+    logits = logits.float()
+    if output == "softmax":
+        return torch.log_softmax(logits, -1)
+    nodes, bits = _path(torch.arange(logits.shape[-1] + 1, device=logits.device), logits.shape[-1] + 1)
+    picked = logits[..., nodes]  # (..., Q, bits)
+    return functional.logsigmoid(torch.where(bits, picked, -picked)).sum(-1)
+
+
+def draw(
+    output: str, logits: Tensor, uniform: Tensor, temperature: float = 1.0, tail_cut: float = 0.0
+) -> Tensor:
+    """Draw a code with one uniform number, by inverting the cumulative distribution.
+
+    Args:
+        output: "tree" or "softmax".
+        logits: (B, Q - 1) or (B, Q).
+        uniform: (B,) in [0, 1).
+        temperature: every logit is divided by it; below 1 the likelier branch gains.
+        tail_cut: a branch (tree) or a code (softmax) less likely than this is never taken.
+
+    Returns:
+        (B,) int64 codes.
+    """
+    logits = logits.float() / temperature
+    if output == "softmax":
+        probability = torch.softmax(logits, -1)
+        probability = torch.where(probability < tail_cut, 0.0, probability)
+        cumulative = probability.cumsum(-1)
+        reached = cumulative <= (uniform * cumulative[:, -1])[:, None]
+        return reached.sum(-1).clamp(max=logits.shape[-1] - 1)
+    node = torch.zeros_like(uniform, dtype=torch.int64)
+    n_nodes = logits.shape[-1]
+    for _ in range(n_nodes.bit_length()):  # one turn for each bit
+        right = torch.sigmoid(logits.gather(1, node[:, None])[:, 0])
+        right = torch.where(right < tail_cut, 0.0, torch.where(right > 1 - tail_cut, 1.0, right))
+        left = 1 - right
+        goes_right = uniform >= left
+        uniform = torch.where(goes_right, (uniform - left) / right, uniform / left)
+        node = 2 * node + 1 + goes_right
+    return node - n_nodes
+
+
+def _path(codes: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:
+    """The inner nodes (..., bits) on the way to each code, and the bits (..., bits) taken there."""
+    n_bits = n_classes.bit_length() - 1
+    levels = torch.arange(n_bits, device=codes.device)
+    nodes = (1 << levels) - 1 + (codes[..., None] >> (n_bits - levels))
+    bits = (codes[..., None] >> (n_bits - 1 - levels)) & 1
+    return nodes, bits.bool()

@@ -1,0 +1,195 @@
+"""The log-mel spectrogram: the one implementation of the mel contract, and conversions between contracts.
+
+A mel is (F, M) float32: F frames, M bands. Frame f stands for the audio samples
+`f * hop - lead` to `(f + 1) * hop - lead` (see `MelConfig.lead_samples`).
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+from gru_audio.config import MelConfig
+from gru_audio.errors import AudioError, MelError
+
+FloatArray = npt.NDArray[np.float32]
+
+_FRAMES_AT_ONCE = 4096  # bounds the memory of an hour-long clip
+_LOG_UNIT = {"ln": 1.0, "log10": np.log(10.0), "db": np.log(10.0) / 20.0}  # in nepers of magnitude
+
+
+def log_mel(audio: npt.ArrayLike, config: MelConfig) -> FloatArray:
+    """The log-mel spectrogram of audio.
+
+    Args:
+        audio: (n,) samples, full scale 1, at `config.sample_rate_hz`.
+        config: the contract.
+
+    Returns:
+        (F, M), F = n // hop with padding "same", 1 + n // hop with "center"; F = 0 for empty audio.
+
+    Raises:
+        AudioError: the audio is not one-dimensional or has NaN or infinite samples.
+    """
+    samples = np.asarray(audio, np.float32)
+    if samples.ndim != 1:
+        raise AudioError(f"audio of shape {samples.shape}: one channel (n,) is needed; mix it down first")
+    if not np.isfinite(samples).all():
+        raise AudioError("audio has NaN or infinite samples; clean it first")
+    if not samples.size:
+        return np.zeros((0, config.n_mels), np.float32)
+    if config.preemphasis:
+        samples = np.append(samples[:1], samples[1:] - np.float32(config.preemphasis) * samples[:-1])
+    pad = config.n_fft // 2 if config.padding == "center" else (config.n_fft - config.hop_samples) // 2
+    padded = np.pad(samples, pad, mode="reflect")
+    if padded.size < config.n_fft:
+        return np.zeros((0, config.n_mels), np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft)[:: config.hop_samples]
+    blocks = [
+        _filterbank_output(frames[first : first + _FRAMES_AT_ONCE], config)
+        for first in range(0, len(frames), _FRAMES_AT_ONCE)
+    ]
+    return from_linear(np.concatenate(blocks), config)
+
+
+def from_linear(linear: npt.ArrayLike, config: MelConfig) -> FloatArray:
+    """The filterbank's linear output (..., M) as the contract stores it."""
+    unit = _log_unit(config)
+    logarithm = np.log(np.maximum(np.asarray(linear, np.float32), np.float32(config.floor))) / np.float32(
+        unit
+    )
+    return np.asarray(np.float32(config.scale) * logarithm + np.float32(config.offset), np.float32)
+
+
+def to_linear(mel: npt.ArrayLike, config: MelConfig) -> FloatArray:
+    """The filterbank's linear output (..., M) from a stored mel, at least the floor."""
+    unit = np.float32(_log_unit(config))
+    logarithm = (np.asarray(mel, np.float32) - np.float32(config.offset)) / np.float32(config.scale) * unit
+    # A foreign mel may hold any number: keep its exponential finite.
+    return np.asarray(np.maximum(np.exp(np.minimum(logarithm, 60.0)), np.float32(config.floor)), np.float32)
+
+
+def silent_frames(n_frames: int, config: MelConfig) -> FloatArray:
+    """(n_frames, M) the mel of digital silence."""
+    return from_linear(np.zeros((n_frames, config.n_mels), np.float32), config)
+
+
+def check_mel(mel: npt.ArrayLike, config: MelConfig, name: str = "mel") -> FloatArray:
+    """Bring a mel to (F, M) float32, or say why it cannot fit.
+
+    (1, F, M) and (M, F) are accepted and turned; a square (M, M) is taken as (F, M).
+
+    Raises:
+        MelError: a wrong shape, not numbers, or NaN or infinite values; `name` begins the message.
+    """
+    values = np.asarray(mel)
+    if values.dtype.kind not in "fiu":
+        raise MelError(f"{name}: holds {values.dtype}, a mel holds real numbers")
+    if values.ndim == 3 and values.shape[0] == 1:
+        values = values[0]
+    if values.ndim != 2:
+        raise MelError(f"{name}: shape {values.shape}, a mel is (n_frames, {config.n_mels})")
+    if values.shape[1] != config.n_mels and values.shape[0] == config.n_mels:
+        values = values.T
+    if values.shape[1] != config.n_mels:
+        raise MelError(
+            f"{name}: shape {values.shape} has no axis of {config.n_mels} bands; make the mel with {config.n_mels} "
+            "bands, or use a voice with its contract"
+        )
+    values = np.ascontiguousarray(values, np.float32)
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if bad.size:
+        raise MelError(f"{name}: {bad.size} frames have NaN or infinite values, the first is frame {bad[0]}")
+    return values
+
+
+def contract_differences(given: MelConfig, wanted: MelConfig) -> list[str]:
+    """Fields in which two contracts differ, as `"hop_samples 256, not 200"`."""
+    mine, theirs = given.model_dump(), wanted.model_dump()
+    return [f"{key} {mine[key]}, not {theirs[key]}" for key in mine if mine[key] != theirs[key]]
+
+
+def convert_mel(mel: FloatArray, given: MelConfig, wanted: MelConfig, name: str = "mel") -> FloatArray:
+    """Restate a mel (F, M) made under one contract under another.
+
+    A change of log, scale, offset or floor is converted.
+
+    Raises:
+        MelError: the contracts differ in anything else; the message names each difference.
+    """
+    stored_differently = {
+        "log": wanted.log,
+        "scale": wanted.scale,
+        "offset": wanted.offset,
+        "floor": wanted.floor,
+    }
+    differences = contract_differences(given.model_copy(update=stored_differently), wanted)
+    if differences:
+        raise MelError(
+            f"{name}: made with {'; '.join(differences)}; only log, scale, offset and floor can be converted: "
+            "make the mel anew, or use a voice trained with its contract"
+        )
+    return mel if given == wanted else from_linear(to_linear(mel, given), wanted)
+
+
+@lru_cache(maxsize=8)
+def filterbank(config: MelConfig) -> FloatArray:
+    """(M, n_fft / 2 + 1) triangular filters over the spectrum's bins; read-only.
+
+    Source: Slaney, Auditory Toolbox (1998), or HTK's formula, as librosa.filters.mel has them.
+    """
+    bins_hz = np.linspace(0, config.sample_rate_hz / 2, config.n_fft // 2 + 1)
+    edges_mel = np.linspace(
+        _hz_to_mel(config.f_min_hz, config.mel_scale),
+        _hz_to_mel(config.f_max_hz, config.mel_scale),
+        config.n_mels + 2,
+    )
+    edges_hz = _mel_to_hz(edges_mel, config.mel_scale)
+    widths = np.diff(edges_hz)
+    rising = (bins_hz - edges_hz[:-2, None]) / widths[:-1, None]
+    falling = (edges_hz[2:, None] - bins_hz) / widths[1:, None]
+    filters = np.maximum(0.0, np.minimum(rising, falling))
+    if config.filter_norm == "slaney":  # equal area
+        filters *= 2.0 / (edges_hz[2:] - edges_hz[:-2])[:, None]
+    table = filters.astype(np.float32)
+    table.flags.writeable = False
+    return table
+
+
+@lru_cache(maxsize=8)
+def analysis_window(config: MelConfig) -> FloatArray:
+    """(n_fft,) periodic Hann window of `window_samples` with zeros around it; read-only."""
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.window_samples) / config.window_samples)
+    before = (config.n_fft - config.window_samples) // 2
+    window = np.zeros(config.n_fft, np.float32)
+    window[before : before + config.window_samples] = hann
+    window.flags.writeable = False
+    return window
+
+
+def _filterbank_output(frames: FloatArray, config: MelConfig) -> FloatArray:
+    """(F, n_fft) audio frames to (F, M) linear mel."""
+    spectrum = np.abs(scipy.fft.rfft(frames * analysis_window(config), axis=1))  # (F, n_fft / 2 + 1)
+    if config.spectrum == "power":
+        spectrum = spectrum**2
+    return np.asarray(spectrum @ filterbank(config).T, np.float32)
+
+
+def _log_unit(config: MelConfig) -> float:
+    """Natural logarithms to one unit of the contract's; decibels of a power count half."""
+    unit = _LOG_UNIT[config.log]
+    return 2 * unit if config.log == "db" and config.spectrum == "power" else unit
+
+
+def _hz_to_mel(hz: float, scale: str) -> float:
+    if scale == "htk":
+        return float(2595.0 * np.log10(1.0 + hz / 700.0))
+    linear = hz * 3.0 / 200.0
+    return linear if hz < 1000.0 else float(15.0 + np.log(hz / 1000.0) * 27.0 / np.log(6.4))
+
+
+def _mel_to_hz(mels: npt.NDArray[np.float64], scale: str) -> npt.NDArray[np.float64]:
+    if scale == "htk":
+        return np.asarray(700.0 * (10.0 ** (mels / 2595.0) - 1.0))
+    return np.where(mels < 15.0, mels * 200.0 / 3.0, 1000.0 * np.exp((mels - 15.0) * np.log(6.4) / 27.0))
