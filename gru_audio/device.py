@@ -1,0 +1,45 @@
+"""Where torch computes, and with which numbers."""
+
+import torch
+
+from gru_audio.errors import ConfigError
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device of a name; `"auto"` is a CUDA GPU where there is one, else the CPU.
+
+    Raises:
+        ConfigError: torch knows no such device, or this machine has none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device '{name}' cannot be used here: {reason}; use auto or cpu") from error
+    return device
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The type that autocast multiplies in.
+
+    Args:
+        precision: `"fp32"`, `"bf16"`, `"fp16"`, or `"auto"`: bf16 where the device has it, else fp16 on a
+            GPU and fp32 on a CPU.
+        device: as `choose_device` gives it.
+    """
+    if precision != "auto":
+        return _DTYPES[precision]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if (
+        device.type == "cpu"
+        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        and torch.cpu._is_avx512_bf16_supported()
+    ):
+        return torch.bfloat16
+    return torch.float32

@@ -1,0 +1,50 @@
+"""The engines that run the sample loop, and the choice among them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from gru_audio.errors import ConfigError
+from gru_audio.mel import FloatArray
+from gru_audio.synthesis.folding import FoldedNetwork
+from gru_audio.synthesis.frontend import FrameBlock
+
+
+class Engine(Protocol):
+    """Runs the sample loop of one folded network."""
+
+    def start(self, n_streams: int) -> Any:
+        """The state of streams that have been silent for ever."""
+
+    def generate(
+        self,
+        state: Any,
+        blocks: Sequence[FrameBlock],
+        uniforms: FloatArray,
+        temperature: float,
+        tail_cut: float,
+    ) -> FloatArray:
+        """Go on by one block of each stream; see `reference.TorchEngine.generate`."""
+
+
+def _torch(network: FoldedNetwork, device: str) -> Engine:
+    from gru_audio.device import choose_device
+    from gru_audio.synthesis.reference import TorchEngine
+
+    return TorchEngine(network, choose_device(device))
+
+
+ENGINES: dict[str, Callable[[FoldedNetwork, str], Engine]] = {"torch": _torch}
+"""Name to maker; `"auto"` takes the first that can run the voice."""
+
+
+def make_engine(name: str, network: FoldedNetwork, device: str) -> tuple[str, Engine]:
+    """The engine of a name, or the best for `"auto"`, and the name it goes by.
+
+    Raises:
+        ConfigError: no such engine, or no such device.
+    """
+    if name == "auto":
+        name = next(iter(ENGINES))
+    if name not in ENGINES:
+        raise ConfigError(f"engine '{name}' does not exist; choose one of auto, {', '.join(ENGINES)}")
+    return name, ENGINES[name](network, device)

@@ -1,0 +1,107 @@
+"""A voice's weights, rearranged for generation: embeddings times W_ih become one table row for each code.
+
+Shapes: see model.py; G is the number of the cell's gates (GRU 3, LSTM 4, RNN 1).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gru_audio.config import Config
+from gru_audio.errors import CheckpointError
+from gru_audio.mel import FloatArray
+from gru_audio.tensorfile import Array
+from gru_audio.voice import Voice
+
+GATES = {"gru": 3, "lstm": 4, "rnn": 1}
+
+
+@dataclass(frozen=True)
+class FoldedNetwork:
+    """The sample network as the engines run it; all float32.
+
+    Attributes:
+        config: the voice's.
+        step_tables: (n_step_tables, Q, G H), what each code adds to the gates.
+        gate_conditioning: (G H, C), conditioning to gates.
+        gate_bias: (G H,), every bias that adds to the gates outside the recurrent product.
+        recurrent: (G H, H).
+        recurrent_bias: (G H,), added to the recurrent product; zero but for the GRU's new gate, where the
+            reset gate multiplies it.
+        readout_hidden: (S R, H), and its bias (S R,).
+        readout_hidden_bias: (S R,).
+        readout_conditioning: (R, C).
+        readout_tables: (n_readout_tables, Q, R).
+        output: (Q - 1 or Q, R), and its bias.
+        output_bias: (Q - 1 or Q,).
+    """
+
+    config: Config
+    step_tables: FloatArray
+    gate_conditioning: FloatArray
+    gate_bias: FloatArray
+    recurrent: FloatArray
+    recurrent_bias: FloatArray
+    readout_hidden: FloatArray
+    readout_hidden_bias: FloatArray
+    readout_conditioning: FloatArray
+    readout_tables: FloatArray
+    output: FloatArray
+    output_bias: FloatArray
+
+
+def fold(voice: Voice) -> FoldedNetwork:
+    """Rearrange a voice's sample network.
+
+    Raises:
+        CheckpointError: a tensor is missing or has another shape than the config says.
+    """
+    config, model = voice.config, voice.config.model
+    size, width = model.gru_size, GATES[model.cell] * model.gru_size
+    take = TensorReader(voice.tensors, "sample_network.")
+    input_weight = take("cell.weight_ih_l0", width, model.conditioning_size)
+    input_bias, hidden_bias = take("cell.bias_ih_l0", width), take("cell.bias_hh_l0", width)
+    inside = np.zeros(width, bool)  # biases that must stay with the recurrent product
+    inside[2 * size :] = model.cell == "gru"
+    embedding = take("step_embedding.weight", None, config.signal.n_classes, model.conditioning_size)
+    n_outputs = config.signal.n_classes - (model.output == "tree")
+    return FoldedNetwork(
+        config=config,
+        step_tables=np.ascontiguousarray(embedding @ input_weight.T),
+        gate_conditioning=input_weight,
+        gate_bias=input_bias + np.where(inside, np.float32(0), hidden_bias),
+        recurrent=take("cell.weight_hh_l0", width, size),
+        recurrent_bias=np.where(inside, hidden_bias, np.float32(0)),
+        readout_hidden=take("readout_hidden.weight", model.samples_per_step * model.readout_size, size),
+        readout_hidden_bias=take("readout_hidden.bias", model.samples_per_step * model.readout_size),
+        readout_conditioning=take("readout_conditioning.weight", model.readout_size, model.conditioning_size),
+        readout_tables=take("readout_embedding.weight", None, config.signal.n_classes, model.readout_size),
+        output=take("output.weight", n_outputs, model.readout_size),
+        output_bias=take("output.bias", n_outputs),
+    )
+
+
+class TensorReader:
+    """Takes named tensors out of a voice and checks their shapes."""
+
+    def __init__(self, tensors: Mapping[str, Array], prefix: str) -> None:
+        """Read those whose names begin with `prefix`."""
+        self._tensors, self._prefix = tensors, prefix
+
+    def __call__(self, name: str, *shape: int | None) -> FloatArray:
+        """The tensor of a name, as float32; None in `shape` allows any size.
+
+        Raises:
+            CheckpointError: it is missing or has another shape.
+        """
+        full_name = self._prefix + name
+        tensor = self._tensors.get(full_name)
+        found = () if tensor is None else tensor.shape
+        if (
+            tensor is None
+            or len(found) != len(shape)
+            or any(want not in (None, have) for have, want in zip(found, shape, strict=True))
+        ):
+            raise CheckpointError(f"voice: tensor {full_name} has shape {found}, its config asks for {shape}")
+        return np.ascontiguousarray(tensor, np.float32)

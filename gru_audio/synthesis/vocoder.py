@@ -1,0 +1,219 @@
+"""The vocoder that users hold: a voice, an engine, and mels in, audio out."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gru_audio.audio import check_audio, resample
+from gru_audio.config import Config, MelConfig
+from gru_audio.errors import CheckpointError, ConfigError
+from gru_audio.mel import FloatArray, check_mel, log_mel, silent_frames
+from gru_audio.progress import Progress, ProgressCallback, ignore_progress
+from gru_audio.synthesis.engines import make_engine
+from gru_audio.synthesis.folding import fold
+from gru_audio.synthesis.frontend import LOOKAHEAD_FRAMES, ConditioningWeights, FrameBlock, FrontEnd
+from gru_audio.voice import Voice, load_voice
+
+_FRAMES_AT_ONCE = 16  # between two reports of progress, and two looks at Ctrl-C
+
+
+class Vocoder:
+    """Turns log-mel spectrograms into audio with one voice.
+
+    Attributes:
+        lookahead_frames: frames that `stream` waits for before it gives a frame's audio.
+    """
+
+    lookahead_frames = LOOKAHEAD_FRAMES
+
+    def __init__(self, voice: Voice, engine: str = "auto", device: str = "auto") -> None:
+        """Fold the voice's weights for an engine.
+
+        Args:
+            voice: see `load_voice`.
+            engine: a name in `synthesis.engines.ENGINES`, or `"auto"`.
+            device: of the torch engine.
+
+        Raises:
+            ConfigError: no such engine, or it cannot run this voice.
+            CheckpointError: the voice's tensors do not fit its config.
+        """
+        network = fold(voice)
+        self._voice, self._weights = voice, ConditioningWeights(voice, network)
+        self.engine_name, self._engine = make_engine(engine, network, device)
+
+    @property
+    def sample_rate(self) -> int:
+        """Of the audio, in Hz."""
+        return self.mel_config.sample_rate_hz
+
+    @property
+    def config(self) -> Config:
+        """All settings that the voice was trained with."""
+        return self._voice.config
+
+    @property
+    def mel_config(self) -> MelConfig:
+        """The contract that mels must keep."""
+        return self._voice.config.mel
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """Where the voice comes from: dataset, speakers, licence, steps, metrics."""
+        return self._voice.metadata
+
+    def mel(self, audio: npt.ArrayLike, sample_rate: int) -> FloatArray:
+        """The mel of audio, as this voice wants it.
+
+        Args:
+            audio: (n,) float with full scale 1, or int16.
+            sample_rate: of the audio, in Hz; another rate than the voice's is resampled.
+
+        Returns:
+            (n_frames, n_mels) float32; the audio is padded with zeros to a whole number of hops.
+
+        Raises:
+            AudioError: not one channel of finite samples.
+        """
+        samples = resample(check_audio(audio), sample_rate, self.sample_rate)
+        return log_mel(np.pad(samples, (0, -samples.size % self.mel_config.hop_samples)), self.mel_config)
+
+    def synthesize(
+        self,
+        mel: npt.ArrayLike,
+        *,
+        seed: int = 0,
+        temperature: float = 1.0,
+        tail_cut: float = 0.0,
+        progress: ProgressCallback = ignore_progress,
+    ) -> FloatArray:
+        """Generate the audio of a whole mel.
+
+        Args:
+            mel: (n_frames, n_mels) under `mel_config`; (1, F, M) and (M, F) are turned.
+            seed: the same seed gives the same samples.
+            temperature: below 1 less noisy, above 1 more; see `distribution.draw`.
+            tail_cut: choices less likely than this are never made.
+            progress: called every few frames; done and total are in frames.
+
+        Returns:
+            (n_frames * hop,) float32, full scale 1. It may go beyond: whoever writes it clips.
+
+        Raises:
+            MelError: the mel does not fit.
+            ConfigError: a setting is out of range.
+        """
+        frames = check_mel(mel, self.mel_config)
+        chunks = (frames[first : first + _FRAMES_AT_ONCE] for first in range(0, len(frames), _FRAMES_AT_ONCE))
+        hop, parts, done = self.mel_config.hop_samples, [np.zeros(0, np.float32)], 0
+        for part in self.stream(chunks, seed=seed, temperature=temperature, tail_cut=tail_cut):
+            parts.append(part)
+            done += part.size // hop
+            progress(Progress(done, len(frames)))
+        return np.concatenate(parts)
+
+    def synthesize_batch(
+        self,
+        mels: Sequence[npt.ArrayLike],
+        *,
+        seed: int = 0,
+        temperature: float = 1.0,
+        tail_cut: float = 0.0,
+        progress: ProgressCallback = ignore_progress,
+    ) -> list[FloatArray]:
+        """Generate the audio of several mels together, each as `synthesize` would but for rounding.
+
+        Shorter mels are padded with silence up to the longest. For arguments and errors see `synthesize`.
+        """
+        _check_sampling(temperature, tail_cut)
+        checked = [check_mel(mel, self.mel_config, f"mel {i}") for i, mel in enumerate(mels)]
+        longest, hop = max(map(len, checked), default=0), self.mel_config.hop_samples
+        if not longest:
+            return [np.zeros(0, np.float32) for _ in checked]
+        blocks = [self._whole_block(mel, longest) for mel in checked]
+        draws = np.stack([np.random.default_rng(seed).random(longest * hop, np.float32) for _ in checked])
+        state, parts = self._engine.start(len(checked)), []
+        for first in range(0, longest, _FRAMES_AT_ONCE):
+            last = min(first + _FRAMES_AT_ONCE, longest)
+            part = [block[first:last] for block in blocks]
+            uniforms = draws[:, first * hop : last * hop]
+            parts.append(self._engine.generate(state, part, uniforms, temperature, tail_cut))
+            progress(Progress(last, longest))
+        audio = np.concatenate(parts, 1)
+        return [row[: len(mel) * hop] for row, mel in zip(audio, checked, strict=True)]
+
+    def stream(
+        self,
+        frames: Iterable[npt.ArrayLike],
+        *,
+        seed: int = 0,
+        temperature: float = 1.0,
+        tail_cut: float = 0.0,
+    ) -> Iterator[FloatArray]:
+        """Generate audio as mel frames come; any chunking gives the same samples.
+
+        Args:
+            frames: arrays (k, n_mels) with any k, in order.
+            seed: see `synthesize`, as for the other settings.
+            temperature: see `synthesize`.
+            tail_cut: see `synthesize`.
+
+        Yields:
+            (k * hop,) float32 for each k frames whose `lookahead_frames` have come, and the rest at the end.
+
+        Raises:
+            MelError: a chunk does not fit.
+            ConfigError: a setting is out of range.
+        """
+        _check_sampling(temperature, tail_cut)
+        front_end, state = FrontEnd(self._weights), self._engine.start(1)
+        random = np.random.default_rng(seed)
+
+        def generate(block: FrameBlock) -> FloatArray:
+            uniforms = random.random(len(block) * self.mel_config.hop_samples, np.float32)
+            audio: FloatArray = self._engine.generate(state, [block], uniforms[None], temperature, tail_cut)[0]
+            return audio
+
+        n_frames = 0
+        for chunk in frames:
+            mel = check_mel(chunk, self.mel_config)
+            n_frames += len(mel)
+            block = front_end.push(mel)
+            if len(block):
+                yield generate(block)
+        if n_frames:
+            yield generate(front_end.finish())
+
+    def _whole_block(self, mel: FloatArray, n_frames: int) -> FrameBlock:
+        """The block of a whole mel, with silence up to `n_frames`."""
+        padding = silent_frames(n_frames - len(mel) + self.lookahead_frames, self.mel_config)
+        return FrontEnd(self._weights).push(np.concatenate([mel, padding]))
+
+
+def load(voice: str | Path | None = None, engine: str = "auto", device: str = "auto") -> Vocoder:
+    """Load a voice.
+
+    Args:
+        voice: a voice file, or a run's folder.
+        engine: a name in `synthesis.engines.ENGINES`, or `"auto"`.
+        device: of the torch engine: `"auto"`, `"cpu"`, `"cuda"`, …
+
+    Raises:
+        CheckpointError: not a voice, or a damaged one; or none is given, as none is bundled yet.
+        ConfigError: no such engine or device.
+    """
+    if voice is None:
+        raise CheckpointError(
+            "no voice is bundled with this version; train one, and give its file or its run"
+        )
+    return Vocoder(load_voice(voice), engine, device)
+
+
+def _check_sampling(temperature: float, tail_cut: float) -> None:
+    if not 0 < temperature <= 10:
+        raise ConfigError(f"temperature {temperature:g}: must be above 0 and at most 10")
+    if not 0 <= tail_cut < 0.5:
+        raise ConfigError(f"tail_cut {tail_cut:g}: must be at least 0 and below 0.5")

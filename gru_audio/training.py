@@ -1,0 +1,357 @@
+"""The training loop: mixed precision, moving average, validation, checkpoints and resume.
+
+Every batch follows from the seed and its step's number (see crops.py), so a resumed run goes on exactly
+as the interrupted one would have.
+"""
+
+import copy
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from gru_audio.checkpoint import Checkpoint, checkpoint_paths, load_checkpoint, save_checkpoint
+from gru_audio.config import Config, TrainConfig, config_from_dict, to_toml
+from gru_audio.crops import Batch, CropSource
+from gru_audio.dataset import Dataset
+from gru_audio.device import choose_device, choose_dtype
+from gru_audio.errors import TrainingError
+from gru_audio.files import atomic_path, output_errors
+from gru_audio.interrupt import StopRequest, leave_signals_to_the_parent, stop_on_signals
+from gru_audio.metrics import MetricsLog, TrainingMeter
+from gru_audio.model import CONTEXT_FRAMES, Network
+from gru_audio.objective import Losses, TensorBatch, bits, compute_losses
+from gru_audio.progress import Progress, ProgressCallback, ignore_progress
+from gru_audio.voice import VOICE_FILE, Voice, save_voice
+
+CONFIG_FILE = "config.toml"
+
+_BAD_STEPS_IN_A_ROW = 10  # non-finite losses or gradients after which a run gives up
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """How a run ended.
+
+    Attributes:
+        step: optimiser steps done in all.
+        finished: all steps of the config were done.
+        first_bits: validation bits a sample before the first step of this run.
+        last_bits: validation bits a sample at the last validation.
+        best_bits: the lowest so far; its weights are the run's voice.
+        audio_s: seconds of audio trained on by this call.
+        wall_s: seconds that this call took.
+        stopped_by: the signal that stopped it, if one did.
+    """
+
+    step: int
+    finished: bool
+    first_bits: float
+    last_bits: float
+    best_bits: float
+    audio_s: float
+    wall_s: float
+    stopped_by: int | None = None
+
+
+def train(
+    dataset_path: Path,
+    run: Path,
+    config: Config,
+    *,
+    resume: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+    progress: ProgressCallback = ignore_progress,
+) -> TrainResult:
+    """Train until the config's last step, or until SIGINT or SIGTERM, which save a checkpoint and stop.
+
+    Args:
+        dataset_path: folder that `prep` wrote.
+        run: folder for the run's config, metrics, checkpoints and voice.
+        config: all settings; with `resume`, only its `train` table may differ from the run's.
+        resume: go on from the run's newest checkpoint.
+        device: `"auto"`, `"cpu"`, `"cuda"` or another torch device.
+        threads: torch's threads on the CPU; None leaves one core to each data worker.
+        progress: called after each step that is logged.
+
+    Raises:
+        DatasetError: the dataset does not fit the config.
+        TrainingError: the run's folder is taken, there is nothing to resume, or the loss is not finite.
+        CheckpointError: the checkpoint is damaged.
+        OutputError: the run's folder cannot be written.
+    """
+    dataset = Dataset.open(dataset_path)
+    chosen = choose_device(device)
+    previous = _previous_checkpoint(run, config, resume)
+    if chosen.type == "cpu":
+        free_cores = (os.cpu_count() or 1) - config.train.workers
+        torch.set_num_threads(threads or max(1, free_cores))
+    with output_errors(run), atomic_path(run / CONFIG_FILE) as temporary:
+        temporary.write_text(to_toml(config), encoding="utf-8")
+    trainer = Trainer(dataset, run, config, chosen)
+    if previous is not None:
+        trainer.restore(previous)
+    with stop_on_signals() as stopped, MetricsLog(run, trainer.step) as log:
+        return trainer.fit(log, stopped, progress)
+
+
+class Trainer:
+    """One run's state: network, moving average, optimiser and counters."""
+
+    def __init__(self, dataset: Dataset, run: Path, config: Config, device: torch.device) -> None:
+        """Start from random weights, normalised to the dataset."""
+        self.dataset, self.run, self.config, self.device = dataset, run, config, device
+        settings = config.train
+        self._source = CropSource(dataset, config, "train", CONTEXT_FRAMES)
+        self._validation = _validation_batches(dataset, config)
+        torch.manual_seed(settings.seed)
+        self.network = Network(config).to(device)
+        mean, std = self._source.mel_statistics()
+        self.network.set_normalisation(torch.from_numpy(mean), torch.from_numpy(std))
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.optimizer = _optimizer(self.network, settings)
+        self.dtype = choose_dtype(settings.precision, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+        self.step, self.best_bits, self.skipped = 0, math.inf, 0
+
+    def fit(self, log: MetricsLog, stopped: StopRequest, progress: ProgressCallback) -> TrainResult:
+        """Run the remaining steps."""
+        settings = self.config.train
+        began, first_step = time.perf_counter(), self.step
+        first_bits = last_bits = self.validate(log)
+        meter = TrainingMeter(self.config)
+        for batch in self._batches():
+            losses, gradient_norm = self.train_step(TensorBatch.of(batch, self.device))
+            meter.add(losses, gradient_norm)
+            if self.step % settings.log_every == 0 or self.step == settings.steps:
+                figures = {**meter.figures(), "learning_rate": learning_rate(settings, self.step)}
+                log.log("train", self.step, figures)
+                progress(Progress(self.step, settings.steps, _shown(figures, last_bits)))
+            if self.step % settings.valid_every == 0 or self.step == settings.steps:
+                last_bits = self.validate(log)
+            if self.step % settings.checkpoint_every == 0 or self.step == settings.steps or stopped:
+                self.save()
+            if stopped:
+                break
+        if not (self.run / VOICE_FILE).exists():
+            last_bits = self.validate(log)
+        audio_s = (self.step - first_step) * settings.batch_size * settings.crop_samples / self._rate
+        wall_s = time.perf_counter() - began
+        finished = self.step >= settings.steps
+        return TrainResult(
+            self.step, finished, first_bits, last_bits, self.best_bits, audio_s, wall_s, stopped.signal_number
+        )
+
+    def train_step(self, batch: TensorBatch) -> tuple[Losses, Tensor]:
+        """One optimiser step; returns the losses and the gradient's norm before clipping.
+
+        A step whose gradient is not finite changes no weight.
+
+        Raises:
+            TrainingError: it happened too often in a row.
+        """
+        settings = self.config.train
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(settings, self.step + 1)
+        self.network.train()
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            losses = compute_losses(self.network, batch, own_pitch=self.step >= settings.pitch_handover_step)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_clip)
+        if self.scaler.is_enabled():
+            self.scaler.step(self.optimizer)  # skips by itself, and lowers its scale
+            self.scaler.update()
+        elif torch.isfinite(norm):
+            self.optimizer.step()
+        self._count_skipped(bool(torch.isfinite(norm)))
+        self.step += 1
+        self._update_average()
+        return losses, norm
+
+    @torch.no_grad()
+    def validate(self, log: MetricsLog) -> float:
+        """Bits a sample of the moving average on the validation crops, with the pitch head's own estimates.
+
+        The best voice so far is written to the run's folder.
+        """
+        totals = torch.zeros(4, dtype=torch.float64)
+        for batch in self._validation:
+            losses = compute_losses(self.average, TensorBatch.of(batch, self.device), own_pitch=True)
+            totals += torch.stack(losses).double().cpu() / len(self._validation)
+        figures = {
+            "bits": bits(float(totals[0])),
+            "pitch_loss": float(totals[1]),
+            "voicing_accuracy": float(totals[2]),
+            "pitch_cents": float(totals[3]),
+        }
+        log.log("valid", self.step, figures)
+        if self.step and figures["bits"] < self.best_bits:
+            self.best_bits = figures["bits"]
+            self.export(figures)
+        return figures["bits"]
+
+    def export(self, figures: Mapping[str, float]) -> None:
+        """Write the moving average as the run's voice."""
+        clips = self.dataset.clips("train")
+        metadata = {
+            "steps": self.step,
+            "validation": dict(figures),
+            "dataset": str(self.dataset.path.resolve().name),
+            "training_hours": sum(clip.n_samples for clip in clips) / self._rate / 3600,
+            "speakers": sorted({clip.speaker for clip in clips}),
+            "licence": self.dataset.licence,
+            "source_note": self.dataset.source_note,
+        }
+        tensors = {name: tensor.cpu().numpy() for name, tensor in self.average.state_dict().items()}
+        save_voice(self.run / VOICE_FILE, Voice(self.config, tensors, metadata))
+
+    def save(self) -> Path:
+        """Write a checkpoint."""
+        named = dict(self.network.named_parameters())
+        moments = {
+            f"{name}/{key}": value
+            for name, parameter in named.items()
+            for key, value in self.optimizer.state[parameter].items()
+        }
+        document = {
+            "config": self.config.model_dump(),
+            "best_bits": self.best_bits if math.isfinite(self.best_bits) else None,
+            "skipped": self.skipped,
+            "scaler": self.scaler.state_dict(),
+        }
+        groups = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": moments,
+        }
+        return save_checkpoint(
+            self.run, Checkpoint(self.step, groups, document), self.config.train.checkpoints_kept
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take over a checkpoint's state."""
+        self.network.load_state_dict(checkpoint.groups["network"])
+        self.average.load_state_dict(checkpoint.groups["average"])
+        for name, parameter in self.network.named_parameters():
+            moments = checkpoint.groups["optimizer"]
+            self.optimizer.state[parameter] = {
+                key: moments[f"{name}/{key}"].to("cpu" if key == "step" else self.device)
+                for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+        self.step = checkpoint.step
+        best = checkpoint.document["best_bits"]
+        self.best_bits = math.inf if best is None else best
+        self.skipped = checkpoint.document["skipped"]
+        self.scaler.load_state_dict(checkpoint.document["scaler"])
+
+    @property
+    def _rate(self) -> int:
+        return self.config.mel.sample_rate_hz
+
+    def _batches(self) -> Iterator[Batch]:
+        settings = self.config.train
+        steps = range(self.step, settings.steps)
+        loader = DataLoader(
+            _BatchesByStep(self._source),
+            batch_size=None,
+            sampler=steps,
+            num_workers=settings.workers,
+            worker_init_fn=leave_signals_to_the_parent if settings.workers else None,
+            pin_memory=self.device.type == "cuda",
+        )
+        yield from loader
+
+    def _count_skipped(self, step_was_good: bool) -> None:
+        self.skipped = 0 if step_was_good else self.skipped + 1
+        if self.skipped >= _BAD_STEPS_IN_A_ROW:
+            raise TrainingError(
+                f"step {self.step}: the gradient was not finite {self.skipped} times in a row; resume from the last "
+                "checkpoint with a lower train.learning_rate, or with train.precision=fp32"
+            )
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.config.train.average_decay, (1 + self.step) / (10 + self.step))
+        averages: list[Tensor] = list(self.average.parameters())
+        weights: list[Tensor] = list(self.network.parameters())
+        torch._foreach_lerp_(averages, weights, 1 - decay)
+
+
+def learning_rate(settings: TrainConfig, step: int) -> float:
+    """The rate of step 1, 2, …: a linear warm-up, then half a cosine down to the final rate at the last step.
+
+    Source: Loshchilov & Hutter, SGDR (2017), eq. 5, one period.
+    """
+    if step <= settings.warm_up_steps:
+        return settings.learning_rate * step / settings.warm_up_steps
+    done = (step - settings.warm_up_steps) / max(1, settings.steps - settings.warm_up_steps)
+    swing = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return settings.final_learning_rate + (settings.learning_rate - settings.final_learning_rate) * swing
+
+
+class _BatchesByStep(TorchDataset[Batch]):
+    def __init__(self, source: CropSource) -> None:
+        self._source = source
+
+    def __getitem__(self, step: int) -> Batch:
+        return self._source.batch(step)
+
+
+def _shown(figures: Mapping[str, float], valid_bits: float) -> dict[str, str]:
+    return {
+        "loss": f"{figures['loss']:.3f}",
+        "bits": f"{figures['bits']:.3f}",
+        "valid": f"{valid_bits:.3f}",
+        "lr": f"{figures['learning_rate']:.1e}",
+        "grad": f"{figures['gradient_norm']:.2f}",
+        "speed": f"{figures['samples_per_s']:,.0f}/s ({figures['times_real_time']:.1f} x real time)",
+    }
+
+
+def _optimizer(network: Network, settings: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW; only matrices decay, not biases."""
+    matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    vectors = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay)
+
+
+def _validation_batches(dataset: Dataset, config: Config) -> list[Batch]:
+    """The same crops at every validation."""
+    n_batches = -(-config.train.valid_crops // config.train.batch_size)
+    source = CropSource(dataset, config, "valid", CONTEXT_FRAMES)
+    return [source.batch(index) for index in range(n_batches)]
+
+
+def _previous_checkpoint(run: Path, config: Config, resume: bool) -> Checkpoint | None:
+    """The checkpoint to go on from, once it is certain that the run's folder may be used so."""
+    existing = checkpoint_paths(run)
+    if not resume:
+        if existing:
+            raise TrainingError(
+                f"{run}: holds a run already, at {existing[-1].stem}; add --resume, or choose another"
+            )
+        return None
+    if not existing:
+        raise TrainingError(f"{run}: holds no checkpoint to resume from; start without --resume")
+    checkpoint = load_checkpoint(existing[-1])
+    stored = config_from_dict(checkpoint.document["config"], str(existing[-1]))
+    for table in ("mel", "signal", "model"):
+        if getattr(stored, table) != getattr(config, table):
+            raise TrainingError(f"{run}: was started with another [{table}]; resume with its {CONFIG_FILE}")
+    if checkpoint.step >= config.train.steps:
+        raise TrainingError(
+            f"{run}: has done all {checkpoint.step} steps; raise them with --set train.steps=N"
+        )
+    return checkpoint

@@ -1,0 +1,56 @@
+"""A voice: trained weights with all that is needed to use them, in one file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gru_audio.config import Config, config_from_dict
+from gru_audio.errors import CheckpointError
+from gru_audio.tensorfile import Array, read_document, read_tensors, write_tensor_file
+
+VOICE_FILE = "voice.safetensors"
+
+
+@dataclass(frozen=True)
+class Voice:
+    """Weights and what is known of them.
+
+    Attributes:
+        config: as training resolved it.
+        tensors: the network's weights and buffers, by their names in `model.Network`.
+        metadata: provenance: dataset, speakers, licence, steps, metrics.
+    """
+
+    config: Config
+    tensors: Mapping[str, Array]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_voice(path: Path, voice: Voice) -> None:
+    """Write a voice atomically.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    document = {"config": voice.config.model_dump(), "metadata": dict(voice.metadata)}
+    write_tensor_file(path, "voice", document, voice.tensors)
+
+
+def load_voice(path: str | Path) -> Voice:
+    """Read a voice.
+
+    Args:
+        path: a voice file, or a run's folder, which holds one.
+
+    Raises:
+        CheckpointError: not a voice, or a damaged one.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if not (path / VOICE_FILE).is_file():
+            raise CheckpointError(f"{path}: holds no {VOICE_FILE}; train writes it at the first validation")
+        path = path / VOICE_FILE
+    document = read_document(path, "voice")
+    config = config_from_dict(document["config"], str(path))
+    return Voice(config, read_tensors(path), document["metadata"])
