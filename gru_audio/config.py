@@ -6,7 +6,6 @@ from it is a property. Unknown keys and bad values are errors that name the file
 """
 
 import difflib
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -267,16 +266,13 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     return _validate(tables, path.name)
 
 
-def config_from_json(text: str, origin: str) -> Config:
-    """The config stored in a voice, a checkpoint or a dataset; `origin` names it in errors.
+def config_from_dict(tables: Mapping[str, Any], origin: str) -> Config:
+    """The config stored in a voice, a checkpoint or a dataset; `origin` names the file in errors.
 
     Raises:
-        ConfigError: the text is not a config of this version.
+        ConfigError: the tables are not a config of this version.
     """
-    try:
-        return _validate(json.loads(text), origin)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{origin}: its stored config is not JSON: {error}") from error
+    return _validate(tables, origin)
 
 
 def load_mel_config(source: str | Path) -> MelConfig:

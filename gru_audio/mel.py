@@ -4,6 +4,7 @@ A mel is (F, M) float32: F frames, M bands. Frame f stands for the audio samples
 `f * hop - lead` to `(f + 1) * hop - lead` (see `MelConfig.lead_samples`).
 """
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -184,9 +185,9 @@ def _log_unit(config: MelConfig) -> float:
 
 def _hz_to_mel(hz: float, scale: str) -> float:
     if scale == "htk":
-        return float(2595.0 * np.log10(1.0 + hz / 700.0))
+        return 2595.0 * math.log10(1.0 + hz / 700.0)
     linear = hz * 3.0 / 200.0
-    return linear if hz < 1000.0 else float(15.0 + np.log(hz / 1000.0) * 27.0 / np.log(6.4))
+    return linear if hz < 1000.0 else 15.0 + math.log(hz / 1000.0) * 27.0 / math.log(6.4)
 
 
 def _mel_to_hz(mels: npt.NDArray[np.float64], scale: str) -> npt.NDArray[np.float64]:

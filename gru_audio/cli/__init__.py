@@ -8,6 +8,7 @@ import sys
 
 import typer
 
+from gru_audio.cli import prep, preview, synthesize, train
 from gru_audio.errors import GruAudioError
 
 app = typer.Typer(
@@ -18,6 +19,10 @@ app = typer.Typer(
     add_completion=True,
     rich_markup_mode="markdown",
 )
+app.command()(prep.prep)
+app.command()(train.train)
+app.command()(synthesize.synthesize)
+app.command()(preview.preview)
 
 
 def main() -> None:

@@ -1,0 +1,38 @@
+"""Maps over tasks in several processes."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from gru_audio.errors import GruAudioError
+
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
+
+
+def map_in_order(
+    function: Callable[[_Task], _Result], tasks: Sequence[_Task], jobs: int | None = None
+) -> Iterator[_Result]:
+    """Results of a function of each task, in order, as soon as they are there.
+
+    Args:
+        function: a module's function, so that it can be sent to a process; likewise the tasks.
+        tasks: what to do.
+        jobs: processes; by default one for each CPU core. With 1 the work is done in this process. An
+            active `joblib.parallel_config`, for example of a Dask cluster, goes before.
+
+    Raises:
+        GruAudioError: a process died; what the function raises is raised here as it is.
+    """
+    import joblib
+
+    # joblib divides the cores' threads among its processes, so that one for each core has one thread.
+    n_jobs = max(1, min(jobs or joblib.cpu_count(), len(tasks)))
+    pool = joblib.Parallel(n_jobs=n_jobs, prefer="processes", return_as="generator", batch_size=1)
+    try:
+        yield from pool(joblib.delayed(function)(task) for task in tasks)
+    except BrokenProcessPool as error:
+        raise GruAudioError(
+            f"a worker process died, most likely for lack of memory (there were {n_jobs}); "
+            "run again with fewer --jobs"
+        ) from error
