@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gru_audio.config import Config
 from gru_audio.distribution import n_outputs
+from gru_audio.scan import can_scan, scan
 
 CONTEXT_FRAMES = 2
 """Mel frames that the conditioner needs before and after the frame it describes."""
@@ -158,10 +159,12 @@ class SampleNetwork(nn.Module):
         steps_per_frame = self.hop_samples // self.samples_per_step
         inputs = self.step_embedding(self._step_codes(codes))  # (B, K, C)
         inputs = inputs + conditioning.repeat_interleave(steps_per_frame, 1)
-        hidden, state = self.cell(inputs, state)  # (B, K, H)
-        readout = (
-            self.readout_hidden(hidden).unflatten(-1, (self.samples_per_step, -1)).flatten(1, 2)
-        )  # (B, T, R)
+        if can_scan(self.cell, inputs) and not isinstance(state, tuple):
+            hidden, state = scan(self.cell, inputs, state)  # (B, K, H)
+        else:
+            hidden, state = self.cell(inputs, state)
+        readout = self.readout_hidden(hidden)  # (B, K, S R)
+        readout = readout.unflatten(-1, (self.samples_per_step, -1)).flatten(1, 2)  # (B, T, R)
         readout = readout + self.readout_conditioning(conditioning).repeat_interleave(self.hop_samples, 1)
         readout = torch.relu(readout + self.readout_embedding(self._readout_codes(codes)))
         return self.output(readout), state

@@ -26,6 +26,7 @@ from gru_audio.device import choose_device, choose_dtype
 from gru_audio.errors import TrainingError
 from gru_audio.files import atomic_path, output_errors
 from gru_audio.interrupt import StopRequest, leave_signals_to_the_parent, stop_on_signals
+from gru_audio.memory import keep_freed_memory
 from gru_audio.metrics import MetricsLog, TrainingMeter
 from gru_audio.model import CONTEXT_FRAMES, Network
 from gru_audio.objective import Losses, TensorBatch, bits, compute_losses
@@ -93,6 +94,7 @@ def train(
     chosen = choose_device(device)
     previous = _previous_checkpoint(run, config, resume)
     if chosen.type == "cpu":
+        keep_freed_memory()
         free_cores = (os.cpu_count() or 1) - config.train.workers
         torch.set_num_threads(threads or max(1, free_cores))
     with output_errors(run), atomic_path(run / CONFIG_FILE) as temporary:
