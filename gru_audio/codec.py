@@ -13,7 +13,7 @@ from numba import njit
 from gru_audio.config import SignalConfig
 from gru_audio.lpc import FrameFilters
 from gru_audio.mel import FloatArray
-from gru_audio.mulaw import expansion_table, thresholds
+from gru_audio.mulaw import code_of, expansion_table, thresholds
 
 CodeArray = npt.NDArray[np.int16]
 
@@ -68,6 +68,7 @@ def run_closed_loop(
     """
     n_samples, n_frames = len(signal), len(filters.excitation_scale)
     hop = n_samples // n_frames if n_frames else 1
+    assert n_samples == n_frames * hop, "the compiled loop does not check its indices"
     codes = np.empty((4, n_samples), np.int16)
     rebuilt = np.empty(n_samples, np.float32)
     _closed_loop(
@@ -83,18 +84,6 @@ def run_closed_loop(
         rebuilt,
     )
     return CodecTrace(codes[0], codes[1], codes[2], codes[3], rebuilt)
-
-
-@njit(cache=True, nogil=True)
-def code_of(value: np.float32, edges: FloatArray) -> int:
-    """The mu-law code of a float32 amplitude: how many of the ascending edges (Q - 1,) are at or below it."""
-    code = 0
-    step = (edges.size + 1) // 2
-    while step:
-        if edges[code + step - 1] <= value:
-            code += step
-        step //= 2
-    return code
 
 
 @njit(cache=True, nogil=True)

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
+from numba import njit
 
 from gru_audio.errors import AudioError
 
@@ -42,7 +43,8 @@ def encode(amplitudes: npt.ArrayLike, n_classes: int) -> npt.NDArray[np.int16]:
     Raises:
         AudioError: an amplitude is NaN.
     """
-    values = np.asarray(amplitudes, np.float32)
+    with np.errstate(over="ignore"):  # a double beyond float32's range becomes infinite
+        values = np.asarray(amplitudes, np.float32)
     if np.isnan(values).any():
         raise AudioError("mu-law: an amplitude is NaN; clean the audio first")
     return np.searchsorted(thresholds(n_classes), values, side="right").astype(np.int16)
@@ -60,6 +62,18 @@ def decode(codes: npt.ArrayLike, n_classes: int) -> npt.NDArray[np.float32]:
             f"mu-law: codes run from {indices.min()} to {indices.max()}, {n_classes} classes allow 0 to {n_classes - 1}"
         )
     return np.asarray(expansion_table(n_classes)[indices])
+
+
+@njit(cache=True, nogil=True)
+def code_of(value: np.float32, edges: npt.NDArray[np.float32]) -> int:
+    """The mu-law code of a float32 amplitude: how many of the ascending edges (Q - 1,) are at or below it."""
+    code = 0
+    step = (edges.size + 1) // 2
+    while step:
+        if edges[code + step - 1] <= value:
+            code += step
+        step //= 2
+    return code
 
 
 def _expand(companded: npt.NDArray[np.float64], mu: int) -> npt.NDArray[np.float32]:

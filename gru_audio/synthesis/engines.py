@@ -33,18 +33,28 @@ def _torch(network: FoldedNetwork, device: str) -> Engine:
     return TorchEngine(network, choose_device(device))
 
 
-ENGINES: dict[str, Callable[[FoldedNetwork, str], Engine]] = {"torch": _torch}
-"""Name to maker; `"auto"` takes the first that can run the voice."""
+def _float32(network: FoldedNetwork, _device: str) -> Engine:
+    from gru_audio.synthesis.compiled import Float32Engine
+
+    return Float32Engine(network)
+
+
+ENGINES: dict[str, Callable[[FoldedNetwork, str], Engine]] = {"float32": _float32, "torch": _torch}
+"""Name to maker."""
 
 
 def make_engine(name: str, network: FoldedNetwork, device: str) -> tuple[str, Engine]:
-    """The engine of a name, or the best for `"auto"`, and the name it goes by.
+    """The engine of a name and the name it goes by.
+
+    `"auto"` is the compiled loop wherever it covers the voice, and torch for other cells and outputs or
+    where a device other than the CPU is asked for.
 
     Raises:
-        ConfigError: no such engine, or no such device.
+        ConfigError: no such engine, it cannot run the voice, or there is no such device.
     """
     if name == "auto":
-        name = next(iter(ENGINES))
+        compiled = network.config.model.cell == "gru" and network.config.model.output == "tree"
+        name = "float32" if compiled and device in ("auto", "cpu") else "torch"
     if name not in ENGINES:
         raise ConfigError(f"engine '{name}' does not exist; choose one of auto, {', '.join(ENGINES)}")
     return name, ENGINES[name](network, device)

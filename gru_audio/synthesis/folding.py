@@ -64,7 +64,8 @@ def fold(voice: Voice) -> FoldedNetwork:
     input_bias, hidden_bias = take("cell.bias_ih_l0", width), take("cell.bias_hh_l0", width)
     inside = np.zeros(width, bool)  # biases that must stay with the recurrent product
     inside[2 * size :] = model.cell == "gru"
-    embedding = take("step_embedding.weight", None, config.signal.n_classes, model.conditioning_size)
+    n_step_tables, n_readout_tables = config.table_counts
+    embedding = take("step_embedding.weight", n_step_tables, config.signal.n_classes, model.conditioning_size)
     n_outputs = config.signal.n_classes - (model.output == "tree")
     return FoldedNetwork(
         config=config,
@@ -76,7 +77,9 @@ def fold(voice: Voice) -> FoldedNetwork:
         readout_hidden=take("readout_hidden.weight", model.samples_per_step * model.readout_size, size),
         readout_hidden_bias=take("readout_hidden.bias", model.samples_per_step * model.readout_size),
         readout_conditioning=take("readout_conditioning.weight", model.readout_size, model.conditioning_size),
-        readout_tables=take("readout_embedding.weight", None, config.signal.n_classes, model.readout_size),
+        readout_tables=take(
+            "readout_embedding.weight", n_readout_tables, config.signal.n_classes, model.readout_size
+        ),
         output=take("output.weight", n_outputs, model.readout_size),
         output_bias=take("output.bias", n_outputs),
     )

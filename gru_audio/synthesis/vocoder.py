@@ -174,7 +174,9 @@ class Vocoder:
 
         def generate(block: FrameBlock) -> FloatArray:
             uniforms = random.random(len(block) * self.mel_config.hop_samples, np.float32)
-            audio: FloatArray = self._engine.generate(state, [block], uniforms[None], temperature, tail_cut)[0]
+            audio: FloatArray = self._engine.generate(state, [block], uniforms[None], temperature, tail_cut)[
+                0
+            ]
             return audio
 
         n_frames = 0
