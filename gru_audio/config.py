@@ -6,6 +6,7 @@ from it is a property. Unknown keys and bad values are errors that name the file
 """
 
 import difflib
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
+
+_LAG_BINS_PER_OCTAVE = 24
 
 
 class _Table(BaseModel):
@@ -49,8 +52,8 @@ class MelConfig(_Table):
     filter_norm: Literal["slaney", "none"] = "slaney"
     mel_scale: Literal["slaney", "htk"] = "slaney"
     log: Literal["ln", "log10", "db"] = "ln"
-    floor: PositiveFloat = 1e-5
-    scale: PositiveFloat = 1.0
+    floor: Annotated[float, Field(ge=1e-30, le=1)] = 1e-5
+    scale: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
     offset: float = 0.0
     preemphasis: Fraction = 0.0
     padding: Literal["same", "center"] = "same"
@@ -63,6 +66,8 @@ class MelConfig(_Table):
             raise ValueError(
                 f"hop_samples ({self.hop_samples}) must not exceed window_samples ({self.window_samples})"
             )
+        if self.n_fft % 2:
+            raise ValueError(f"n_fft ({self.n_fft}) must be even")
         if (self.n_fft - self.hop_samples) % 2:
             raise ValueError(f"n_fft - hop_samples ({self.n_fft} - {self.hop_samples}) must be even")
         if not self.f_min_hz < self.f_max_hz <= self.sample_rate_hz / 2:
@@ -163,7 +168,7 @@ class TrainConfig(_Table):
     """T, samples of each training crop; a multiple of the hop."""
     warm_up_s: Annotated[float, Field(ge=0)] = 0.05
     """How long before the crop the closed loop starts."""
-    code_noise: NonNegative = 3
+    code_noise: Annotated[int, Field(ge=0, le=127)] = 3
     """Largest number of steps by which an excitation code is moved at random, before it enters the history."""
     learning_rate: PositiveFloat = 1e-3
     warm_up_steps: NonNegative = 200
@@ -224,11 +229,22 @@ class Config(_Table):
         return round(self.mel.sample_rate_hz / self.signal.pitch_min_hz)
 
     @property
+    def n_lag_bins(self) -> int:
+        """Among how many lags the pitch head chooses, evenly spaced in log lag from the shortest to the longest."""
+        return round(_LAG_BINS_PER_OCTAVE * math.log2(self.lag_max_samples / self.lag_min_samples)) + 1
+
+    @property
     def warm_up_samples(self) -> int:
         """The closed loop's run-in before a crop, in whole frames and at least the longest pitch lag."""
         hop = self.mel.hop_samples
         wanted = max(round(self.train.warm_up_s * self.mel.sample_rate_hz), self.lag_max_samples)
         return -(-wanted // hop) * hop
+
+    @property
+    def table_counts(self) -> tuple[int, int]:
+        """How many code tables feed a recurrent step, and how many the readout of a sample."""
+        stride = self.model.samples_per_step
+        return (2 * stride + 2, stride + 3) if self.signal.lpc_order else (stride, stride)
 
 
 MEL_PRESETS: dict[str, MelConfig] = {
@@ -237,10 +253,10 @@ MEL_PRESETS: dict[str, MelConfig] = {
     "hifigan-22k": MelConfig(sample_rate_hz=22_050, window_samples=1024, hop_samples=256),
     # NVIDIA Tacotron 2's layers.py: the same filterbank and log on a centred STFT.
     "tacotron2-22k": MelConfig(sample_rate_hz=22_050, window_samples=1024, hop_samples=256, padding="center"),
-    # UniversalVocoding's preprocess.py: decibels of a pre-emphasised magnitude, mapped from [-80, 0] to
-    # [0, 1]. Its per-clip floor (80 dB under the loudest bin) cannot be known from a mel and is left out.
+    # UniversalVocoding 0.1's utils.py: decibels of a pre-emphasised magnitude, mapped from [-100, 0] to
+    # [0, 1]; that it cuts what is above 1 is left out. (0.2 scales its filters in a third way.)
     "univoc-16k": MelConfig(
-        n_fft=2048, f_min_hz=50.0, log="db", scale=1 / 80, offset=1.0, preemphasis=0.97, padding="center"
+        n_fft=2048, f_min_hz=50.0, log="db", scale=1 / 100, offset=1.0, preemphasis=0.97, padding="center"
     ),
 }
 
@@ -260,10 +276,12 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{path}: not a readable TOML file: {error}") from error
+        raise ConfigError(
+            f"{path}: not a readable TOML file: {error}; mend it, or name a preset: {', '.join(preset_names())}"
+        ) from error
     for override in overrides:
         _apply(tables, override)
-    return _validate(tables, path.name)
+    return _validate(tables, f"{path.name} with --set" if overrides else path.name)
 
 
 def config_from_dict(tables: Mapping[str, Any], origin: str) -> Config:
@@ -350,7 +368,9 @@ def _explain(item: Any) -> str:
         known = list(Config.model_fields)
         if table in Config.model_fields:
             known = list(getattr(Config(), str(table)).__class__.model_fields)
-        close = difflib.get_close_matches(key, known, n=1)
+        close = difflib.get_close_matches(key, known, n=1) or [
+            name for name in known if key in name.split("_")
+        ]
         hint = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known)}"
         return f"{where}unknown {'key' if table else 'table'} '{key}'; {hint}"
     message = item["msg"].removeprefix("Value error, ")

@@ -120,10 +120,12 @@ class CropSource:
         low, high = first - run_in - self._context, first + self._n_frames + self._context
         margin = -(-mel_config.n_fft // hop)  # frames whose windows could reach over a slice's cut
         from_frame, to_frame = max(low - margin, 0), min(high + margin, n_clip_frames)
+        # With padding "center" a last frame stands around the clip's end.
+        n_mel_frames = n_clip_frames + (mel_config.padding == "center")
         audio = self._dataset.audio(clip, from_frame * hop, to_frame * hop)
         computed = log_mel(audio.astype(np.float32) / 32768, mel_config)
         mel = silent_frames(high - low, mel_config)
-        inside = slice(max(low, 0), min(high, n_clip_frames))
+        inside = slice(max(low, 0), min(high, n_mel_frames))
         mel[inside.start - low : inside.stop - low] = computed[
             inside.start - from_frame : inside.stop - from_frame
         ]

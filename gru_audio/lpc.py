@@ -105,10 +105,12 @@ def _tables(
     filters = filterbank(mel_config).astype(np.float64)
     n_bins = filters.shape[1]
     omega = 2 * np.pi * np.arange(n_bins) / mel_config.n_fft
-    covered = np.flatnonzero(filters.sum(axis=0) > 0)
-    # Bins that no filter covers, above f_max for one, take the level of the nearest one that is covered:
-    # a hole there would make the predictor expect an impossibly smooth signal.
-    nearest = covered[np.clip(np.searchsorted(covered, np.arange(n_bins)), 0, covered.size - 1)]
+    # Bins that no filter covers, above f_max for one, take the level in the middle of the outermost filter:
+    # a hole there would make the predictor expect an impossibly smooth signal, and so would the level at the
+    # filter's foot, where the pseudo-inverse has next to nothing.
+    bins = np.arange(n_bins)
+    middles = filters[filters.any(axis=1)].argmax(axis=1)
+    nearest = np.where(filters.any(axis=0), bins, np.clip(bins, middles[0], middles[-1]))
     emphasis = np.abs(1 - preemphasis * np.exp(-1j * omega)) ** 2
     emphasis /= np.abs(1 - mel_config.preemphasis * np.exp(-1j * omega)) ** 2
     sides = np.full(n_bins, 2.0)  # every bin but the first and the last stands for two of the whole circle
@@ -116,7 +118,8 @@ def _tables(
     cosines = np.cos(omega[:, None] * np.arange(order + 1)) * (sides * emphasis)[:, None] / mel_config.n_fft
     lags_s = np.arange(order + 1) / mel_config.sample_rate_hz
     lag_window = np.exp(-0.5 * (2 * np.pi * _LAG_WINDOW_HZ * lags_s) ** 2)
-    return np.linalg.pinv(filters), nearest.astype(np.int64), cosines, lag_window
+    inverse = np.asarray(np.linalg.pinv(filters), np.float64)
+    return inverse, nearest.astype(np.int64), np.asarray(cosines, np.float64), lag_window
 
 
 # The loops below go frame by frame so that a frame's result does not depend on how many come with it:

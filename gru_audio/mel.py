@@ -33,7 +33,8 @@ def log_mel(audio: npt.ArrayLike, config: MelConfig) -> FloatArray:
     Raises:
         AudioError: the audio is not one-dimensional or has NaN or infinite samples.
     """
-    samples = np.asarray(audio, np.float32)
+    with np.errstate(over="ignore"):  # a double beyond float32's range becomes infinite, and is refused
+        samples = np.asarray(audio, np.float32)
     if samples.ndim != 1:
         raise AudioError(f"audio of shape {samples.shape}: one channel (n,) is needed; mix it down first")
     if not np.isfinite(samples).all():
@@ -66,8 +67,11 @@ def from_linear(linear: npt.ArrayLike, config: MelConfig) -> FloatArray:
 def to_linear(mel: npt.ArrayLike, config: MelConfig) -> FloatArray:
     """The filterbank's linear output (..., M) from a stored mel, at least the floor."""
     unit = np.float32(_log_unit(config))
-    logarithm = (np.asarray(mel, np.float32) - np.float32(config.offset)) / np.float32(config.scale) * unit
     # A foreign mel may hold any number: keep its exponential finite.
+    with np.errstate(over="ignore"):
+        logarithm = (
+            (np.asarray(mel, np.float32) - np.float32(config.offset)) / np.float32(config.scale) * unit
+        )
     return np.asarray(np.maximum(np.exp(np.minimum(logarithm, 60.0)), np.float32(config.floor)), np.float32)
 
 
@@ -98,10 +102,14 @@ def check_mel(mel: npt.ArrayLike, config: MelConfig, name: str = "mel") -> Float
             f"{name}: shape {values.shape} has no axis of {config.n_mels} bands; make the mel with {config.n_mels} "
             "bands, or use a voice with its contract"
         )
-    values = np.ascontiguousarray(values, np.float32)
+    with np.errstate(over="ignore"):  # a double beyond float32's range becomes infinite, and is refused
+        values = np.ascontiguousarray(values, np.float32)
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if bad.size:
-        raise MelError(f"{name}: {bad.size} frames have NaN or infinite values, the first is frame {bad[0]}")
+        raise MelError(
+            f"{name}: {bad.size} frames have NaN or infinite values, the first is frame {bad[0]}; "
+            "make the mel anew"
+        )
     return values
 
 
@@ -180,7 +188,7 @@ def _filterbank_output(frames: FloatArray, config: MelConfig) -> FloatArray:
 def _log_unit(config: MelConfig) -> float:
     """Natural logarithms to one unit of the contract's; decibels of a power count half."""
     unit = _LOG_UNIT[config.log]
-    return 2 * unit if config.log == "db" and config.spectrum == "power" else unit
+    return float(2 * unit if config.log == "db" and config.spectrum == "power" else unit)
 
 
 def _hz_to_mel(hz: float, scale: str) -> float:

@@ -5,6 +5,8 @@ A file may state its contract: a JSON object with MelConfig's keys, as the strin
 """
 
 import json
+import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +64,8 @@ def _read_npy(path: Path) -> tuple[Any, str | None]:
 
 
 def _read_npz(path: Path) -> tuple[Any, str | None]:
-    with np.load(path, allow_pickle=False) as arrays:
+    # Opened here, because numpy leaves a damaged archive open.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         stated = str(arrays[_CONTRACT]) if _CONTRACT in arrays else None
         return _only({name: arrays[name] for name in arrays if name != _CONTRACT}, path), stated
 
@@ -70,11 +73,21 @@ def _read_npz(path: Path) -> tuple[Any, str | None]:
 def _read_pt(path: Path) -> tuple[Any, str | None]:
     import torch
 
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        with warnings.catch_warnings():  # torch's advice to its own developers
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # its text tells how to read the file nevertheless
+        raise MelError(
+            f"{path}: holds more than tensors, or is no .pt file; it is not read, as that could run code: save the "
+            "mel alone, with torch.save(mel, path)"
+        ) from error
     tensors = content if isinstance(content, dict) else {_TENSOR: content}
     tensor = _only(tensors, path)
     if not isinstance(tensor, torch.Tensor):
         raise MelError(f"{path}: holds a {type(tensor).__name__}, not a tensor")
+    if tensor.is_complex() or tensor.dtype == torch.bool:
+        raise MelError(f"{path}: holds {tensor.dtype}, a mel holds real numbers")
     return tensor.detach().float().numpy(), None
 
 
@@ -104,7 +117,12 @@ def _parse(stated: str, path: Path) -> MelConfig:
     try:
         return MelConfig.model_validate(json.loads(stated))
     except (json.JSONDecodeError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
         raise MelError(
-            f"{path}: the contract it states is not valid: {reason}; write MelConfig's keys"
+            f"{path}: the contract it states is not valid: {_reason(error)}; write MelConfig's keys"
         ) from error
+
+
+def _reason(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return "; ".join(": ".join([*map(str, item["loc"]), item["msg"]]) for item in error.errors())

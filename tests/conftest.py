@@ -1,0 +1,35 @@
+"""What several test files use: the bundled clips and made-up tones, at 16 kHz."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import settings
+from numpy.typing import NDArray
+
+settings.register_profile("shared-machine", deadline=None)  # a compilation, or a busy core, is no failure
+settings.load_profile("shared-machine")
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+
+
+@pytest.fixture(scope="session")
+def sample_clips() -> dict[str, NDArray[np.float32]]:
+    """Every bundled clip's audio by the clip's name; do not change the arrays."""
+    return {path.stem: soundfile.read(path, dtype="float32")[0] for path in sorted(SAMPLES.glob("*.flac"))}
+
+
+@pytest.fixture(scope="session")
+def speech(sample_clips: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+    """One clip; do not change it."""
+    return sample_clips["it-carlo-vm-rec-name"]
+
+
+@pytest.fixture(scope="session")
+def tones() -> NDArray[np.float32]:
+    """Half a second of a 200 Hz tone with harmonics, then a quarter of noise and a quarter of silence."""
+    t = np.arange(8_000) / 16_000
+    tone = sum(np.sin(2 * np.pi * 200 * k * t) / k for k in range(1, 20))
+    noise = np.random.default_rng(0).standard_normal(4_000)
+    return np.concatenate([0.2 * tone, 0.05 * noise, np.zeros(4_000)]).astype(np.float32)

@@ -1,0 +1,281 @@
+"""The config: presets, TOML there and back, strictness, derived values."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from gru_audio.config import (
+    MEL_PRESETS,
+    Config,
+    MelConfig,
+    ModelConfig,
+    SignalConfig,
+    TrainConfig,
+    config_from_dict,
+    load_config,
+    load_mel_config,
+    preset_names,
+    to_toml,
+)
+from gru_audio.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def write(folder: Path, text: str, name: str = "c.toml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+# Presets
+
+
+def test_the_presets_are_those_of_the_design() -> None:
+    assert preset_names() == ["ljspeech-22k", "tiny", "universal-16k", "voice-16k"]
+    assert sorted(MEL_PRESETS) == ["hifigan-22k", "speech-16k", "tacotron2-22k", "univoc-16k"]
+
+
+@pytest.mark.parametrize("name", ["ljspeech-22k", "tiny", "universal-16k", "voice-16k"])
+def test_every_preset_loads_and_survives_toml(name: str, tmp_path: Path) -> None:
+    config = load_config(name)
+
+    again = load_config(write(tmp_path, to_toml(config)))
+    assert again == config
+    assert again.model_dump() == config.model_dump()
+    assert config_from_dict(json.loads(json.dumps(config.model_dump())), "voice") == config
+
+
+def test_presets_say_what_their_names_say() -> None:
+    assert load_config("universal-16k").model.gru_size == 896
+    assert load_config("voice-16k").model.gru_size == 384
+    assert load_config("ljspeech-22k").mel == MEL_PRESETS["hifigan-22k"]
+    assert load_config("tiny").mel == MEL_PRESETS["speech-16k"] == MelConfig()
+
+
+def test_a_preset_can_be_given_as_a_path_and_a_file_goes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, "[model]\ngru_size = 17", "tiny")
+    assert load_config("tiny").model.gru_size == 17
+    assert load_config(Path("voice-16k")).model.gru_size == 384
+
+
+def test_mel_contracts_by_name_or_file(tmp_path: Path) -> None:
+    assert load_mel_config("univoc-16k") == MEL_PRESETS["univoc-16k"]
+    assert load_mel_config("ljspeech-22k") == MEL_PRESETS["hifigan-22k"]
+    assert load_mel_config(write(tmp_path, "[mel]\nn_mels = 64")) == MelConfig(n_mels=64)
+    with pytest.raises(
+        ConfigError, match=r"mel contract 'hifigan' is not known; choose one of speech-16k, .*TOML"
+    ):
+        load_mel_config("hifigan")
+
+
+def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, "")) == Config()
+    assert load_config(write(tmp_path, "[mel]\n[train]")) == Config()
+
+
+# There and back
+
+
+@given(
+    n_mels=st.integers(8, 512),
+    floor=st.floats(1e-30, 1),
+    offset=st.floats(-1e6, 1e6),
+    log=st.sampled_from(["ln", "log10", "db"]),
+    stride=st.sampled_from([1, 2, 4]),
+    rate=st.floats(0, 1, exclude_min=True),
+)
+def test_toml_round_trip_is_exact(
+    n_mels: int, floor: float, offset: float, log: Any, stride: Any, rate: float
+) -> None:
+    config = Config(
+        mel=MelConfig(n_mels=n_mels, floor=floor, offset=offset, log=log),
+        model=ModelConfig(samples_per_step=stride),
+        train=TrainConfig(learning_rate=rate),
+    )
+    assert config_from_dict(tomllib.loads(to_toml(config)), "c.toml") == config
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[mel]\nhop = 3", "c.toml: [mel] unknown key 'hop'; did you mean 'hop_samples'?"),
+        ("[model]\nzzz = 3", "c.toml: [model] unknown key 'zzz'; known are cell, output, gru_size, "),
+        ("[modle]\ngru_size = 3", "c.toml: unknown table 'modle'; did you mean 'model'?"),
+        ("zzz = 3", "c.toml: unknown table 'zzz'; known are mel, signal, model, prep, train"),
+        ("[signal]\nbits = 5", "c.toml: [signal] bits: input should be greater than or equal to 6, got 5"),
+        ("[signal]\nbits = 8.0", "c.toml: [signal] bits: input should be a valid integer, got 8.0"),
+        ("[signal]\nbits = true", "c.toml: [signal] bits: input should be a valid integer, got True"),
+        ("[signal]\nbits = '8'", "c.toml: [signal] bits: input should be a valid integer, got '8'"),
+        (
+            "[model]\ncell = 'gruu'",
+            "c.toml: [model] cell: input should be 'gru', 'lstm' or 'rnn', got 'gruu'",
+        ),
+        (
+            "[model]\nsamples_per_step = 3",
+            "c.toml: [model] samples_per_step: input should be 1, 2 or 4, got 3",
+        ),
+        ("[prep]\ntrim_db = nan", "c.toml: [prep] trim_db: input should be a finite number, got nan"),
+        ("[mel]\nfloor = 0.0", "c.toml: [mel] floor: input should be greater than or equal to 0.0000"),
+        ("[mel]\nfloor = 1e-60", "c.toml: [mel] floor: "),
+        ("[mel]\nscale = 0", "c.toml: [mel] scale: "),
+        (
+            "[train]\ncode_noise = 128",
+            "c.toml: [train] code_noise: input should be less than or equal to 127, got",
+        ),
+        ("[mel]\nwindow_samples = 1025", "c.toml: [mel] window_samples (1025) must not exceed n_fft (1024)"),
+        ("[mel]\nhop_samples = 900", "c.toml: [mel] hop_samples (900) must not exceed window_samples (800)"),
+        ("[mel]\nhop_samples = 201", "c.toml: [mel] n_fft - hop_samples (1024 - 201) must be even"),
+        ("[mel]\nn_fft = 1025\nhop_samples = 201", "c.toml: [mel] n_fft (1025) must be even"),
+        (
+            "[mel]\nf_max_hz = 8001",
+            "c.toml: [mel] f_min_hz (0) < f_max_hz (8001) <= half the sample rate (8000)",
+        ),
+        ("[mel]\nf_min_hz = 8000", "c.toml: [mel] f_min_hz (8000) < f_max_hz (8000)"),
+        (
+            "[signal]\npitch_min_hz = 500",
+            "c.toml: [signal] pitch_min_hz (500) must be below pitch_max_hz (500)",
+        ),
+        (
+            "[prep]\nvalid_fraction = 0.5\ntest_fraction = 0.5",
+            "c.toml: [prep] valid_fraction + test_fraction (0.5 + 0.5) must be below 1",
+        ),
+        (
+            "[train]\ncrop_samples = 1601",
+            "c.toml: train.crop_samples (1601) must be a multiple of mel.hop_samples",
+        ),
+        (
+            "[mel]\nhop_samples = 202\n[model]\nsamples_per_step = 4\n[train]\ncrop_samples = 2020",
+            "c.toml: mel.hop_samples (202) must be a multiple of model.samples_per_step (4)",
+        ),
+        (
+            "[signal]\npitch_max_hz = 2001",
+            "c.toml: signal.pitch_max_hz (2001) must be at most an eighth of the",
+        ),
+        ("mel = 3", "c.toml: [mel] "),
+        ("[mel\n", "c.toml: not a readable TOML file: "),
+    ],
+)
+def test_a_mistake_names_file_table_and_key(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(write(tmp_path, text))
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    text = "[mel]\nhop = 3\n[model]\ngru_size = 0"
+    with pytest.raises(ConfigError, match=r"unknown key 'hop'.*; \[model\] gru_size: .*got 0"):
+        load_config(write(tmp_path, text))
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match="config 'big' is neither a file nor a preset; the presets are ljspeech"
+    ):
+        load_config("big")
+    with pytest.raises(ConfigError, match="neither a file nor a preset"):
+        load_config(tmp_path)
+    (tmp_path / "c.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not a readable TOML file"):
+        load_config(tmp_path / "c.toml")
+
+
+def test_a_dict_from_elsewhere_names_its_origin() -> None:
+    with pytest.raises(ConfigError, match=r"^a\.safetensors: \[mel\] unknown key 'x'"):
+        config_from_dict({"mel": {"x": 1}}, "a.safetensors")
+
+
+# Overrides
+
+
+def test_overrides_are_toml_values_or_bare_words() -> None:
+    config = load_config(
+        "tiny",
+        [
+            "model.gru_size=48",
+            " train.learning_rate = 1e-4",
+            "model.cell=lstm",
+            'model.output="softmax"',
+            "mel.f_min_hz=20",
+            "train.steps=1_000",
+            "model.gru_size=64",
+        ],
+    )
+    assert config.model.gru_size == 64
+    assert config.train.learning_rate == 1e-4
+    assert (config.model.cell, config.model.output) == ("lstm", "softmax")
+    assert config.mel.f_min_hz == 20
+    assert config.train.steps == 1000
+    assert config.train.batch_size == load_config("tiny").train.batch_size
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("gru_size=4", "--set 'gru_size=4': write it as table.key=value, for example model.gru_size=256"),
+        ("model.gru_size", "write it as table.key=value"),
+        ("model.=4", "write it as table.key=value"),
+        ("a.b.c=4", "write it as table.key=value"),
+        ("model.gru=4", "[model] unknown key 'gru'; did you mean 'gru_size'?"),
+        ("modle.gru_size=4", "unknown table 'modle'; did you mean 'model'?"),
+        ("model.gru_size=big", "[model] gru_size: input should be a valid integer, got 'big'"),
+        ("model.gru_size=", "[model] gru_size: input should be a valid integer, got ''"),
+        ("train.learning_rate=inf", "[train] learning_rate: input should be a finite number, got inf"),
+    ],
+)
+def test_a_wrong_override_is_explained(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config("tiny", [override])
+    assert message in str(error.value)
+
+
+def test_an_override_of_what_is_no_table(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'mel' is not a table"):
+        load_config(write(tmp_path, "mel = 3"), ["mel.n_mels=80"])
+
+
+# Values
+
+
+def test_configs_are_frozen() -> None:
+    config = Config()
+    with pytest.raises(ValidationError, match="frozen"):
+        config.mel = MelConfig()  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        config.mel.n_mels = 64  # type: ignore[misc]
+    assert hash(config.mel) == hash(MelConfig())
+
+
+def test_derived_values() -> None:
+    config = Config()
+    assert config.mel.frame_rate_hz == 80
+    assert config.mel.lead_samples == 0
+    assert MelConfig(padding="center").lead_samples == 100
+    assert config.signal.n_classes == 256
+    assert SignalConfig(bits=10).n_classes == 1024
+    assert (config.lag_min_samples, config.lag_max_samples) == (32, 320)
+    assert config.warm_up_samples == 800
+    lj = load_config("ljspeech-22k")
+    assert (lj.lag_min_samples, lj.lag_max_samples) == (44, 441)
+    assert lj.warm_up_samples == 1280  # 1102.5 samples in whole hops of 256
+
+
+def test_the_run_in_holds_the_longest_lag() -> None:
+    config = Config(train=TrainConfig(warm_up_s=0.0))
+    assert config.warm_up_samples == 400  # two hops for a lag of 320
