@@ -6,6 +6,7 @@ through ffmpeg where that is on PATH.
 
 import io
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -231,7 +232,7 @@ def _read_with_libsndfile(path: Path) -> tuple[NDArray[np.float32], int]:
     import soundfile
 
     try:
-        file = soundfile.SoundFile(path)
+        file = soundfile.SoundFile(os.fsencode(path))  # as str it refuses names that are not UTF-8
     except soundfile.LibsndfileError as error:
         reason = _one_line(error.error_string)
         return _read_with_ffmpeg(path, f"libsndfile cannot read it ({reason})")

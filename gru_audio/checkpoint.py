@@ -55,7 +55,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: not a checkpoint, or a damaged one.
     """
     document = read_document(path, "checkpoint")
-    groups: dict[str, dict[str, Tensor]] = {}
+    groups: dict[str, dict[str, Tensor]] = {"optimizer": {}}  # empty until a first good step
     for full_name, array in read_tensors(path).items():
         group, _, name = full_name.partition("/")
         groups.setdefault(group, {})[name] = torch.from_numpy(array)

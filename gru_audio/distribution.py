@@ -56,7 +56,8 @@ def draw(
         logits: (B, Q - 1) or (B, Q).
         uniform: (B,) in [0, 1).
         temperature: every logit is divided by it; below 1 the likelier branch gains.
-        tail_cut: a branch (tree) or a code (softmax) less likely than this is never taken.
+        tail_cut: a branch (tree) or a code (softmax) less likely than this is never taken, unless it is the
+            likeliest.
 
     Returns:
         (B,) int64 codes.
@@ -64,7 +65,8 @@ def draw(
     logits = logits.float() / temperature
     if output == "softmax":
         probability = torch.softmax(logits, -1)
-        probability = torch.where(probability < tail_cut, 0.0, probability)
+        highest = probability.amax(-1, keepdim=True)
+        probability = torch.where(probability < highest.clamp(max=tail_cut), 0.0, probability)
         cumulative = probability.cumsum(-1)
         reached = cumulative <= (uniform * cumulative[:, -1])[:, None]
         return reached.sum(-1).clamp(max=logits.shape[-1] - 1)

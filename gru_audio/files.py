@@ -1,11 +1,44 @@
 """Writing files so that a reader never sees half of one."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from gru_audio.errors import OutputError
+
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_PLACE = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
+)
+_LIMITS = {errno.EFBIG: "ulimit -f", errno.EMFILE: "ulimit -n", errno.ENFILE: "fs.file-max"}
+
+
+def mend_of(error: OSError) -> str:
+    """What a user can do about a system's error."""
+    if error.errno in _NO_SPACE:
+        return "free space there, or choose another place"
+    if error.errno in _NO_PLACE:
+        return "choose another place"
+    if error.errno in _LIMITS:
+        return f"raise the limit ({_LIMITS[error.errno]})"
+    return "check the disk, or choose another place"
+
+
+def require_writable(folder: Path) -> None:
+    """Make sure, before long work, that files can be made in a folder, which need not exist yet.
+
+    Raises:
+        OutputError: something in its path is no folder, or may not be written to.
+    """
+    nearest = next((place for place in (folder, *folder.parents) if place.exists()), Path())
+    if not nearest.is_dir():
+        raise OutputError(f"{folder}: cannot be written: {nearest} is not a folder; choose another place")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"{folder}: cannot be written: {nearest} may not be written to; choose another place"
+        )
 
 
 @contextlib.contextmanager
@@ -18,10 +51,10 @@ def output_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(
-            f"{path}: cannot be written: {reason}; free space or choose another place"
-        ) from error
+        reason = (
+            "a file is in a folder's place" if error.errno == errno.EEXIST else error.strerror or str(error)
+        )
+        raise OutputError(f"{path}: cannot be written: {reason}; {mend_of(error)}") from error
 
 
 @contextlib.contextmanager

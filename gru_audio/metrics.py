@@ -1,5 +1,6 @@
 """A run's figures: gathered over steps, and logged to metrics.jsonl and TensorBoard."""
 
+import contextlib
 import json
 import math
 import time
@@ -53,8 +54,12 @@ class MetricsLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._board.close()
+        # After an error there is no second one to tell: a full disk comes up again when the file is closed.
+        with output_errors(self._path) if error is None else contextlib.suppress(OSError):
+            try:
+                self._file.close()
+            finally:
+                self._board.close()
 
 
 class TrainingMeter:

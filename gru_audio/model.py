@@ -21,7 +21,6 @@ CONTEXT_FRAMES = 2
 _CELLS = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 _EMBEDDING_SPREAD = 0.5  # size of the ramp over the codes with which embeddings start
 _EMBEDDING_NOISE = 0.05
-_PITCH_BINS_PER_OCTAVE = 24
 _VOICED_SHARE = 0.5  # from this probability on a frame is voiced
 
 State = Tensor | tuple[Tensor, Tensor]
@@ -54,7 +53,7 @@ class PitchHead(nn.Module):
         super().__init__()
         size = config.model.pitch_size
         self.lag_min, self.lag_max = config.lag_min_samples, config.lag_max_samples
-        self.n_bins = round(_PITCH_BINS_PER_OCTAVE * math.log2(self.lag_max / self.lag_min)) + 1
+        self.n_bins = config.n_lag_bins
         self.first = nn.Conv1d(config.mel.n_mels, size, 3)
         self.second = nn.Conv1d(size, size, 3)
         self.output = nn.Linear(size, self.n_bins + 1)
@@ -135,7 +134,7 @@ class SampleNetwork(nn.Module):
         model, n_classes = config.model, config.signal.n_classes
         self.n_classes, self.samples_per_step = n_classes, model.samples_per_step
         self.hop_samples, self.with_lpc = config.mel.hop_samples, config.signal.lpc_order > 0
-        n_step_tables, n_readout_tables = table_counts(model.samples_per_step, self.with_lpc)
+        n_step_tables, n_readout_tables = config.table_counts
         self.step_embedding = _ramp_embedding(n_step_tables, n_classes, model.conditioning_size)
         self.cell = _CELLS[model.cell](model.conditioning_size, model.gru_size, batch_first=True)
         self.readout_hidden = nn.Linear(model.gru_size, model.samples_per_step * model.readout_size)
@@ -236,13 +235,6 @@ def delayed_codes(history: Tensor, lags: Tensor, n_samples: int, middle_code: in
     per_sample = lags.round().long().repeat_interleave(n_samples // lags.shape[1], 1)  # (B, T)
     now = torch.arange(history.shape[1] - n_samples, history.shape[1], device=history.device)
     return torch.where(per_sample > 0, history.gather(1, now - per_sample), middle_code)
-
-
-def table_counts(samples_per_step: int, with_lpc: bool) -> tuple[int, int]:
-    """How many code tables feed a recurrent step, and how many the readout of a sample."""
-    if not with_lpc:
-        return samples_per_step, samples_per_step
-    return 2 * samples_per_step + 2, samples_per_step + 3
 
 
 class _SummedEmbedding(nn.Module):

@@ -1,6 +1,7 @@
 """Maps over tasks in several processes."""
 
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
@@ -12,8 +13,10 @@ _Result = TypeVar("_Result")
 
 def map_in_order(
     function: Callable[[_Task], _Result], tasks: Sequence[_Task], jobs: int | None = None
-) -> Iterator[_Result]:
+) -> Generator[_Result, None, None]:
     """Results of a function of each task, in order, as soon as they are there.
+
+    Close the generator where you stop early; the tasks under way are then ended.
 
     Args:
         function: a module's function, so that it can be sent to a process; likewise the tasks.
@@ -29,10 +32,16 @@ def map_in_order(
     # joblib divides the cores' threads among its processes, so that one for each core has one thread.
     n_jobs = max(1, min(jobs or joblib.cpu_count(), len(tasks)))
     pool = joblib.Parallel(n_jobs=n_jobs, prefer="processes", return_as="generator", batch_size=1)
+    results = pool(joblib.delayed(function)(task) for task in tasks)
     try:
-        yield from pool(joblib.delayed(function)(task) for task in tasks)
+        for result in results:  # noqa: UP028 - `yield from` would close `results` outside the filter below
+            yield result
     except BrokenProcessPool as error:
         raise GruAudioError(
             f"a worker process died, most likely for lack of memory (there were {n_jobs}); "
             "run again with fewer --jobs"
         ) from error
+    finally:
+        with warnings.catch_warnings():  # joblib deplores the tasks that a caller who stops early leaves
+            warnings.simplefilter("ignore")
+            results.close()

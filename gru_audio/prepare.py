@@ -8,8 +8,8 @@ was cut short is taken up by running it again.
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from gru_audio.shards import (
     digest_of,
     read_header,
 )
-from gru_audio.sources import Plan, plan_sources
+from gru_audio.sources import Plan, plan_sources, readable
 from gru_audio.splits import Splits, assign_splits
 from gru_audio.treatment import ShardTask, group, make_shard
 
@@ -106,12 +106,10 @@ def prepare(
     clips = [clip for header in headers for clip in header.clips]
     splits = assign_splits(clips, config.prep)
     summary = _summary(plan, headers, kept, splits, config.mel.sample_rate_hz)
+    _remove(set(_shards_in(out)) - ({task.path for task in tasks} if clips else set()))
     if not clips:
         path, reason = summary.skipped[0]
         raise DatasetError(f"none of {len(plan.sources)} files can be used; the first: {path}: {reason}")
-    for stale in set(_shards_in(out)) - {task.path for task in tasks}:
-        with output_errors(stale):
-            stale.unlink()
     contents = {
         "format": DATASET_FORMAT,
         "version": DATASET_VERSION,
@@ -215,6 +213,12 @@ def _shards_in(out: Path) -> list[Path]:
     return sorted(out.glob("shard-*.safetensors"))
 
 
+def _remove(stale: Iterable[Path]) -> None:
+    for shard in stale:
+        with output_errors(shard):
+            shard.unlink()
+
+
 def _fingerprint(shard: Path) -> str | None:
     try:
         return read_header(shard).fingerprint
@@ -247,20 +251,21 @@ def _make_shards(
     headers: list[ShardHeader] = []
     files = kept = samples = fresh_samples = 0
     progress(Progress(0, total))
-    for task, (header, was_kept) in zip(tasks, map_in_order(make_shard, tasks, jobs), strict=True):
-        headers.append(header)
-        files += len(task.sources)
-        kept += was_kept
-        samples += header.n_samples
-        fresh_samples += 0 if was_kept else header.n_samples
-        rate = task.config.mel.sample_rate_hz
-        speed = fresh_samples / rate / max(time.monotonic() - started, 1e-9)
-        figures = {
-            "files": f"{files}/{total}",
-            "audio": f"{samples / rate / 3600:.2f} h",
-            "speed": f"{speed:.0f} x real time",
-        }
-        progress(Progress(files, total, figures))
+    with closing(map_in_order(make_shard, tasks, jobs)) as made:
+        for task, (header, was_kept) in zip(tasks, made, strict=True):
+            headers.append(header)
+            files += len(task.sources)
+            kept += was_kept
+            samples += header.n_samples
+            fresh_samples += 0 if was_kept else header.n_samples
+            rate = task.config.mel.sample_rate_hz
+            speed = fresh_samples / rate / max(time.monotonic() - started, 1e-9)
+            figures = {
+                "files": f"{files}/{total}",
+                "audio": f"{samples / rate / 3600:.2f} h",
+                "speed": f"{speed:.0f} x real time",
+            }
+            progress(Progress(files, total, figures))
     return headers, kept
 
 
@@ -268,7 +273,7 @@ def _summary(
     plan: Plan, headers: list[ShardHeader], kept: int, splits: Splits, sample_rate_hz: int
 ) -> Summary:
     clips = [clip for header in headers for clip in header.clips]
-    paths = {source.name: str(source.path) for source in plan.sources}
+    paths = {source.name: readable(source.path) for source in plan.sources}
     alike: dict[str, list[str]] = {}
     for clip in clips:
         alike.setdefault(clip.digest, []).append(clip.name)

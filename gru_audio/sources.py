@@ -1,7 +1,7 @@
 """Finding the audio files of a corpus, with each clip's name and speaker.
 
 Layouts are found by looking: LJSpeech (metadata.csv and wavs/), VCTK (wav48*/pNNN/), LibriTTS and
-LibriSpeech (SPEAKER/CHAPTER/), and flat for all else, where a folder stands for a speaker.
+LibriSpeech (SPEAKER/CHAPTER/), and flat for all else, where each folder at the top stands for a speaker.
 """
 
 import os
@@ -166,7 +166,7 @@ def _named(folder: Path, files: list[Path]) -> list[Source]:
 
 
 def _speaker(file: Path, root: Path) -> str:
-    """The speaker, by what the last folders look like; else the folder's path from the root, or its name."""
+    """The speaker, by what the last folders look like; else the top folder's name."""
     last, before = file.parent.name, file.parent.parent.name
     stem = file.stem.replace("-", "_")  # LibriSpeech has dashes where LibriTTS has underscores
     if last.isdigit() and before.isdigit() and stem.startswith(f"{before}_{last}_"):
@@ -175,7 +175,7 @@ def _speaker(file: Path, root: Path) -> str:
         return last
     if file.parent in (root, root / "wavs"):
         return root.name
-    return file.parent.relative_to(root).as_posix()
+    return file.relative_to(root).parts[0]
 
 
 def _stamp(file: Path) -> dict[str, int]:

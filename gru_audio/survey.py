@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from gru_audio.errors import AudioError
 from gru_audio.parallel import map_in_order
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.shards import digest_of
-from gru_audio.sources import Source, plan_sources
+from gru_audio.sources import Source, plan_sources, readable
 from gru_audio.treatment import clipped_samples, group, read_sounding
 
 _BYTES_A_SAMPLE = 2
@@ -88,23 +89,25 @@ def survey(
     plan = plan_sources(sources, input_format)
     tasks = [(files, input_format) for files in group(plan.sources)]
     looks: list[_Look] = []
-    for found in map_in_order(_look_at_group, tasks, jobs):
-        looks += found
-        progress(Progress(len(looks), len(plan.sources), {"files": f"{len(looks)}/{len(plan.sources)}"}))
+    with closing(map_in_order(_look_at_group, tasks, jobs)) as found:
+        for group_looks in found:
+            looks += group_looks
+            figures = {"files": f"{len(looks)}/{len(plan.sources)}"}
+            progress(Progress(len(looks), len(plan.sources), figures))
     usable = [look for look in looks if not look.reason]
     alike: dict[str, list[str]] = {}
     for look in usable:
-        alike.setdefault(look.digest, []).append(str(look.source.path))
+        alike.setdefault(look.digest, []).append(readable(look.source.path))
     return Survey(
         files=len(usable),
         duration_s=sum(look.duration_s for look in usable),
         sample_rates_hz=dict(sorted(Counter(look.sample_rate_hz for look in usable).items())),
         formats=dict(sorted(Counter(look.source.path.suffix.lower() for look in usable).items())),
         speakers=dict(sorted(Counter(look.source.speaker for look in usable).items())),
-        clipped=tuple(str(look.source.path) for look in usable if look.clipped),
+        clipped=tuple(readable(look.source.path) for look in usable if look.clipped),
         duplicates=tuple(tuple(paths) for paths in alike.values() if len(paths) > 1),
         padded=sum(look.duration_s < config.prep.min_duration_s for look in usable),
-        unusable=tuple((str(look.source.path), look.reason) for look in looks if look.reason),
+        unusable=tuple((readable(look.source.path), look.reason) for look in looks if look.reason),
         ignored=plan.ignored,
         disk_bytes=sum(_disk_bytes(look.duration_s, config) for look in usable),
     )

@@ -56,15 +56,17 @@ def read_document(path: Path, kind: str | None = None) -> dict[str, Any]:
     """
     with _opened(path) as file:
         metadata = file.metadata() or {}
-    if _KEY not in metadata:
-        raise CheckpointError(f"{path}: a safetensors file, but not one that gru-audio wrote")
-    document: dict[str, Any] = json.loads(metadata[_KEY])
-    if document.get("version", 0) > _VERSION:
+    try:
+        document: dict[str, Any] = json.loads(metadata[_KEY])
+        found, version = document.get("kind", "dataset's shard"), int(document["version"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: of version {document['version']}, newer than this gru-audio; upgrade it"
-        )
-    if kind is not None and document.get("kind") != kind:
-        raise CheckpointError(f"{path}: is a {document.get('kind')}, not a {kind}")
+            f"{path}: a safetensors file, but not one that gru-audio wrote; name another"
+        ) from error
+    if version > _VERSION:
+        raise CheckpointError(f"{path}: of version {version}, newer than this gru-audio; upgrade it")
+    if kind is not None and found != kind:
+        raise CheckpointError(f"{path}: is a {found}, not a {kind}; name a {kind}")
     return document
 
 
@@ -75,13 +77,19 @@ def read_tensors(path: Path) -> dict[str, Array]:
         CheckpointError: as `read_document`.
     """
     with _opened(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        try:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        except (SafetensorError, TypeError) as error:  # bfloat16, for one, is not a type of numpy's
+            raise CheckpointError(f"{path}: holds a tensor that cannot be read ({error})") from error
 
 
 def _opened(path: Path) -> Any:
     if not path.is_file():
-        raise CheckpointError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
+        what = "is a folder, not a file" if path.is_dir() else "no such file"
+        raise CheckpointError(f"{path}: {what}; check the path")
     try:
         return safe_open(str(path), framework="numpy")
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a safetensors file, or a damaged one ({error})") from error
+        raise CheckpointError(
+            f"{path}: not a safetensors file, or a damaged one ({error}); copy it again, or name another"
+        ) from error

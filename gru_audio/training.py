@@ -23,7 +23,7 @@ from gru_audio.config import Config, TrainConfig, config_from_dict, to_toml
 from gru_audio.crops import Batch, CropSource
 from gru_audio.dataset import Dataset
 from gru_audio.device import choose_device, choose_dtype
-from gru_audio.errors import TrainingError
+from gru_audio.errors import ConfigError, TrainingError
 from gru_audio.files import atomic_path, output_errors
 from gru_audio.interrupt import StopRequest, leave_signals_to_the_parent, stop_on_signals
 from gru_audio.memory import keep_freed_memory
@@ -110,7 +110,12 @@ class Trainer:
     """One run's state: network, moving average, optimiser and counters."""
 
     def __init__(self, dataset: Dataset, run: Path, config: Config, device: torch.device) -> None:
-        """Start from random weights, normalised to the dataset."""
+        """Start from random weights, normalised to the dataset.
+
+        Raises:
+            DatasetError: the dataset does not fit the config.
+            ConfigError: torch cannot train the cell in this precision on this device.
+        """
         self.dataset, self.run, self.config, self.device = dataset, run, config, device
         settings = config.train
         self._source = CropSource(dataset, config, "train", CONTEXT_FRAMES)
@@ -122,6 +127,8 @@ class Trainer:
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimizer = _optimizer(self.network, settings)
         self.dtype = choose_dtype(settings.precision, device)
+        if (self.dtype, device.type, config.model.cell) == (torch.float16, "cpu", "lstm"):
+            raise ConfigError("train.precision 'fp16': torch has no such lstm for a CPU; use bf16 or fp32")
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.step, self.best_bits, self.skipped = 0, math.inf, 0
 
@@ -176,8 +183,8 @@ class Trainer:
             self.scaler.update()
         elif torch.isfinite(norm):
             self.optimizer.step()
-        self._count_skipped(bool(torch.isfinite(norm)))
         self.step += 1
+        self._count_skipped(bool(torch.isfinite(norm)))
         self._update_average()
         return losses, norm
 
@@ -245,8 +252,8 @@ class Trainer:
         """Take over a checkpoint's state."""
         self.network.load_state_dict(checkpoint.groups["network"])
         self.average.load_state_dict(checkpoint.groups["average"])
-        for name, parameter in self.network.named_parameters():
-            moments = checkpoint.groups["optimizer"]
+        moments = checkpoint.groups["optimizer"]
+        for name, parameter in self.network.named_parameters() if moments else ():
             self.optimizer.state[parameter] = {
                 key: moments[f"{name}/{key}"].to("cpu" if key == "step" else self.device)
                 for key in ("step", "exp_avg", "exp_avg_sq")
@@ -255,7 +262,8 @@ class Trainer:
         best = checkpoint.document["best_bits"]
         self.best_bits = math.inf if best is None else best
         self.skipped = checkpoint.document["skipped"]
-        self.scaler.load_state_dict(checkpoint.document["scaler"])
+        if checkpoint.document["scaler"]:  # empty where it was not in use: the precision may have changed
+            self.scaler.load_state_dict(checkpoint.document["scaler"])
 
     @property
     def _rate(self) -> int:

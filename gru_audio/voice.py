@@ -45,12 +45,17 @@ def load_voice(path: str | Path) -> Voice:
 
     Raises:
         CheckpointError: not a voice, or a damaged one.
+        ConfigError: its config is not one of this version's.
     """
     path = Path(path)
     if path.is_dir():
         if not (path / VOICE_FILE).is_file():
-            raise CheckpointError(f"{path}: holds no {VOICE_FILE}; train writes it at the first validation")
+            raise CheckpointError(
+                f"{path}: holds no {VOICE_FILE}; train writes it at the first validation, or name a file"
+            )
         path = path / VOICE_FILE
     document = read_document(path, "voice")
+    if not {"config", "metadata"} <= document.keys():
+        raise CheckpointError(f"{path}: damaged: its header lacks the config or the metadata; copy it again")
     config = config_from_dict(document["config"], str(path))
     return Voice(config, read_tensors(path), document["metadata"])

@@ -4,16 +4,44 @@ Each command parses its arguments, calls one library function and shows the resu
 imported here or at the head of a command's module, so that `--help` is quick.
 """
 
+import errno
+import os
 import sys
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
-from gru_audio.cli import prep, preview, synthesize, train
+from gru_audio.cli import info, prep, preview, synthesize, train
+from gru_audio.cli.console import error_line
 from gru_audio.errors import GruAudioError
+
+_INTERRUPTED = 128 + 2  # as a shell reports SIGINT
+_SYSTEM = frozenset(
+    {
+        *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+        *(errno.EMFILE, errno.ENFILE, errno.EIO),
+    }
+)
+"""Errors of the machine, not of this program, wherever they come up."""
+
+
+class _Commands(TyperGroup):
+    """The commands; Ctrl-C ends any of them with one line."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the chosen command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.echo("stopped", err=True)
+            raise typer.Exit(_INTERRUPTED) from None
+
 
 app = typer.Typer(
     name="gru-audio",
     help="A GRU vocoder: speech one sample at a time from a log-mel spectrogram.",
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
@@ -23,6 +51,7 @@ app.command()(prep.prep)
 app.command()(train.train)
 app.command()(synthesize.synthesize)
 app.command()(preview.preview)
+app.command()(info.info)
 
 
 def main() -> None:
@@ -30,5 +59,25 @@ def main() -> None:
     try:
         app()
     except GruAudioError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(1)
+        _fail(str(error))
+    except MemoryError:
+        _fail("not enough memory; close other programs, or work on less at once")
+    except OSError as error:
+        if error.errno not in _SYSTEM:
+            raise
+        from gru_audio.files import mend_of
+
+        _let_go_of_stdout()
+        _fail(f"{error.filename or 'cannot go on'}: {error.strerror}; {mend_of(error)}")
+
+
+def _fail(message: str) -> NoReturn:
+    error_line(message)
+    sys.exit(1)
+
+
+def _let_go_of_stdout() -> None:
+    """Leave unsaid what could not be written to a full stdout; else Python would try again at its exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -19,9 +19,39 @@ def note(text: str, *, quiet: bool = False) -> None:
         typer.echo(text, err=True)
 
 
+def error_line(text: str) -> None:
+    """An error on stderr, in one line."""
+    typer.echo(f"error: {one_line(text)}", err=True)
+
+
 def print_json(result: Any) -> None:
     """The command's result as one JSON document on stdout."""
     typer.echo(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def print_rows(rows: Mapping[str, str]) -> None:
+    """Names and values in two columns on stdout; bare text in a pipe, one line for each."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    lines = {name: one_line(value) for name, value in rows.items()}
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        width = max(map(len, lines))
+        typer.echo("\n".join(f"{name:<{width}}  {value}" for name, value in lines.items()))
+        return
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in lines.items():
+        table.add_row(name, Text(value))
+    console.print(table)
+
+
+def one_line(text: str) -> str:
+    """Text from a file or a file's name, without line breaks or anything else that a terminal would act on."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
 
 
 @contextlib.contextmanager

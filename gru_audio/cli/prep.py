@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gru_audio.cli.console import Json, Quiet, note, print_json, progress_bar
+from gru_audio.cli.console import Json, Quiet, note, print_json, print_rows, progress_bar
 
 if TYPE_CHECKING:
     from gru_audio.config import Config
@@ -133,7 +133,7 @@ def _show_summary(summary: "Summary", out: Path, *, json: bool) -> None:
         "clipped": _first(summary.clipped),
         "duplicates": _first([" = ".join(names) for names in summary.duplicates]),
     }
-    _show(rows)
+    print_rows(rows)
 
 
 def _show_survey(found: "Survey", *, json: bool) -> None:
@@ -153,21 +153,7 @@ def _show_survey(found: "Survey", *, json: bool) -> None:
         "duplicates": _first([" = ".join(paths) for paths in found.duplicates]),
         "disk needed": f"at most {found.disk_bytes / 1e6:.1f} MB",
     }
-    _show(rows)
-
-
-def _show(rows: Mapping[str, str]) -> None:
-    """Two columns on stdout; bare text in a pipe."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows.items():
-        table.add_row(name, Text(value))
-    Console(highlight=False).print(table)
+    print_rows(rows)
 
 
 def _counts(counts: Mapping[str, int]) -> str:

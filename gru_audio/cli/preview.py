@@ -91,6 +91,13 @@ def preview(
     """
     from rich.console import Console
 
+    from gru_audio.errors import OutputError
+    from gru_audio.files import require_writable
+
+    if svg is not None:
+        if svg.resolve() == file.resolve():
+            raise OutputError(f"{svg}: would replace the file to be shown; choose another name")
+        require_writable(svg.parent)
     source = _read(file, clip, mel, quiet)
     console = Console()
     width, height = width or console.width, height or _rows(console)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gru_audio.cli.console import Json, Quiet, note, print_json, progress_bar
+from gru_audio.cli.console import Json, Quiet, error_line, note, print_json, progress_bar
 
 
 class Format(str, Enum):
@@ -28,7 +28,7 @@ def synthesize(
     voice: Annotated[
         Path | None, typer.Option("--voice", metavar="VOICE", help="A voice file, or the folder of a run.")
     ] = None,
-    engine: Annotated[str, typer.Option(help="auto or torch.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, float32 (compiled, CPU) or torch.")] = "auto",
     device: Annotated[str, typer.Option(help="Of the torch engine: auto, cpu, cuda, …")] = "auto",
     mel: Annotated[
         str | None,
@@ -72,7 +72,7 @@ def synthesize(
         ):
             results.append(result)
             if result.error:
-                typer.echo(f"error: {result.error}", err=True)
+                error_line(result.error)
             elif result.n_clipped:
                 note(
                     f"{result.job.target}: {result.n_clipped} samples over full scale were clipped",

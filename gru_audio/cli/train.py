@@ -48,12 +48,13 @@ def train(
         gru-audio train datasets/mine --run runs/mine --resume
     """
     from gru_audio.config import load_config
+    from gru_audio.dataset import Dataset
 
     stored = run / "config.toml"
     settings = load_config(
         config or (stored if resume and stored.is_file() else "voice-16k"), overrides or []
     )
-
+    Dataset.open(dataset).require_mel(settings.mel)  # before torch is imported, which takes seconds
     from gru_audio import training
 
     with progress_bar("training", quiet=quiet) as progress:

@@ -9,10 +9,13 @@ from pathlib import Path
 from gru_audio.audio import AUDIO_SUFFIXES, read_audio, write_audio
 from gru_audio.config import MelConfig
 from gru_audio.errors import AudioError, GruAudioError, OutputError
+from gru_audio.files import require_writable
 from gru_audio.mel import FloatArray, convert_mel
 from gru_audio.melfile import MEL_SUFFIXES, read_mel
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.synthesis.vocoder import Vocoder
+
+_WRITTEN = (".wav", ".flac")
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,14 @@ def plan_jobs(sources: Sequence[Path], output: Path | None, suffix: str) -> list
 
     Raises:
         AudioError: an input does not exist, or a folder holds neither audio nor mels.
-        OutputError: an output would replace an input or another output.
+        OutputError: an output would replace an input or another output, or cannot be written.
     """
     found = [(source, relative) for given in sources for source, relative in _search(given)]
-    is_file = output is not None and output.suffix.lower() in (".wav", ".flac")
+    if output is not None and output.suffix.lower() in AUDIO_SUFFIXES - set(_WRITTEN) and not output.is_dir():
+        raise OutputError(
+            f"{output}: only {' and '.join(_WRITTEN)} are written; choose one of them, or a folder"
+        )
+    is_file = output is not None and output.suffix.lower() in _WRITTEN
     if is_file and (len(found) != 1 or sources[0].is_dir()):
         raise OutputError(f"{output}: one file cannot take {len(found)} results; give a folder")
     jobs = []
@@ -72,6 +79,8 @@ def plan_jobs(sources: Sequence[Path], output: Path | None, suffix: str) -> list
             target = output if is_file else output / relative.with_suffix(suffix)
         jobs.append(Job(source, target))
     _require_distinct(jobs)
+    for folder in {job.target.parent for job in jobs}:
+        require_writable(folder)
     return jobs
 
 
@@ -167,12 +176,12 @@ def _search(given: Path) -> Iterable[tuple[Path, Path]]:
     if given.is_file():
         return [(given, Path(given.name))]
     if not given.is_dir():
-        raise AudioError(f"{given}: no such file or folder")
+        raise AudioError(f"{given}: no such file or folder; check the path")
     known = AUDIO_SUFFIXES | MEL_SUFFIXES
     files = sorted(path for path in given.rglob("*") if path.is_file() and path.suffix.lower() in known)
     if not files:
         raise AudioError(
-            f"{given}: holds neither audio nor mels; known suffixes are {', '.join(sorted(known))}"
+            f"{given}: holds neither audio nor mels; known are files that end in {', '.join(sorted(known))}"
         )
     return [(path, path.relative_to(given)) for path in files]
 

@@ -92,19 +92,20 @@ class TensorReader:
         """Read those whose names begin with `prefix`."""
         self._tensors, self._prefix = tensors, prefix
 
-    def __call__(self, name: str, *shape: int | None) -> FloatArray:
-        """The tensor of a name, as float32; None in `shape` allows any size.
+    def __call__(self, name: str, *shape: int) -> FloatArray:
+        """The tensor of a name, as float32.
 
         Raises:
             CheckpointError: it is missing or has another shape.
         """
         full_name = self._prefix + name
         tensor = self._tensors.get(full_name)
-        found = () if tensor is None else tensor.shape
-        if (
-            tensor is None
-            or len(found) != len(shape)
-            or any(want not in (None, have) for have, want in zip(found, shape, strict=True))
-        ):
-            raise CheckpointError(f"voice: tensor {full_name} has shape {found}, its config asks for {shape}")
+        if tensor is None:
+            raise CheckpointError(
+                f"lacks the tensor {full_name} that its config asks for; export the voice again"
+            )
+        if tensor.shape != shape:
+            raise CheckpointError(
+                f"its tensor {full_name} has shape {tensor.shape}, its config asks for {shape}; export the voice again"
+            )
         return np.ascontiguousarray(tensor, np.float32)

@@ -74,8 +74,8 @@ class ConditioningWeights:
             first_bias = np.concatenate([first_bias, take("first.bias", pitch_size)])
             self.pitch_second = _flat(take("second.weight", pitch_size, pitch_size, 3))
             self.pitch_second_bias = take("second.bias", pitch_size)
-            self.pitch_output = take("output.weight", None, pitch_size)
-            self.pitch_output_bias = take("output.bias", len(self.pitch_output))
+            self.pitch_output = take("output.weight", config.n_lag_bins + 1, pitch_size)
+            self.pitch_output_bias = take("output.bias", config.n_lag_bins + 1)
         self.first, self.first_bias = first, first_bias
 
     def lag(self, outputs: FloatArray) -> float:

@@ -114,10 +114,10 @@ def generate(
 @njit(cache=True, nogil=True)
 def _predict(coefficients: FloatArray, past: FloatArray, t: int) -> np.float32:
     """The prediction of sample t: `past` holds sample t - 1 at index P + t - 1."""
-    total = _ZERO
+    total: np.float32 = _ZERO
     for k in range(coefficients.size):
         total += coefficients[k] * past[coefficients.size + t - 1 - k]
-    return np.float32(total)
+    return total
 
 
 @njit(cache=True, nogil=True)
@@ -135,10 +135,10 @@ def _multiply(matrix: FloatArray, vector: FloatArray, out: FloatArray) -> None:
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _dot(a: FloatArray, b: FloatArray) -> np.float32:
-    total = _ZERO
+    total: np.float32 = _ZERO
     for j in range(a.size):
         total += a[j] * b[j]
-    return np.float32(total)
+    return total
 
 
 @njit(cache=True, nogil=True)

@@ -211,7 +211,11 @@ def load(voice: str | Path | None = None, engine: str = "auto", device: str = "a
         raise CheckpointError(
             "no voice is bundled with this version; train one, and give its file or its run"
         )
-    return Vocoder(load_voice(voice), engine, device)
+    loaded = load_voice(voice)
+    try:
+        return Vocoder(loaded, engine, device)
+    except CheckpointError as error:
+        raise CheckpointError(f"{voice}: {error}") from error
 
 
 def _check_sampling(temperature: float, tail_cut: float) -> None:

@@ -1,0 +1,200 @@
+"""`gru-audio info`: what a file or a folder is."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gru_audio.cli.console import Json, print_json, print_rows
+
+if TYPE_CHECKING:
+    from gru_audio.facts import (
+        AudioFacts,
+        CheckpointFacts,
+        ContractFacts,
+        DatasetFacts,
+        Facts,
+        MelFacts,
+        NetworkFacts,
+        RunFacts,
+        SplitFacts,
+        VoiceFacts,
+    )
+
+_SPEAKERS_SHOWN = 12
+
+
+def info(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A voice, a checkpoint, a mel, audio, or the folder of a run or a dataset."
+        ),
+    ],
+    json: Json = False,
+) -> None:
+    """Show what a file or a folder is: its sizes, its mel contract, where it comes from.
+
+    **Examples**
+
+        gru-audio info runs/mine
+
+        gru-audio info runs/mine/voice.safetensors --json
+
+        gru-audio info datasets/mine
+    """
+    from dataclasses import asdict
+
+    from gru_audio.describe import describe
+
+    facts = describe(file)
+    if json:
+        print_json({"kind": facts.kind, **asdict(facts)})
+    else:
+        print_rows(_rows(facts))
+
+
+def _rows(facts: "Facts") -> dict[str, str]:
+    """The rows of whichever it is; a row that has nothing to say is left out."""
+    from gru_audio.facts import CheckpointFacts, DatasetFacts, MelFacts, RunFacts, VoiceFacts
+
+    rows = {"what": f"{facts.kind} {facts.path}"}
+    if isinstance(facts, VoiceFacts):
+        rows |= _voice_rows(facts)
+    elif isinstance(facts, CheckpointFacts):
+        rows |= _checkpoint_rows(facts)
+    elif isinstance(facts, RunFacts):
+        rows |= _run_rows(facts)
+    elif isinstance(facts, DatasetFacts):
+        rows |= _dataset_rows(facts)
+    elif isinstance(facts, MelFacts):
+        rows |= _mel_rows(facts)
+    else:
+        rows |= _audio_rows(facts)
+    return {name: value for name, value in rows.items() if value}
+
+
+def _voice_rows(facts: "VoiceFacts") -> dict[str, str]:
+    return {
+        "file": f"{_bytes(facts.file_bytes)}, version {facts.version}",
+        **_network_rows(facts.network),
+        "mel": _contract(facts.mel),
+        "trained": "" if facts.steps is None else f"{facts.steps:,} steps",
+        "validation": _settings(facts.validation),
+        "dataset": facts.dataset,
+        "audio": "" if facts.training_hours is None else _duration(facts.training_hours * 3600),
+        "speakers": _first(list(facts.speakers)),
+        "licence": facts.licence or "not stated",
+        "source": facts.source_note,
+    }
+
+
+def _checkpoint_rows(facts: "CheckpointFacts") -> dict[str, str]:
+    best = "none yet" if facts.best_bits is None else f"{facts.best_bits:.3f} bits a sample"
+    return {
+        "file": f"{_bytes(facts.file_bytes)}, version {facts.version}",
+        "step": f"{facts.step:,} of {facts.steps:,}",
+        "best": best,
+        "holds": ", ".join(facts.parts),
+        **_network_rows(facts.network),
+        "mel": _contract(facts.mel),
+    }
+
+
+def _run_rows(facts: "RunFacts") -> dict[str, str]:
+    def validation(bits: float | None, step: int | None) -> str:
+        return "" if bits is None or step is None else f"{bits:.3f} bits a sample at step {step:,}"
+
+    rows = {
+        "step": f"{facts.step:,} of {facts.steps:,}",
+        "last": validation(facts.last_bits, facts.last_bits_step),
+        "best": validation(facts.best_bits, facts.best_bits_step),
+        "checkpoints": _first([f"step {step:,}" for step in reversed(facts.checkpoints)]) or "none",
+    }
+    if facts.voice is None:
+        return {**rows, "mel": _contract(facts.mel), "voice": "none yet; the first validation writes it"}
+    return {**rows, **_voice_rows(facts.voice), "file": "", "voice": _bytes(facts.voice.file_bytes)}
+
+
+def _dataset_rows(facts: "DatasetFacts") -> dict[str, str]:
+    speakers = {name: f"{name} {amount.hours * 60:.1f} min" for name, amount in facts.speakers.items()}
+    return {
+        "folder": f"{_bytes(facts.disk_bytes)}, version {facts.version}",
+        "audio": _amount(facts.total),
+        **{f"  {split}": _amount(amount) for split, amount in facts.splits.items()},
+        "speakers": _first(list(speakers.values()), _SPEAKERS_SHOWN),
+        "mel": _contract(facts.mel),
+        "prep": _settings(facts.prep),
+        "licence": facts.licence or "not stated",
+        "source": facts.source_note,
+    }
+
+
+def _mel_rows(facts: "MelFacts") -> dict[str, str]:
+    duration = "" if facts.duration_s is None else f", {_duration(facts.duration_s)}"
+    level = None
+    if facts.level_min is not None:
+        level = f"{facts.level_min:.3f} to {facts.level_max:.3f}, mean {facts.level_mean:.3f}"
+    return {
+        "file": _bytes(facts.file_bytes),
+        "size": f"{facts.n_frames:,} frames of {facts.n_mels} bands{duration}",
+        "level": level or "no frames",
+        "mel": _contract(facts.mel) if facts.mel else "states no contract",
+    }
+
+
+def _audio_rows(facts: "AudioFacts") -> dict[str, str]:
+    channels = {None: "", 1: ", mono"}.get(facts.n_channels, f", {facts.n_channels} channels")
+    level = "silent" if facts.duration_s else "no samples"
+    if facts.peak_dbfs is not None:
+        level = f"peak {facts.peak_dbfs:.1f} dBFS, RMS {facts.rms_dbfs:.1f} dBFS"
+    return {
+        "file": f"{_bytes(facts.file_bytes)}, {facts.format or 'read by ffmpeg'}",
+        "audio": f"{_duration(facts.duration_s)}, {facts.sample_rate_hz} Hz{channels}",
+        "level": level,
+        "clipped": f"{facts.clipped_samples:,} samples" if facts.clipped_samples else "",
+    }
+
+
+def _network_rows(facts: "NetworkFacts") -> dict[str, str]:
+    return {
+        "network": _settings(facts.settings),
+        "parameters": f"{facts.parameters:,}",
+        "signal": f"LPC order {facts.lpc_order}, {facts.bits}-bit mu-law",
+    }
+
+
+def _contract(contract: "ContractFacts") -> str:
+    mel = contract.settings
+    return (
+        f"{contract.preset or 'a contract of its own'}: {mel['sample_rate_hz']} Hz, {mel['n_mels']} bands of "
+        f"{mel['f_min_hz']:g} to {mel['f_max_hz']:g} Hz, FFT {mel['n_fft']}, window {mel['window_samples']}, "
+        f"hop {mel['hop_samples']}, {mel['spectrum']}, {mel['log']}, padding {mel['padding']}"
+    )
+
+
+def _settings(settings: Mapping[str, object]) -> str:
+    def shown(value: object) -> str:
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+    return ", ".join(f"{name} {shown(value)}" for name, value in settings.items())
+
+
+def _amount(amount: "SplitFacts") -> str:
+    return f"{amount.clips:,} clips, {_duration(amount.hours * 3600)}"
+
+
+def _first(names: list[str], shown: int = 5) -> str:
+    """The names, or how many there are and the first of them."""
+    return ", ".join(names) if len(names) <= shown else f"{len(names)}: {', '.join(names[:shown])}, ..."
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.2f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.2f} h"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"

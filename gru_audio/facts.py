@@ -1,0 +1,145 @@
+"""What `describe` tells of a voice, a checkpoint, a run, a dataset, a mel and audio; fit for JSON."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ContractFacts:
+    """A mel contract, the config's table [mel]; `preset` is its name where it equals one of `MEL_PRESETS`."""
+
+    preset: str | None
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """The network's shape, and how many numbers it learned."""
+
+    settings: Mapping[str, Any]
+    """Of the config's table [model]."""
+    lpc_order: int
+    bits: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class VoiceFacts:
+    """A voice, or what a run has of one; what its maker left out is empty or None."""
+
+    path: str
+    file_bytes: int
+    version: int
+    network: NetworkFacts
+    mel: ContractFacts
+    steps: int | None
+    validation: Mapping[str, float | None]
+    dataset: str
+    training_hours: float | None
+    speakers: Sequence[str]
+    licence: str
+    source_note: str
+    kind: str = "voice"
+
+
+@dataclass(frozen=True)
+class CheckpointFacts:
+    """A training checkpoint; `parts` are the groups of tensors that it holds."""
+
+    path: str
+    file_bytes: int
+    version: int
+    step: int
+    steps: int
+    best_bits: float | None
+    parts: Sequence[str]
+    network: NetworkFacts
+    mel: ContractFacts
+    kind: str = "checkpoint"
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """A training run's folder.
+
+    Attributes:
+        step: the last step in its log or its checkpoints.
+        steps: how many its config asks for.
+        last_bits: validation bits a sample at `last_bits_step`.
+        best_bits: the lowest validation bits a sample after step 0, at `best_bits_step`.
+        checkpoints: the steps that can be resumed from.
+        voice: its voice, None before the first validation.
+    """
+
+    path: str
+    step: int
+    steps: int
+    last_bits: float | None
+    last_bits_step: int | None
+    best_bits: float | None
+    best_bits_step: int | None
+    checkpoints: Sequence[int]
+    voice: VoiceFacts | None
+    mel: ContractFacts
+    kind: str = "run"
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """Clips of a split or of a speaker."""
+
+    clips: int
+    hours: float
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """A dataset; `prep` are the settings that its audio was treated with."""
+
+    path: str
+    disk_bytes: int
+    version: int
+    total: SplitFacts
+    splits: Mapping[str, SplitFacts]
+    speakers: Mapping[str, SplitFacts]
+    mel: ContractFacts
+    licence: str
+    source_note: str
+    prep: Mapping[str, Any]
+    kind: str = "dataset"
+
+
+@dataclass(frozen=True)
+class MelFacts:
+    """A mel in a file; the contract and with it the duration are None where it states none."""
+
+    path: str
+    file_bytes: int
+    n_frames: int
+    n_mels: int
+    level_min: float | None
+    level_mean: float | None
+    level_max: float | None
+    duration_s: float | None
+    mel: ContractFacts | None
+    kind: str = "mel"
+
+
+@dataclass(frozen=True)
+class AudioFacts:
+    """An audio file; `format` is libsndfile's name, None for what only ffmpeg reads, as are the channels."""
+
+    path: str
+    file_bytes: int
+    format: str | None
+    n_channels: int | None
+    sample_rate_hz: int
+    duration_s: float
+    peak_dbfs: float | None
+    rms_dbfs: float | None
+    clipped_samples: int
+    kind: str = "audio"
+
+
+Facts = VoiceFacts | CheckpointFacts | RunFacts | DatasetFacts | MelFacts | AudioFacts
