@@ -21,7 +21,10 @@ _ONE, _TWO, _HALF = np.float32(1), np.float32(2), np.float32(0.5)
 
 @njit(cache=True, nogil=True, fastmath=set(FAST), inline="always")
 def exp_parts(x):  # type: ignore[no-untyped-def]
-    """e**x as mantissa and exponent, relative error under 3e-7: a polynomial, since np.exp does not vectorise."""
+    """e**x as mantissa and exponent, by a polynomial, since np.exp does not vectorise.
+
+    The relative error is under 3e-7 near 0 and 2e-6 at 30.
+    """
     y = min(max(x, -_LARGEST), _LARGEST) * _LOG2_E
     k = np.floor(y + _HALF)
     r = (y - k) * _LN_2

@@ -79,6 +79,10 @@ class TrainingMeter:
         values = torch.stack([losses.nats, losses.pitch, gradient_norm]).detach()
         self._sums = values if self._n_steps == 1 else self._sums + values
 
+    def leave_out(self, seconds: float) -> None:
+        """Take time that was not spent on training off the clock."""
+        self._began += seconds
+
     def figures(self) -> dict[str, float]:
         """Means over the steps, and samples a second."""
         nats, pitch, norm = (self._sums / self._n_steps).tolist()

@@ -136,7 +136,8 @@ class Trainer:
         """Run the remaining steps."""
         settings = self.config.train
         began, first_step = time.perf_counter(), self.step
-        first_bits = last_bits = self.validate(log)
+        # A resumed run measures where it stands, but logs and exports no more than an uninterrupted one.
+        first_bits = last_bits = self.measure()["bits"] if self.step else self.validate(log)
         meter = TrainingMeter(self.config)
         for batch in self._batches():
             losses, gradient_norm = self.train_step(TensorBatch.of(batch, self.device))
@@ -145,10 +146,12 @@ class Trainer:
                 figures = {**meter.figures(), "learning_rate": learning_rate(settings, self.step)}
                 log.log("train", self.step, figures)
                 progress(Progress(self.step, settings.steps, _shown(figures, last_bits)))
+            paused = time.perf_counter()
             if self.step % settings.valid_every == 0 or self.step == settings.steps:
                 last_bits = self.validate(log)
             if self.step % settings.checkpoint_every == 0 or self.step == settings.steps or stopped:
                 self.save()
+            meter.leave_out(time.perf_counter() - paused)
             if stopped:
                 break
         if not (self.run / VOICE_FILE).exists():
@@ -189,21 +192,22 @@ class Trainer:
         return losses, norm
 
     @torch.no_grad()
-    def validate(self, log: MetricsLog) -> float:
-        """Bits a sample of the moving average on the validation crops, with the pitch head's own estimates.
-
-        The best voice so far is written to the run's folder.
-        """
+    def measure(self) -> dict[str, float]:
+        """Figures of the moving average on the validation crops, with the pitch head's own estimates."""
         totals = torch.zeros(4, dtype=torch.float64)
         for batch in self._validation:
             losses = compute_losses(self.average, TensorBatch.of(batch, self.device), own_pitch=True)
             totals += torch.stack(losses).double().cpu() / len(self._validation)
-        figures = {
+        return {
             "bits": bits(float(totals[0])),
             "pitch_loss": float(totals[1]),
             "voicing_accuracy": float(totals[2]),
             "pitch_cents": float(totals[3]),
         }
+
+    def validate(self, log: MetricsLog) -> float:
+        """Measure and log; the best voice so far is written to the run's folder. Returns the bits a sample."""
+        figures = self.measure()
         log.log("valid", self.step, figures)
         if self.step and figures["bits"] < self.best_bits:
             self.best_bits = figures["bits"]

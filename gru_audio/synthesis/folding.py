@@ -108,4 +108,8 @@ class TensorReader:
             raise CheckpointError(
                 f"its tensor {full_name} has shape {tensor.shape}, its config asks for {shape}; export the voice again"
             )
+        if not np.isfinite(tensor).all():
+            raise CheckpointError(
+                f"its tensor {full_name} has NaN or infinite values; train again from an earlier checkpoint"
+            )
         return np.ascontiguousarray(tensor, np.float32)
