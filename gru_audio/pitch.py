@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy.fft
-import scipy.signal
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
@@ -114,6 +113,8 @@ def _bands(sample_rate_hz: int) -> list[_Floats]:
     The low band, with the first harmonics, tells voicing and the octave. The other rises with frequency,
     which levels the tilt of speech: like the excitation it is made of sharp pulses, which place the lag.
     """
+    import scipy.signal  # takes half a second, which a command that tracks nothing should not spend
+
     nyquist_hz = sample_rate_hz / 2
     top_hz = min(7000.0, 0.85 * nyquist_hz)
     shapes = [
@@ -145,6 +146,8 @@ def _correlate(
     Returns:
         (F, L) at the lags from lag_min − 1 to lag_max + 1: a neighbour at either end, to tell a peak.
     """
+    import scipy.signal
+
     start = int(middles[0]) - search.window // 2 - (search.lag_max + 1)
     stop = int(middles[-1]) - search.window // 2 + search.window
     margin = bands[0].size // 2
