@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from gru_audio.errors import CheckpointError
+from gru_audio.run_folder import checkpoint_path, checkpoint_paths
 from gru_audio.tensorfile import read_document, read_tensors, write_tensor_file
-
-CHECKPOINT_FOLDER = "checkpoints"
-_PATTERN = "step-*.safetensors"
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, n_kept: int) -> Path:
     Raises:
         OutputError: it cannot be written; the ones before stay.
     """
-    path = run / CHECKPOINT_FOLDER / f"step-{checkpoint.step:09d}.safetensors"
+    path = checkpoint_path(run, checkpoint.step)
     tensors = {
         f"{group}/{name}": tensor.detach().cpu().numpy()
         for group, named in checkpoint.groups.items()
@@ -64,8 +62,3 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path}: lacks a part of the training state; resume from an earlier checkpoint"
         )
     return Checkpoint(document["step"], groups, document)
-
-
-def checkpoint_paths(run: Path) -> list[Path]:
-    """The run's checkpoints, oldest first."""
-    return sorted((run / CHECKPOINT_FOLDER).glob(_PATTERN))

@@ -29,13 +29,8 @@ from gru_audio.facts import (
     VoiceFacts,
 )
 from gru_audio.melfile import MEL_SUFFIXES, read_mel
+from gru_audio.run_folder import CONFIG_FILE, METRICS_FILE, VOICE_FILE, checkpoint_steps
 from gru_audio.tensorfile import read_document
-from gru_audio.voice import VOICE_FILE
-
-# As training names them; its modules import torch.
-RUN_CONFIG_FILE = "config.toml"
-RUN_METRICS_FILE = "metrics.jsonl"
-RUN_CHECKPOINTS = "checkpoints/step-*.safetensors"
 
 _BUFFERS = frozenset({"mel_mean", "mel_std"})  # tensors of a network that are not learned
 _CLIPPED_FROM = 32_767 / 32_768
@@ -60,14 +55,14 @@ def describe(path: Path) -> Facts:
 def _describe_folder(path: Path) -> RunFacts | DatasetFacts:
     if (path / DATASET_FILE).exists():
         return _describe_dataset(path)
-    if (path / RUN_CONFIG_FILE).is_file() and (
-        (path / RUN_METRICS_FILE).exists() or (path / VOICE_FILE).exists() or _checkpoints(path)
+    if (path / CONFIG_FILE).is_file() and (
+        (path / METRICS_FILE).exists() or (path / VOICE_FILE).exists() or checkpoint_steps(path)
     ):
         return _describe_run(path)
     if any(path.glob("shard-*.safetensors")):
         raise DatasetError(f"{path}: an unfinished dataset; run the same gru-audio prep again to finish it")
     raise GruAudioError(
-        f"{path}: neither a dataset (it has no {DATASET_FILE}) nor a training run (no {RUN_METRICS_FILE}); "
+        f"{path}: neither a dataset (it has no {DATASET_FILE}) nor a training run (no {METRICS_FILE}); "
         "name a file in it"
     )
 
@@ -141,8 +136,8 @@ def _describe_checkpoint(path: Path, document: Mapping[str, Any]) -> CheckpointF
 
 
 def _describe_run(path: Path) -> RunFacts:
-    config = load_config(path / RUN_CONFIG_FILE)
-    logged = _read_log(path / RUN_METRICS_FILE)
+    config = load_config(path / CONFIG_FILE)
+    logged = _read_log(path / METRICS_FILE)
     valid = [
         (float(line["bits"]), line["step"])
         for line in logged
@@ -150,7 +145,7 @@ def _describe_run(path: Path) -> RunFacts:
     ]
     last_bits, last_step = valid[-1] if valid else (None, None)
     best_bits, best_step = min((pair for pair in valid if pair[1]), default=(None, None))
-    checkpoints = _checkpoints(path)
+    checkpoints = checkpoint_steps(path)
     voice = path / VOICE_FILE
     return RunFacts(
         path=str(path),
@@ -176,11 +171,6 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
         except (ValueError, KeyError, TypeError):
             continue
     return lines
-
-
-def _checkpoints(run: Path) -> list[int]:
-    numbers = (path.stem.removeprefix("step-") for path in run.glob(RUN_CHECKPOINTS))
-    return sorted(int(number) for number in numbers if number.isdigit())
 
 
 def _describe_dataset(path: Path) -> DatasetFacts:

@@ -14,8 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from gru_audio.config import Config
 from gru_audio.files import atomic_path, output_errors
 from gru_audio.objective import Losses, bits
-
-METRICS_FILE = "metrics.jsonl"
+from gru_audio.run_folder import METRICS_FILE
 
 
 class MetricsLog:

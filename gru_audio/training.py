@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from gru_audio.checkpoint import Checkpoint, checkpoint_paths, load_checkpoint, save_checkpoint
+from gru_audio.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from gru_audio.config import Config, TrainConfig, config_from_dict, to_toml
 from gru_audio.crops import Batch, CropSource
 from gru_audio.dataset import Dataset
@@ -31,9 +31,8 @@ from gru_audio.metrics import MetricsLog, TrainingMeter
 from gru_audio.model import CONTEXT_FRAMES, Network
 from gru_audio.objective import Losses, TensorBatch, bits, compute_losses
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
-from gru_audio.voice import VOICE_FILE, Voice, save_voice
-
-CONFIG_FILE = "config.toml"
+from gru_audio.run_folder import CONFIG_FILE, VOICE_FILE, checkpoint_paths
+from gru_audio.voice import Voice, save_voice
 
 _BAD_STEPS_IN_A_ROW = 10  # non-finite losses or gradients after which a run gives up
 

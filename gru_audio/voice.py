@@ -7,9 +7,8 @@ from typing import Any
 
 from gru_audio.config import Config, config_from_dict
 from gru_audio.errors import CheckpointError
+from gru_audio.run_folder import VOICE_FILE
 from gru_audio.tensorfile import Array, read_document, read_tensors, write_tensor_file
-
-VOICE_FILE = "voice.safetensors"
 
 
 @dataclass(frozen=True)

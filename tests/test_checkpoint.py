@@ -15,8 +15,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from gru_audio.checkpoint import Checkpoint, checkpoint_paths, load_checkpoint, save_checkpoint
+from gru_audio.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from gru_audio.errors import CheckpointError, OutputError
+from gru_audio.run_folder import checkpoint_paths
 from gru_audio.tensorfile import read_document, read_tensors, write_tensor_file
 
 

@@ -11,7 +11,6 @@ import soundfile
 import typer
 from typer.testing import CliRunner
 
-from gru_audio import describe as describe_module
 from gru_audio.cli.info import info as info_command
 from gru_audio.config import MEL_PRESETS, Config, MelConfig, SignalConfig, TrainConfig, to_toml
 from gru_audio.describe import describe
@@ -26,8 +25,9 @@ from gru_audio.facts import (
     VoiceFacts,
 )
 from gru_audio.prepare import prepare
+from gru_audio.run_folder import VOICE_FILE
 from gru_audio.tensorfile import write_tensor_file
-from gru_audio.voice import VOICE_FILE, Voice, save_voice
+from gru_audio.voice import Voice, save_voice
 
 # 3 * 5 + 7 = 22 learned numbers, and two buffers.
 TENSORS = {
@@ -230,15 +230,6 @@ def test_a_run_that_has_only_begun(tmp_path: Path) -> None:
     assert (facts.step, facts.last_bits, facts.best_bits, facts.checkpoints) == (0, None, None, [])
     assert told(tmp_path / "run")["voice"] == "none yet; the first validation writes it"
     assert told_in_json(tmp_path / "run")["voice"] is None
-
-
-def test_the_names_in_a_run_are_training_s() -> None:
-    from gru_audio import checkpoint, metrics, training
-
-    assert training.CONFIG_FILE == describe_module.RUN_CONFIG_FILE
-    assert metrics.METRICS_FILE == describe_module.RUN_METRICS_FILE
-    pattern = f"{checkpoint.CHECKPOINT_FOLDER}/{checkpoint._PATTERN}"
-    assert pattern == describe_module.RUN_CHECKPOINTS
 
 
 # Datasets

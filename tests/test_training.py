@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from gru_audio import objective, training
-from gru_audio.checkpoint import checkpoint_paths, load_checkpoint
+from gru_audio.checkpoint import load_checkpoint
 from gru_audio.config import Config, TrainConfig, load_config, to_toml
 from gru_audio.crops import CropSource
 from gru_audio.dataset import Dataset
@@ -30,6 +30,7 @@ from gru_audio.model import CONTEXT_FRAMES
 from gru_audio.objective import Losses, TensorBatch
 from gru_audio.prepare import prepare
 from gru_audio.progress import Progress
+from gru_audio.run_folder import checkpoint_paths
 from gru_audio.synthesis.vocoder import load
 from gru_audio.training import Trainer, TrainResult, learning_rate, train
 from gru_audio.voice import load_voice

@@ -13,10 +13,11 @@ import gru_audio
 from gru_audio.config import Config, MelConfig, ModelConfig, TrainConfig, config_from_dict
 from gru_audio.errors import CheckpointError, ConfigError
 from gru_audio.model import Network
+from gru_audio.run_folder import VOICE_FILE
 from gru_audio.synthesis.engines import ENGINES
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.tensorfile import read_document, write_tensor_file
-from gru_audio.voice import VOICE_FILE, Voice, load_voice, save_voice
+from gru_audio.voice import Voice, load_voice, save_voice
 
 CONFIG = Config(
     mel=MelConfig(

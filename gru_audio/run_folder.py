@@ -1,0 +1,25 @@
+"""What a training run's folder holds, by name; without torch, so that `info` can tell it quickly."""
+
+from pathlib import Path
+
+CONFIG_FILE = "config.toml"
+METRICS_FILE = "metrics.jsonl"
+VOICE_FILE = "voice.safetensors"
+
+_CHECKPOINT_FOLDER = "checkpoints"
+
+
+def checkpoint_path(run: Path, step: int) -> Path:
+    """Where the checkpoint of a step goes."""
+    return run / _CHECKPOINT_FOLDER / f"step-{step:09d}.safetensors"
+
+
+def checkpoint_paths(run: Path) -> list[Path]:
+    """The run's checkpoints, oldest first."""
+    return sorted((run / _CHECKPOINT_FOLDER).glob("step-*.safetensors"))
+
+
+def checkpoint_steps(run: Path) -> list[int]:
+    """The steps at which the run's checkpoints were written, in order."""
+    numbers = (path.stem.removeprefix("step-") for path in checkpoint_paths(run))
+    return [int(number) for number in numbers if number.isdigit()]
