@@ -12,11 +12,10 @@ from unittest import mock
 
 import torch
 
-from gru_audio.config import load_config
+from gru_audio.config import CONTEXT_FRAMES, load_config
 from gru_audio.crops import CropSource
 from gru_audio.dataset import Dataset
 from gru_audio.memory import keep_freed_memory
-from gru_audio.model import CONTEXT_FRAMES
 from gru_audio.objective import TensorBatch
 from gru_audio.scan import can_scan
 from gru_audio.training import Trainer

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,31 @@ AUDIO_SUFFIXES = frozenset({
 # fmt: on
 """Suffixes, in lower case, of the files that are taken for audio when a folder is searched."""
 
+FULL_SCALE = 32_767 / 32_768
+"""Magnitude from which a sample counts as clipped: the largest that 16 bits hold on both sides."""
+
 _WRITERS = {".wav": "WAV", ".flac": "FLAC"}
 _INT16_SCALE = 32_768.0
 _LOUDNESS_PEAK = 10 ** (-1 / 20)  # -1 dBFS
 _LOUDNESS_BLOCK_S = 0.4
 # Writers to a pipe do not know the length and put one of these or more into the header.
 _STREAMED_BYTES = 0x7FFF_0000
+_UNSTATED_FRAMES = (1 << 63) - 1  # what libsndfile says of a FLAC that was written to a pipe
+_BLOCK_FRAMES = 1 << 18
 _SHORT_DATA = re.compile(r"^\s*(?:data|SSND)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a file holds its audio.
+
+    Attributes:
+        name: container and sample type as libsndfile calls them, such as "WAV PCM_16".
+        n_channels: its channels.
+    """
+
+    name: str
+    n_channels: int
 
 
 def read_audio(path: Path, *, input_format: str | None = None) -> tuple[NDArray[np.float32], int]:
@@ -68,6 +87,17 @@ def read_audio(path: Path, *, input_format: str | None = None) -> tuple[NDArray[
         raise AudioError(f"{path}: has samples that are NaN or infinite; export it again from its source")
     audio = samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
     return np.ascontiguousarray(audio), sample_rate_hz
+
+
+def read_encoding(path: Path) -> Encoding | None:
+    """How a file holds its audio; None where only ffmpeg reads it."""
+    import soundfile
+
+    try:
+        with _open(path) as file:
+            return Encoding(f"{file.format} {file.subtype}", int(file.channels))
+    except soundfile.LibsndfileError:
+        return None
 
 
 def check_audio(audio: ArrayLike) -> NDArray[np.float32]:
@@ -152,6 +182,11 @@ def dbfs(value: float) -> float:
     return 20 * math.log10(value) if value > 0 else -math.inf
 
 
+def finite(value: float) -> float | None:
+    """A figure that JSON can hold: None for the level of silence and whatever else is not finite."""
+    return float(value) if math.isfinite(value) else None
+
+
 def peak_dbfs(audio: NDArray[np.float32]) -> float:
     """Level of the largest sample of audio (n_samples,); -inf for silence."""
     return dbfs(float(np.abs(audio).max(initial=0.0)))
@@ -227,24 +262,64 @@ def _require_readable(path: Path) -> None:
         raise AudioError(f"{path}: the file is empty (0 bytes); replace it")
 
 
+def _open(path: Path) -> Any:
+    """The file, opened by libsndfile, whatever bytes its name has.
+
+    Raises:
+        LibsndfileError: not a format that libsndfile knows.
+    """
+    import soundfile
+
+    return soundfile.SoundFile(os.fsencode(path))  # as str it refuses names that are not UTF-8
+
+
 def _read_with_libsndfile(path: Path) -> tuple[NDArray[np.float32], int]:
     """Samples (n_samples, n_channels) and the rate, from ffmpeg where libsndfile knows no such format."""
     import soundfile
 
     try:
-        file = soundfile.SoundFile(os.fsencode(path))  # as str it refuses names that are not UTF-8
+        file = _open(path)
     except soundfile.LibsndfileError as error:
         reason = _one_line(error.error_string)
         return _read_with_ffmpeg(path, f"libsndfile cannot read it ({reason})")
     with file:
         declared = int(file.frames)
-        try:
-            samples: NDArray[np.float32] = file.read(dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError as error:
-            reason = _one_line(error.error_string)
-            raise AudioError(f"{path}: truncated or damaged ({reason}); replace it") from error
-        _require_whole(path, file, declared, len(samples))
+        samples = _read_samples(path, file)
+        if declared != _UNSTATED_FRAMES:
+            _require_whole(path, file, declared, len(samples))
         return samples, int(file.samplerate)
+
+
+def _read_samples(path: Path, file: Any) -> NDArray[np.float32]:
+    """All samples (n_samples, n_channels) of an open file.
+
+    Raises:
+        AudioError: damaged, or it states more samples than memory holds.
+    """
+    import soundfile
+
+    try:
+        if file.frames == _UNSTATED_FRAMES:
+            return _read_to_end(file)
+        samples: NDArray[np.float32] = file.read(dtype="float32", always_2d=True)
+        return samples
+    except soundfile.LibsndfileError as error:
+        reason = _one_line(error.error_string)
+        raise AudioError(f"{path}: truncated or damaged ({reason}); replace it") from error
+    except (MemoryError, ValueError) as error:  # numpy's word for an array past all bounds is ValueError
+        raise AudioError(
+            f"{path}: states {file.frames} samples, more than memory holds; replace it, or cut it in pieces"
+        ) from error
+
+
+def _read_to_end(file: Any) -> NDArray[np.float32]:
+    """Samples (n_samples, n_channels) of a file that does not state how many it has."""
+    # After each read soundfile seeks to where that ended, which at an end that is not stated fails.
+    file.seekable = lambda: False
+    blocks = [np.zeros((0, file.channels), np.float32)]
+    while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
+        blocks.append(block)
+    return np.concatenate(blocks)
 
 
 def _require_whole(path: Path, file: Any, declared: int, read: int) -> None:
@@ -295,8 +370,7 @@ def _read_with_ffmpeg(
         reason = _one_line(lines[-1]) if lines else f"exit code {done.returncode}"
         raise AudioError(f"{path}: {because}, and ffmpeg fails ({reason}); is it whole, and audio?")
     with soundfile.SoundFile(io.BytesIO(done.stdout)) as file:
-        samples: NDArray[np.float32] = file.read(dtype="float32", always_2d=True)
-        return samples, int(file.samplerate)
+        return _read_samples(path, file), int(file.samplerate)
 
 
 def _one_line(text: str) -> str:

@@ -59,6 +59,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
         groups.setdefault(group, {})[name] = torch.from_numpy(array)
     if set(groups) != {"network", "average", "optimizer"}:
         raise CheckpointError(
-            f"{path}: lacks a part of the training state; resume from an earlier checkpoint"
+            f"{path}: lacks a part of the training state; delete it, and resume from the one before"
         )
     return Checkpoint(document["step"], groups, document)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from gru_audio.config import SignalConfig
+from gru_audio.jit import compiled
 from gru_audio.lpc import FrameFilters
 from gru_audio.mel import FloatArray
 from gru_audio.mulaw import code_of, expansion_table, thresholds
@@ -86,7 +86,7 @@ def run_closed_loop(
     return CodecTrace(codes[0], codes[1], codes[2], codes[3], rebuilt)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _closed_loop(
     signal: FloatArray,
     coefficients: FloatArray,
@@ -117,7 +117,7 @@ def _closed_loop(
         rebuilt[t] = prediction + scale * expansion[excitation]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _de_emphasis(signal: FloatArray, coefficient: float, previous: float, audio: FloatArray) -> None:
     for t in range(signal.size):
         previous = signal[t] + coefficient * previous

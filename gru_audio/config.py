@@ -27,6 +27,9 @@ NonNegative = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 
+CONTEXT_FRAMES = 2
+"""Mel frames that the conditioner needs before and after the frame it describes."""
+
 _LAG_BINS_PER_OCTAVE = 24
 
 
@@ -109,9 +112,9 @@ class SignalConfig(_Table):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "SignalConfig":
-        if self.pitch_min_hz >= self.pitch_max_hz:
+        if self.pitch_min_hz * 1.5 > self.pitch_max_hz:
             raise ValueError(
-                f"pitch_min_hz ({self.pitch_min_hz:g}) must be below pitch_max_hz ({self.pitch_max_hz:g})"
+                f"pitch_max_hz ({self.pitch_max_hz:g}) must be at least 1.5 times pitch_min_hz ({self.pitch_min_hz:g})"
             )
         return self
 
@@ -239,6 +242,11 @@ class Config(_Table):
         hop = self.mel.hop_samples
         wanted = max(round(self.train.warm_up_s * self.mel.sample_rate_hz), self.lag_max_samples)
         return -(-wanted // hop) * hop
+
+    @property
+    def n_outputs(self) -> int:
+        """Values that the network gives for a sample: Q - 1 nodes of a tree, or Q classes of a softmax."""
+        return self.signal.n_classes - (self.model.output == "tree")
 
     @property
     def table_counts(self) -> tuple[int, int]:

@@ -59,9 +59,10 @@ class CropSource:
             context_frames: mel frames given before and after each crop.
 
         Raises:
-            DatasetError: the mel contracts differ, or the split is empty.
+            DatasetError: the mel contracts or the pitch ranges differ, or the split is empty.
         """
         dataset.require_mel(config.mel)
+        dataset.require_pitch_range(config.signal)
         self._dataset, self._config, self._context = dataset, config, context_frames
         self._clips = dataset.clips(split)
         if not self._clips:

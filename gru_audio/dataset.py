@@ -3,6 +3,7 @@
 Nothing is held in memory but the list of clips; audio and pitch lags are read slice by slice.
 """
 
+import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from pydantic import ValidationError
 
 from gru_audio.config import MelConfig, PrepConfig, SignalConfig
 from gru_audio.errors import DatasetError
+from gru_audio.mel import contract_differences
 from gru_audio.shards import DamagedShardError, lags_key, pcm_key, read_header
 
 DATASET_FILE = "dataset.json"
@@ -100,6 +102,14 @@ class Dataset:
         """Seconds of audio in all splits."""
         return self.n_samples / self.mel.sample_rate_hz
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells whether two datasets hold the same clips in the same splits."""
+        digest = hashlib.blake2b(digest_size=16)
+        for clip in self._clips:
+            digest.update(f"{clip.name}\0{clip.n_samples}\0{clip.split}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
     def clips(self, split: str | None = None) -> list[Clip]:
         """The clips of one split, or of all, in the dataset's order."""
         if split is not None and split not in SPLITS:
@@ -132,12 +142,24 @@ class Dataset:
         Raises:
             DatasetError: it was not; names what differs.
         """
-        have, want = self.mel.model_dump(), mel.model_dump()
-        differing = [f"{key} {have[key]}, wanted {want[key]}" for key in have if have[key] != want[key]]
+        differing = contract_differences(self.mel, mel)
         if differing:
             raise DatasetError(
                 f"{self.path}: made with another mel contract ({'; '.join(differing)}); "
                 "prepare it again with this config, or train with the dataset's [mel]"
+            )
+
+    def require_pitch_range(self, signal: SignalConfig) -> None:
+        """Make sure that the pitch labels were sought where a network will look for the pitch.
+
+        Raises:
+            DatasetError: they were not; names both ranges.
+        """
+        have, want = ((table.pitch_min_hz, table.pitch_max_hz) for table in (self.signal, signal))
+        if signal.lpc_order and have != want:
+            raise DatasetError(
+                f"{self.path}: its pitch labels run from {have[0]:g} to {have[1]:g} Hz, wanted {want[0]:g} to "
+                f"{want[1]:g} Hz; prepare it again with this config, or train with the dataset's pitch range"
             )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 Nothing here imports torch (but for a mel in a .pt file), and of tensors only the shapes are read.
 """
 
-import contextlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,15 @@ from typing import Any
 import numpy as np
 from safetensors import safe_open
 
+from gru_audio.audio import (
+    AUDIO_SUFFIXES,
+    FULL_SCALE,
+    finite,
+    peak_dbfs,
+    read_audio,
+    read_encoding,
+    rms_dbfs,
+)
 from gru_audio.config import MEL_PRESETS, Config, MelConfig, config_from_dict, load_config
 from gru_audio.dataset import DATASET_FILE, SPLITS, Clip, Dataset, read_contents
 from gru_audio.errors import AudioError, CheckpointError, DatasetError, GruAudioError
@@ -30,10 +38,11 @@ from gru_audio.facts import (
 )
 from gru_audio.melfile import MEL_SUFFIXES, read_mel
 from gru_audio.run_folder import CONFIG_FILE, METRICS_FILE, VOICE_FILE, checkpoint_steps
+from gru_audio.shards import is_shard, shard_files
+from gru_audio.sources import readable
 from gru_audio.tensorfile import read_document
 
 _BUFFERS = frozenset({"mel_mean", "mel_std"})  # tensors of a network that are not learned
-_CLIPPED_FROM = 32_767 / 32_768
 
 
 def describe(path: Path) -> Facts:
@@ -59,7 +68,7 @@ def _describe_folder(path: Path) -> RunFacts | DatasetFacts:
         (path / METRICS_FILE).exists() or (path / VOICE_FILE).exists() or checkpoint_steps(path)
     ):
         return _describe_run(path)
-    if any(path.glob("shard-*.safetensors")):
+    if any(map(is_shard, shard_files(path))):
         raise DatasetError(f"{path}: an unfinished dataset; run the same gru-audio prep again to finish it")
     raise GruAudioError(
         f"{path}: neither a dataset (it has no {DATASET_FILE}) nor a training run (no {METRICS_FILE}); "
@@ -101,15 +110,15 @@ def _describe_voice(path: Path, document: Mapping[str, Any]) -> VoiceFacts:
     config, told = config_from_dict(document["config"], str(path)), document["metadata"]
     steps, hours = told.get("steps"), told.get("training_hours")
     return VoiceFacts(
-        path=str(path),
+        path=readable(path),
         file_bytes=path.stat().st_size,
         version=document["version"],
         network=_network(config, _shapes(path)),
         mel=_contract(config.mel),
         steps=None if steps is None else int(steps),
-        validation={str(name): _finite(value) for name, value in told.get("validation", {}).items()},
+        validation={str(name): finite(value) for name, value in told.get("validation", {}).items()},
         dataset=str(told.get("dataset", "")),
-        training_hours=None if hours is None else _finite(hours),
+        training_hours=None if hours is None else finite(hours),
         speakers=[str(speaker) for speaker in told.get("speakers", [])],
         licence=str(told.get("licence", "")),
         source_note=str(told.get("source_note", "")),
@@ -123,12 +132,12 @@ def _describe_checkpoint(path: Path, document: Mapping[str, Any]) -> CheckpointF
     }
     best = document["best_bits"]
     return CheckpointFacts(
-        path=str(path),
+        path=readable(path),
         file_bytes=path.stat().st_size,
         version=document["version"],
         step=int(document["step"]),
         steps=config.train.steps,
-        best_bits=None if best is None else _finite(best),
+        best_bits=None if best is None else finite(best),
         parts=sorted({name.partition("/")[0] for name in shapes}),
         network=_network(config, network),
         mel=_contract(config.mel),
@@ -148,7 +157,7 @@ def _describe_run(path: Path) -> RunFacts:
     checkpoints = checkpoint_steps(path)
     voice = path / VOICE_FILE
     return RunFacts(
-        path=str(path),
+        path=readable(path),
         step=max([line["step"] for line in logged] + checkpoints, default=0),
         steps=config.train.steps,
         last_bits=last_bits,
@@ -180,7 +189,7 @@ def _describe_dataset(path: Path) -> DatasetFacts:
     for clip in dataset.clips():
         by_speaker.setdefault(clip.speaker, []).append(clip)
     return DatasetFacts(
-        path=str(path),
+        path=readable(path),
         disk_bytes=sum(file.stat().st_size for file in path.iterdir() if file.is_file()),
         version=read_contents(path)["version"],
         total=_amount(dataset.clips(), rate_hz),
@@ -200,7 +209,7 @@ def _amount(clips: Sequence[Clip], rate_hz: int) -> SplitFacts:
 def _describe_mel(path: Path) -> MelFacts:
     mel, contract = read_mel(path)
     return MelFacts(
-        path=str(path),
+        path=readable(path),
         file_bytes=path.stat().st_size,
         n_frames=len(mel),
         n_mels=mel.shape[1],
@@ -213,10 +222,6 @@ def _describe_mel(path: Path) -> MelFacts:
 
 
 def _describe_audio(path: Path) -> AudioFacts:
-    import soundfile
-
-    from gru_audio.audio import AUDIO_SUFFIXES, peak_dbfs, read_audio, rms_dbfs
-
     try:
         audio, sample_rate_hz = read_audio(path)
     except AudioError as error:
@@ -226,21 +231,17 @@ def _describe_audio(path: Path) -> AudioFacts:
             f"{path}: neither audio nor a mel ({', '.join(sorted(MEL_SUFFIXES))}); "
             "name a voice, a checkpoint, a run, a dataset, a mel or audio"
         ) from error
-    container: str | None = None
-    n_channels: int | None = None
-    with contextlib.suppress(soundfile.LibsndfileError):  # one of ffmpeg's formats
-        about = soundfile.info(path)
-        container, n_channels = f"{about.format} {about.subtype}", int(about.channels)
+    encoding = read_encoding(path)
     return AudioFacts(
-        path=str(path),
+        path=readable(path),
         file_bytes=path.stat().st_size,
-        format=container,
-        n_channels=n_channels,
+        format=encoding.name if encoding else None,
+        n_channels=encoding.n_channels if encoding else None,
         sample_rate_hz=sample_rate_hz,
         duration_s=audio.size / sample_rate_hz,
-        peak_dbfs=_finite(peak_dbfs(audio)),
-        rms_dbfs=_finite(rms_dbfs(audio)),
-        clipped_samples=int(np.count_nonzero(np.abs(audio) >= _CLIPPED_FROM)),
+        peak_dbfs=finite(peak_dbfs(audio)),
+        rms_dbfs=finite(rms_dbfs(audio)),
+        clipped_samples=int(np.count_nonzero(np.abs(audio) >= FULL_SCALE)),
     )
 
 
@@ -262,7 +263,3 @@ def _contract(mel: MelConfig) -> ContractFacts:
     return ContractFacts(
         next((name for name, preset in MEL_PRESETS.items() if preset == mel), None), mel.model_dump()
     )
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -10,11 +10,6 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def n_outputs(output: str, n_classes: int) -> int:
-    """Values that the network gives for a sample: Q - 1 nodes of a tree, or Q classes of a softmax."""
-    return n_classes - 1 if output == "tree" else n_classes
-
-
 def negative_log_likelihood(output: str, logits: Tensor, codes: Tensor) -> Tensor:
     """-ln P(code) of each sample.
 

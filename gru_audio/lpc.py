@@ -11,9 +11,9 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from gru_audio.config import MelConfig, SignalConfig
+from gru_audio.jit import compiled
 from gru_audio.mel import FloatArray, analysis_window, filterbank, to_linear
 
 DoubleArray = npt.NDArray[np.float64]
@@ -126,7 +126,7 @@ def _tables(
 # streaming in chunks of any size gives the same bits.
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _autocorrelation(
     linear: FloatArray,
     inverse: DoubleArray,
@@ -152,7 +152,7 @@ def _autocorrelation(
         out[f, 0] = out[f, 0] * (1.0 + _WHITE_NOISE) + _WHITE_NOISE_ABSOLUTE
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _levinson_durbin(autocorrelation: DoubleArray, coefficients: DoubleArray, error: DoubleArray) -> None:
     order = coefficients.shape[1]
     previous = np.empty(order)

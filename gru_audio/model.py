@@ -12,11 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gru_audio.config import Config
-from gru_audio.distribution import n_outputs
 from gru_audio.scan import can_scan, scan
-
-CONTEXT_FRAMES = 2
-"""Mel frames that the conditioner needs before and after the frame it describes."""
 
 _CELLS = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 _EMBEDDING_SPREAD = 0.5  # size of the ramp over the codes with which embeddings start
@@ -140,7 +136,7 @@ class SampleNetwork(nn.Module):
         self.readout_hidden = nn.Linear(model.gru_size, model.samples_per_step * model.readout_size)
         self.readout_conditioning = nn.Linear(model.conditioning_size, model.readout_size, bias=False)
         self.readout_embedding = _ramp_embedding(n_readout_tables, n_classes, model.readout_size)
-        self.output = nn.Linear(model.readout_size, n_outputs(model.output, n_classes))
+        self.output = nn.Linear(model.readout_size, config.n_outputs)
 
     def forward(
         self, conditioning: Tensor, codes: CodeInputs, state: State | None = None

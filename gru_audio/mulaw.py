@@ -9,9 +9,9 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from gru_audio.errors import AudioError
+from gru_audio.jit import compiled
 
 
 @lru_cache(maxsize=8)
@@ -64,7 +64,7 @@ def decode(codes: npt.ArrayLike, n_classes: int) -> npt.NDArray[np.float32]:
     return np.asarray(expansion_table(n_classes)[indices])
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def code_of(value: np.float32, edges: npt.NDArray[np.float32]) -> int:
     """The mu-law code of a float32 amplitude: how many of the ascending edges (Q - 1,) are at or below it."""
     code = 0

@@ -26,7 +26,9 @@ from gru_audio.shards import (
     DamagedShardError,
     ShardHeader,
     digest_of,
+    is_shard,
     read_header,
+    shard_files,
 )
 from gru_audio.sources import Plan, plan_sources, readable
 from gru_audio.splits import Splits, assign_splits
@@ -46,7 +48,7 @@ class Summary:
         speakers: clips of each speaker.
         kept_shards: shards that an earlier run had made and that still hold.
         made_shards: shards that this run made.
-        skipped: files that could not be used, each with the reason.
+        skipped: files that could not be used and folders that could not be searched, each with the reason.
         ignored: other files that lie in the folders.
         clipped: clips whose source has runs of samples at full scale.
         duplicates: groups of clips with equal PCM.
@@ -79,7 +81,7 @@ def prepare(
     """Make a dataset from audio files and folders.
 
     A file that cannot be used is skipped and named in the summary. Shards of an earlier run that were
-    made of the same files and settings are kept, except those that had to skip a file: these try again.
+    made of the same files and settings are kept; those that had to skip a file try it again.
 
     Args:
         sources: files and folders; see `plan_sources`.
@@ -106,8 +108,8 @@ def prepare(
     clips = [clip for header in headers for clip in header.clips]
     splits = assign_splits(clips, config.prep)
     summary = _summary(plan, headers, kept, splits, config.mel.sample_rate_hz)
-    _remove(set(_shards_in(out)) - ({task.path for task in tasks} if clips else set()))
     if not clips:
+        _remove([out / DATASET_FILE, *(task.path for task in tasks)])
         path, reason = summary.skipped[0]
         raise DatasetError(f"none of {len(plan.sources)} files can be used; the first: {path}: {reason}")
     contents = {
@@ -124,6 +126,8 @@ def prepare(
     }
     with atomic_path(out / DATASET_FILE) as temporary:
         temporary.write_text(json.dumps(contents, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    current = {task.path for task in tasks}
+    _remove(path for path in shard_files(out) if path not in current and is_shard(path))
     return summary
 
 
@@ -163,7 +167,8 @@ def _claim(
     """Make sure that `out` may be written; the dataset of the same plan that is there, or {}.
 
     Raises:
-        OutputError: it holds files that are no dataset, or a dataset of another plan without `overwrite`.
+        OutputError: it holds files that are no dataset, one of them in a shard's place, or a dataset of
+            another plan without `overwrite`.
     """
     with output_errors(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -174,13 +179,15 @@ def _claim(
             old = read_contents(out)
         except DatasetError as error:
             raise OutputError(str(error)) from error
+        _require_own(tasks, old.get("shards"))
         if old.get("plan") == plan_digest:
             return old
         if not overwrite:
             raise OutputError(f"{out}: holds a dataset {_difference(old, config)}; {_OVERWRITE}")
         with output_errors(contents):
             contents.unlink()  # or an interruption would leave it with shards of another plan
-    elif shards := _shards_in(out):
+    elif any(map(is_shard, shards := shard_files(out))):
+        _require_own(tasks, [])
         found = {_fingerprint(shard) for shard in shards} - {None}
         if found and not overwrite and not found & {task.fingerprint for task in tasks}:
             raise OutputError(
@@ -191,6 +198,18 @@ def _claim(
             f"{out}: is not empty and no dataset (it has {present[0].name}); choose a new folder"
         )
     return {}
+
+
+def _require_own(tasks: list[ShardTask], listed: Any) -> None:
+    """Make sure that every file in a shard's place is a shard, or was one as dataset.json has it.
+
+    Raises:
+        OutputError: it is another program's.
+    """
+    for task in tasks:
+        known = isinstance(listed, list) and task.path.name in listed
+        if task.path.exists() and not known and not is_shard(task.path):
+            raise OutputError(f"{task.path}: not gru-audio's; choose a new folder, or move the file away")
 
 
 _OVERWRITE = "choose another folder, or add --overwrite to replace it (what has not changed is kept)"
@@ -209,14 +228,10 @@ def _difference(old: dict[str, Any], config: Config) -> str:
     return "made of other sources, or of files that have changed since"
 
 
-def _shards_in(out: Path) -> list[Path]:
-    return sorted(out.glob("shard-*.safetensors"))
-
-
 def _remove(stale: Iterable[Path]) -> None:
     for shard in stale:
         with output_errors(shard):
-            shard.unlink()
+            shard.unlink(missing_ok=True)
 
 
 def _fingerprint(shard: Path) -> str | None:
@@ -231,7 +246,7 @@ def _tidy(out: Path) -> Iterator[None]:
     """Remove what processes that were killed in the middle of writing have left, before and after."""
 
     def remove() -> None:
-        for partial in out.glob(".*.partial.*"):
+        for partial in (*out.glob(".shard-[0-9]*.partial.safetensors"), *out.glob(".dataset.*.partial.json")):
             with suppress(OSError):
                 partial.unlink()
 
@@ -285,7 +300,10 @@ def _summary(
         speakers=dict(sorted(Counter(clip.speaker for clip in clips).items())),
         kept_shards=kept,
         made_shards=len(headers) - kept,
-        skipped=tuple((paths[name], reason) for header in headers for name, reason in header.skipped),
+        skipped=(
+            *((paths[name], reason) for header in headers for name, reason in header.skipped),
+            *plan.unreadable,
+        ),
         ignored=plan.ignored,
         clipped=tuple(clip.name for clip in clips if clip.full_scale_samples),
         duplicates=tuple(tuple(names) for names in alike.values() if len(names) > 1),

@@ -6,17 +6,17 @@ Shapes: n samples, F frames, M mel bands.
 """
 
 from dataclasses import dataclass
-from math import ceil, isfinite, log2
+from math import ceil, log2
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.text import Text
 
-from gru_audio.audio import peak_dbfs, resample, rms_dbfs
+from gru_audio.audio import FULL_SCALE, finite, peak_dbfs, resample, rms_dbfs
 from gru_audio.config import MelConfig
 from gru_audio.mel import log_mel
 from gru_audio.pitch import track_pitch
-from gru_audio.terminal_plot import BOLD, FULL_SCALE, clock, spectrogram, waveform
+from gru_audio.terminal_plot import BOLD, duration_text, spectrogram, waveform
 
 _Floats = NDArray[np.float32]
 
@@ -67,12 +67,12 @@ def describe_audio(
     lags, rate_hz = _pitch_lags(audio, sample_rate_hz)
     voiced = lags[lags > 0]
     return AudioFigures(
-        name=printable(name),
+        name=name,
         duration_s=audio.size / sample_rate_hz,
         sample_rate_hz=sample_rate_hz,
         n_channels=n_channels,
-        peak_dbfs=_finite(peak_dbfs(audio)) if audio.size else None,
-        rms_dbfs=_finite(rms_dbfs(audio)) if audio.size else None,
+        peak_dbfs=finite(peak_dbfs(audio)) if audio.size else None,
+        rms_dbfs=finite(rms_dbfs(audio)) if audio.size else None,
         clipped_samples=int(np.count_nonzero(np.abs(audio) >= FULL_SCALE)),
         pitch_hz=float(rate_hz / np.median(voiced)) if voiced.size else None,
         voiced_fraction=voiced.size / lags.size if lags.size else None,
@@ -82,7 +82,7 @@ def describe_audio(
 def describe_mel(name: str, mel: _Floats, config: MelConfig) -> MelFigures:
     """The figures of a mel (F, M) made under `config`."""
     return MelFigures(
-        name=printable(name),
+        name=name,
         duration_s=len(mel) * config.hop_samples / config.sample_rate_hz,
         sample_rate_hz=config.sample_rate_hz,
         hop_samples=config.hop_samples,
@@ -167,13 +167,8 @@ def header(figures: AudioFigures | MelFigures, width: int, colour: bool) -> Text
     return Text("\n").join(lines)
 
 
-def printable(name: str) -> str:
-    """A file's name without anything that a terminal would act on."""
-    return "".join(letter if letter.isprintable() else "?" for letter in name)
-
-
 def _audio_facts(figures: AudioFigures) -> list[str]:
-    facts = [_duration(figures.duration_s), f"{figures.sample_rate_hz} Hz"]
+    facts = [duration_text(figures.duration_s), f"{figures.sample_rate_hz} Hz"]
     if figures.n_channels is not None:
         facts.append("mono" if figures.n_channels == 1 else f"{figures.n_channels} channels as mono")
     if figures.peak_dbfs is None or figures.rms_dbfs is None:
@@ -188,7 +183,7 @@ def _audio_facts(figures: AudioFigures) -> list[str]:
 
 def _mel_facts(figures: MelFigures) -> list[str]:
     facts = [
-        _duration(figures.duration_s),
+        duration_text(figures.duration_s),
         f"{figures.sample_rate_hz} Hz",
         f"{figures.n_frames} frame{'s' * (figures.n_frames != 1)} of {figures.hop_samples} samples",
         f"{figures.n_mels} mels",
@@ -199,16 +194,6 @@ def _mel_facts(figures: MelFigures) -> list[str]:
         *facts,
         f"level {figures.level_min:.2f} to {figures.level_max:.2f}, mean {figures.level_mean:.2f}",
     ]
-
-
-def _duration(duration_s: float) -> str:
-    if duration_s >= 60:
-        return f"{clock(round(duration_s))} min" if duration_s < 3600 else f"{clock(round(duration_s))} h"
-    return f"{duration_s:.2f} s" if duration_s >= 0.1 or not duration_s else f"{1000 * duration_s:.3g} ms"
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if isfinite(value) else None
 
 
 def _contract_rate_hz(rate_hz: int) -> int:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 SHARD_VERSION = 1
 _METADATA_KEY = "gru_audio"
+_MOST_HEADER_BYTES = 100_000_000  # safetensors' own bound
 
 
 class DamagedShardError(Exception):
@@ -97,6 +98,22 @@ def encode_shard(
     return header, safetensors.numpy.save(dict(tensors), metadata={_METADATA_KEY: text})
 
 
+def shard_files(folder: Path) -> list[Path]:
+    """The files of a folder that are named as `prepare` names shards, in order."""
+    return sorted(folder.glob("shard-[0-9]*.safetensors"))
+
+
+def is_shard(path: Path) -> bool:
+    """Whether a file was written as a shard, of any version; it may be damaged behind its header."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size)) if size <= _MOST_HEADER_BYTES else {}
+        return "fingerprint" in json.loads(header["__metadata__"][_METADATA_KEY])
+    except (OSError, KeyError, TypeError, ValueError):
+        return False
+
+
 def read_header(path: Path) -> ShardHeader:
     """A shard's header; of its tensors only the extent is checked.
 
@@ -113,8 +130,8 @@ def read_header(path: Path) -> ShardHeader:
         raise DamagedShardError(str(error)) from error
 
 
-def read_verified_header(path: Path) -> ShardHeader:
-    """A shard's header, after its tensors were compared with their digest.
+def read_verified(path: Path) -> tuple[ShardHeader, dict[str, NDArray[Any]]]:
+    """A shard's header and its tensors, which were compared with their digest.
 
     Raises:
         DamagedShardError: as `read_header`, or a bit of the tensors differs.
@@ -128,7 +145,7 @@ def read_verified_header(path: Path) -> ShardHeader:
         raise DamagedShardError(str(error)) from error
     if _content(tensors) != header.content:
         raise DamagedShardError("its contents do not match their digest")
-    return header
+    return header, tensors
 
 
 def _content(tensors: Mapping[str, NDArray[Any]]) -> str:

@@ -46,10 +46,12 @@ class Plan:
     Attributes:
         sources: the files, in the dataset's order.
         ignored: how many other files lie in the folders: no audio, not listed, second microphones.
+        unreadable: folders that could not be searched, each with the reason.
     """
 
     sources: tuple[Source, ...]
     ignored: int
+    unreadable: tuple[tuple[str, str], ...]
 
 
 def plan_sources(sources: Sequence[Path], input_format: str | None = None) -> Plan:
@@ -57,7 +59,7 @@ def plan_sources(sources: Sequence[Path], input_format: str | None = None) -> Pl
 
     Folders are searched to their depth in a stable order; names that begin with a dot are passed over.
     A clip's name is its path relative to the source, without the suffix. Where that would give two clips
-    one name, the suffix stays or the source folder's name goes before.
+    one name, the suffix stays or the source folder's name goes before; at last a number follows.
 
     Args:
         sources: files and folders.
@@ -69,20 +71,21 @@ def plan_sources(sources: Sequence[Path], input_format: str | None = None) -> Pl
     """
     files_below: dict[Path, list[Path]] = {}  # by folder; files given one by one count as their folder's
     seen: set[Path] = set()
+    unreadable: dict[str, str] = {}
     ignored = 0
     for source in map(Path, sources):
         if not source.exists():
             raise DatasetError(f"{source}: no such file or folder; check the path")
         given = source.parent.resolve() / source.name if source.is_file() else source.resolve()
         folder = given.parent if source.is_file() else given
-        files, others = ([given], 0) if source.is_file() else _files_of(folder, input_format)
+        files, others = ([given], 0) if source.is_file() else _files_of(folder, input_format, unreadable)
         ignored += others
         for file in files:
             if (real := file.resolve()) not in seen:
                 seen.add(real)
                 files_below.setdefault(folder, []).append(file)
     named = {folder: _named(folder, files) for folder, files in files_below.items()}
-    return Plan(tuple(_distinct(named)), ignored)
+    return Plan(tuple(_numbered(_distinct(named))), ignored, tuple(unreadable.items()))
 
 
 def readable(path: str | Path) -> str:
@@ -90,10 +93,10 @@ def readable(path: str | Path) -> str:
     return os.fsencode(path).decode("utf-8", errors="backslashreplace")
 
 
-def _files_of(source: Path, input_format: str | None) -> tuple[list[Path], int]:
-    """The audio files of one folder in order, and how many other files it has."""
+def _files_of(source: Path, input_format: str | None, unreadable: dict[str, str]) -> tuple[list[Path], int]:
+    """The audio files of one folder in order, and how many other files it has; adds to `unreadable`."""
     listed = _ljspeech_files(source)
-    every = list(_walk(source))
+    every = list(_walk(source, unreadable))
     if listed:
         return listed, len(set(every) - set(listed))
     suffixes: Iterable[str] = AUDIO_SUFFIXES
@@ -101,15 +104,23 @@ def _files_of(source: Path, input_format: str | None) -> tuple[list[Path], int]:
         suffixes = (f".{input_format}",)
     audio = [file for file in every if file.suffix.lower() in suffixes]
     if not audio:
+        if unreadable:
+            folder, reason = next(iter(unreadable.items()))
+            raise DatasetError(f"{folder}: {reason}")
         raise DatasetError(_no_audio(source, every, suffixes))
     chosen = _without_second_microphones(audio)
     return chosen, len(every) - len(chosen)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, unreadable: dict[str, str]) -> Iterator[Path]:
     """Files below a folder in a stable order, through links, without dotfiles and without going in circles."""
+
+    def note_unreadable(error: OSError) -> None:
+        reason = f"the folder cannot be searched ({error.strerror or error}); check who may read it"
+        unreadable[readable(error.filename or folder)] = reason
+
     entered: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
+    for place, folders, files in os.walk(folder, onerror=note_unreadable, followlinks=True):
         if (real := os.path.realpath(place)) in entered:
             folders.clear()
             continue
@@ -152,17 +163,30 @@ def _no_audio(source: Path, every: list[Path], suffixes: Iterable[str]) -> str:
 def _named(folder: Path, files: list[Path]) -> list[Source]:
     """The files below one folder as sources; names are unique among them."""
     relatives = [PurePosixPath(file.relative_to(folder)) for file in files]
-    bare = Counter(relative.with_suffix("") for relative in relatives)
+    names = _names(relatives)
     return [
         Source(
             path=file,
             relative=readable(str(relative)),
-            name=readable(str(relative if bare[relative.with_suffix("")] > 1 else relative.with_suffix(""))),
+            name=readable(str(name)),
             speaker=readable(_speaker(file, folder)),
             **_stamp(file),
         )
-        for file, relative in zip(files, relatives, strict=True)
+        for file, relative, name in zip(files, relatives, names, strict=True)
     ]
+
+
+def _names(relatives: list[PurePosixPath]) -> list[PurePosixPath]:
+    """The paths without their suffixes, but for those that would then be equal, or equal to such a one."""
+    names = [relative.with_suffix("") for relative in relatives]
+    while True:
+        counts = Counter(names)
+        distinct = [
+            relative if counts[name] > 1 else name for relative, name in zip(relatives, names, strict=True)
+        ]
+        if distinct == names:
+            return names
+        names = distinct
 
 
 def _speaker(file: Path, root: Path) -> str:
@@ -198,6 +222,18 @@ def _distinct(below: dict[Path, list[Source]]) -> Iterator[Source]:
                 continue
             label = labels[folder]
             yield replace(source, name=f"{label}/{source.name}", speaker=f"{label}/{source.speaker}")
+
+
+def _numbered(sources: Iterable[Source]) -> Iterator[Source]:
+    """The sources, with a number after a name that is taken: two names' odd bytes may read the same."""
+    taken: set[str] = set()
+    for source in sources:
+        name, number = source.name, 1
+        while name in taken:
+            number += 1
+            name = f"{source.name} ({number})"
+        taken.add(name)
+        yield replace(source, name=name)
 
 
 def _labels(folders: list[Path]) -> dict[Path, str]:

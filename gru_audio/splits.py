@@ -1,6 +1,7 @@
 """Which clips train, which validate, which test: by a stable hash, so that no clip's place depends on others."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,28 +25,30 @@ class Splits:
 def assign_splits(clips: Sequence[ClipRecord], prep: PrepConfig) -> Splits:
     """Split clips by the hash of their name, or of their speaker with `prep.split_by = "speaker"`.
 
-    Where the hash leaves valid empty, the clip (or speaker) of the smallest hash goes there; where it
-    leaves train empty, that of the largest. So two clips are enough to train and to validate. One speaker
-    alone is divided by clips. With `prep.valid_fraction = 0` valid stays empty.
+    Where the hash leaves valid empty, the clip of the smallest hash goes there, or the speaker of fewest
+    clips; where it leaves train empty, the clip of the largest hash or the speaker of most clips. So two
+    clips are enough to train and to validate. One speaker alone is divided by clips. With
+    `prep.valid_fraction = 0` valid stays empty.
     """
-    key = {clip.name: clip.speaker if prep.split_by == "speaker" else clip.name for clip in clips}
-    of = {name: _split_of(_hash(key[name]), prep) for name in key}
-    if len(set(key.values())) < 2:
-        key = {name: name for name in key}
-    by_hash = sorted(set(key.values()), key=_hash)
-    promoted: list[str] = []
+    by_speaker = prep.split_by == "speaker" and len({clip.speaker for clip in clips}) > 1
+    key = {clip.name: clip.speaker if by_speaker else clip.name for clip in clips}
+    sizes = Counter(key.values())
+    ranked = sorted(sizes, key=lambda chosen: (sizes[chosen], _hash(chosen)))
+    split = {chosen: _split_of(_hash(chosen), prep) for chosen in ranked}
+    promoted: set[str] = set()
 
-    def promote(chosen: str, split: str) -> None:
-        names = [name for name in key if key[name] == chosen]
-        of.update(dict.fromkeys(names, split))
-        promoted.extend(names)
+    def promote(chosen: str, to: str) -> None:
+        split[chosen] = to
+        promoted.add(chosen)
 
-    if len(by_hash) >= 2:
-        if prep.valid_fraction > 0 and "valid" not in of.values():
-            promote(by_hash[0], "valid")
-        if "train" not in of.values():
-            promote(by_hash[-1], "train")
-    return Splits(of, tuple(promoted))
+    if len(ranked) >= 2:
+        if prep.valid_fraction > 0 and "valid" not in split.values():
+            promote(ranked[0], "valid")
+        if "train" not in split.values():
+            valid = [chosen for chosen in ranked if split[chosen] == "valid"]
+            promote(next(chosen for chosen in reversed(ranked) if valid != [chosen]), "train")
+    of = {name: split[key[name]] for name in key}
+    return Splits(of, tuple(name for name in key if key[name] in promoted))
 
 
 def _hash(key: str) -> float:

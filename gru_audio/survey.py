@@ -32,7 +32,7 @@ class Survey:
         clipped: files with runs of samples at full scale.
         duplicates: groups of files with equal audio.
         padded: files that are shorter than `prep.min_duration_s`.
-        unusable: files that cannot be used, each with the reason.
+        unusable: files that cannot be used and folders that cannot be searched, each with the reason.
         ignored: other files that lie in the folders.
         disk_bytes: what the dataset takes at most; trimming makes it less.
     """
@@ -107,7 +107,10 @@ def survey(
         clipped=tuple(readable(look.source.path) for look in usable if look.clipped),
         duplicates=tuple(tuple(paths) for paths in alike.values() if len(paths) > 1),
         padded=sum(look.duration_s < config.prep.min_duration_s for look in usable),
-        unusable=tuple((readable(look.source.path), look.reason) for look in looks if look.reason),
+        unusable=(
+            *((readable(look.source.path), look.reason) for look in looks if look.reason),
+            *plan.unreadable,
+        ),
         ignored=plan.ignored,
         disk_bytes=sum(_disk_bytes(look.duration_s, config) for look in usable),
     )

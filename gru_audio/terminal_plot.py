@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 from rich.style import Style
 from rich.text import Text
 
+from gru_audio.audio import FULL_SCALE
 from gru_audio.config import MelConfig
 from gru_audio.mel import filterbank, to_linear
 
-FULL_SCALE = 32_767 / 32_768
-"""Magnitude from which a sample counts as clipped."""
 BOLD = Style(bold=True)
 
 _Floats = NDArray[np.float32]
@@ -116,6 +115,15 @@ def clock(seconds: int) -> str:
     """Minutes and seconds, with hours where there are any."""
     hours, rest = divmod(seconds, 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"
+
+
+def duration_text(duration_s: float) -> str:
+    """A duration in the unit that suits it."""
+    if duration_s >= 3600:
+        return f"{duration_s / 3600:.2f} h"
+    if duration_s >= 60:
+        return f"{duration_s / 60:.1f} min"
+    return f"{duration_s:.2f} s" if duration_s >= 0.1 or not duration_s else f"{1000 * duration_s:.3g} ms"
 
 
 def _box_mean(values: _Array, n_out: int) -> _Array:

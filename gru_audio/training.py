@@ -6,32 +6,32 @@ as the interrupted one would have.
 
 import copy
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import joblib
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from gru_audio.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from gru_audio.config import Config, TrainConfig, config_from_dict, to_toml
+from gru_audio.config import CONTEXT_FRAMES, Config, TrainConfig, config_from_dict, to_toml
 from gru_audio.crops import Batch, CropSource
 from gru_audio.dataset import Dataset
 from gru_audio.device import choose_device, choose_dtype
-from gru_audio.errors import ConfigError, TrainingError
-from gru_audio.files import atomic_path, output_errors
+from gru_audio.errors import ConfigError, GruAudioError, TrainingError
+from gru_audio.files import atomic_path
 from gru_audio.interrupt import StopRequest, leave_signals_to_the_parent, stop_on_signals
 from gru_audio.memory import keep_freed_memory
 from gru_audio.metrics import MetricsLog, TrainingMeter
-from gru_audio.model import CONTEXT_FRAMES, Network
+from gru_audio.model import Network
 from gru_audio.objective import Losses, TensorBatch, bits, compute_losses
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
-from gru_audio.run_folder import CONFIG_FILE, VOICE_FILE, checkpoint_paths
+from gru_audio.run_folder import CONFIG_FILE, METRICS_FILE, VOICE_FILE, checkpoint_paths
 from gru_audio.voice import Voice, save_voice
 
 _BAD_STEPS_IN_A_ROW = 10  # non-finite losses or gradients after which a run gives up
@@ -91,14 +91,16 @@ def train(
     """
     dataset = Dataset.open(dataset_path)
     chosen = choose_device(device)
-    previous = _previous_checkpoint(run, config, resume)
+    previous = _previous_checkpoint(run, config, dataset) if resume else None
+    if previous is None:
+        _require_new(run)
     if chosen.type == "cpu":
         keep_freed_memory()
-        free_cores = (os.cpu_count() or 1) - config.train.workers
+        free_cores = joblib.cpu_count() - config.train.workers
         torch.set_num_threads(threads or max(1, free_cores))
-    with output_errors(run), atomic_path(run / CONFIG_FILE) as temporary:
-        temporary.write_text(to_toml(config), encoding="utf-8")
     trainer = Trainer(dataset, run, config, chosen)
+    with atomic_path(run / CONFIG_FILE) as temporary:
+        temporary.write_text(to_toml(config), encoding="utf-8")
     if previous is not None:
         trainer.restore(previous)
     with stop_on_signals() as stopped, MetricsLog(run, trainer.step) as log:
@@ -146,15 +148,18 @@ class Trainer:
                 log.log("train", self.step, figures)
                 progress(Progress(self.step, settings.steps, _shown(figures, last_bits)))
             paused = time.perf_counter()
-            if self.step % settings.valid_every == 0 or self.step == settings.steps:
+            has_voice = (self.run / VOICE_FILE).exists()
+            if (
+                self.step % settings.valid_every == 0
+                or self.step == settings.steps
+                or (stopped and not has_voice)
+            ):
                 last_bits = self.validate(log)
             if self.step % settings.checkpoint_every == 0 or self.step == settings.steps or stopped:
                 self.save()
             meter.leave_out(time.perf_counter() - paused)
             if stopped:
                 break
-        if not (self.run / VOICE_FILE).exists():
-            last_bits = self.validate(log)
         audio_s = (self.step - first_step) * settings.batch_size * settings.crop_samples / self._rate
         wall_s = time.perf_counter() - began
         finished = self.step >= settings.steps
@@ -240,6 +245,7 @@ class Trainer:
             "config": self.config.model_dump(),
             "best_bits": self.best_bits if math.isfinite(self.best_bits) else None,
             "skipped": self.skipped,
+            "dataset": self.dataset.fingerprint,
             "scaler": self.scaler.state_dict(),
         }
         groups = {
@@ -283,7 +289,10 @@ class Trainer:
             worker_init_fn=leave_signals_to_the_parent if settings.workers else None,
             pin_memory=self.device.type == "cuda",
         )
-        yield from loader
+        for batch in loader:
+            if isinstance(batch, GruAudioError):
+                raise batch
+            yield batch
 
     def _count_skipped(self, step_was_good: bool) -> None:
         self.skipped = 0 if step_was_good else self.skipped + 1
@@ -313,12 +322,15 @@ def learning_rate(settings: TrainConfig, step: int) -> float:
     return settings.final_learning_rate + (settings.learning_rate - settings.final_learning_rate) * swing
 
 
-class _BatchesByStep(TorchDataset[Batch]):
+class _BatchesByStep(TorchDataset["Batch | GruAudioError"]):
     def __init__(self, source: CropSource) -> None:
         self._source = source
 
-    def __getitem__(self, step: int) -> Batch:
-        return self._source.batch(step)
+    def __getitem__(self, step: int) -> Batch | GruAudioError:
+        try:
+            return self._source.batch(step)
+        except GruAudioError as error:  # raised in a worker it would come with a traceback in its text
+            return error
 
 
 def _shown(figures: Mapping[str, float], valid_bits: float) -> dict[str, str]:
@@ -347,15 +359,19 @@ def _validation_batches(dataset: Dataset, config: Config) -> list[Batch]:
     return [source.batch(index) for index in range(n_batches)]
 
 
-def _previous_checkpoint(run: Path, config: Config, resume: bool) -> Checkpoint | None:
-    """The checkpoint to go on from, once it is certain that the run's folder may be used so."""
+def _require_new(run: Path) -> None:
+    """Make sure that a new run replaces nothing."""
+    files = *checkpoint_paths(run)[-1:], run / VOICE_FILE, run / METRICS_FILE, run / CONFIG_FILE
+    taken = [path for path in files if path.exists()]
+    if taken:
+        raise TrainingError(
+            f"{run}: holds a run already ({taken[0].relative_to(run)}); add --resume, choose another, or remove it"
+        )
+
+
+def _previous_checkpoint(run: Path, config: Config, dataset: Dataset) -> Checkpoint:
+    """The run's newest checkpoint, once it is certain that this dataset and config can go on from it."""
     existing = checkpoint_paths(run)
-    if not resume:
-        if existing:
-            raise TrainingError(
-                f"{run}: holds a run already, at {existing[-1].stem}; add --resume, or choose another"
-            )
-        return None
     if not existing:
         raise TrainingError(f"{run}: holds no checkpoint to resume from; start without --resume")
     checkpoint = load_checkpoint(existing[-1])
@@ -363,6 +379,10 @@ def _previous_checkpoint(run: Path, config: Config, resume: bool) -> Checkpoint 
     for table in ("mel", "signal", "model"):
         if getattr(stored, table) != getattr(config, table):
             raise TrainingError(f"{run}: was started with another [{table}]; resume with its {CONFIG_FILE}")
+    if checkpoint.document.get("dataset", dataset.fingerprint) != dataset.fingerprint:
+        raise TrainingError(
+            f"{run}: was started on other clips than {dataset.path} holds; name its own dataset"
+        )
     if checkpoint.step >= config.train.steps:
         raise TrainingError(
             f"{run}: has done all {checkpoint.step} steps; raise them with --set train.steps=N"

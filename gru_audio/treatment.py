@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gru_audio.audio import (
+    FULL_SCALE,
     from_int16,
     normalise_loudness,
     read_audio,
@@ -29,7 +30,7 @@ from gru_audio.shards import (
     encode_shard,
     lags_key,
     pcm_key,
-    read_verified_header,
+    read_verified,
 )
 from gru_audio.sources import Source
 
@@ -38,7 +39,6 @@ _GROUP_BYTES = 64 << 20
 _PCM_SUFFIXES = frozenset({".wav", ".aiff", ".aif", ".au", ".w64", ".caf", ".rf64"})
 _COMPRESSION = 8
 """Bytes of PCM in a byte of other formats, roughly; a two-hour podcast is a group of its own."""
-_FULL_SCALE = 32_767 / 32_768
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ def treat(audio: NDArray[np.float32], sample_rate_hz: int, config: Config) -> ND
     if prep.loudness_lufs < 0:
         audio = normalise_loudness(audio, rate, prep.loudness_lufs)
     peak = float(np.abs(audio).max(initial=0.0))
-    if peak > _FULL_SCALE:  # a resampler's overshoot, or a float file that goes past 1
-        audio = audio * np.float32(_FULL_SCALE / peak)
+    if peak > FULL_SCALE:  # a resampler's overshoot, or a float file that goes past 1
+        audio = audio * np.float32(FULL_SCALE / peak)
     return pad(to_int16(audio), math.ceil(prep.min_duration_s * rate), config.mel.hop_samples)
 
 
@@ -123,7 +123,7 @@ def pad(pcm: NDArray[np.int16], min_samples: int, hop_samples: int) -> NDArray[n
 
 def clipped_samples(audio: NDArray[np.float32]) -> int:
     """How many samples lie at full scale next to another such; a lone one is but a normalised peak."""
-    full = np.abs(audio) >= _FULL_SCALE
+    full = np.abs(audio) >= FULL_SCALE
     return int(np.count_nonzero(full[1:] & full[:-1]))
 
 
@@ -131,22 +131,29 @@ def make_shard(task: ShardTask) -> tuple[ShardHeader, bool]:
     """Make one shard, or keep the one that is there.
 
     Returns:
-        The shard's header, and whether it was kept. A shard that had to skip a file is made again: the
-        file may have been mended, or ffmpeg installed.
+        The shard's header, and whether the file was kept. What a shard had to skip is tried again: the
+        file may have been mended, or ffmpeg installed. Its clips stay, whether or not their sources can
+        be read now.
 
     Raises:
         OutputError: the shard cannot be written.
     """
+    have: dict[str, ClipRecord] = {}
+    tensors: dict[str, NDArray[Any]] = {}
     try:
-        header = read_verified_header(task.path)
-        if header.fingerprint == task.fingerprint and not header.skipped:
-            return header, True
+        old, old_tensors = read_verified(task.path)
+        if old.fingerprint == task.fingerprint:
+            if not old.skipped:
+                return old, True
+            have, tensors = {clip.name: clip for clip in old.clips}, old_tensors
     except DamagedShardError:
         pass  # missing, cut short or altered: made below
     clips: list[ClipRecord] = []
     skipped: list[tuple[str, str]] = []
-    tensors: dict[str, NDArray[Any]] = {}
     for source in task.sources:
+        if source.name in have:
+            clips.append(have[source.name])
+            continue
         try:
             clip, pcm, lags = _make_clip(source, task)
         except AudioError as error:
@@ -155,6 +162,8 @@ def make_shard(task: ShardTask) -> tuple[ShardHeader, bool]:
         clips.append(clip)
         tensors[pcm_key(source.name)] = pcm
         tensors[lags_key(source.name)] = lags
+    if have and len(clips) == len(have):
+        return replace(old, skipped=tuple(skipped)), True  # the reasons of this time
     header, encoded = encode_shard(task.fingerprint, clips, skipped, tensors)
     with atomic_path(task.path) as temporary:
         temporary.write_bytes(encoded)

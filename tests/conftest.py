@@ -1,6 +1,11 @@
 """What several test files use: the bundled clips and made-up tones, at 16 kHz."""
 
+import os
 from pathlib import Path
+
+# The tests run in one process a core (see pyproject.toml); threads that spin would stall them all. The
+# libraries read this when they are imported, and so do the commands that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import os
 import shutil
 import subprocess
 import tempfile
@@ -15,13 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from gru_audio import audio as audio_module
 from gru_audio.audio import (
+    Encoding,
     check_audio,
     dbfs,
+    finite,
     from_int16,
     normalise_loudness,
     peak_dbfs,
     read_audio,
+    read_encoding,
     resample,
     rms_dbfs,
     to_int16,
@@ -41,6 +46,12 @@ def tone(seconds: float, hz: float = 200.0, level: float = 0.5, rate: int = RATE
 
 def ffmpeg(*arguments: str | Path) -> None:
     subprocess.run(["ffmpeg", "-v", "error", "-y", *map(str, arguments)], check=True)
+
+
+def streamed_flac(source: Path, *options: str) -> bytes:
+    """A FLAC that ffmpeg writes to a pipe and so cannot go back to state its length in."""
+    command = ["ffmpeg", "-v", "error", "-i", str(source), *options, "-f", "flac", "-"]
+    return subprocess.run(command, check=True, capture_output=True).stdout
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])
@@ -140,6 +151,49 @@ def test_a_streamed_header_without_a_length_is_not_truncation(tmp_path: Path, co
 
 
 @needs_ffmpeg
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_streamed_flac_is_read_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: int
+) -> None:
+    monkeypatch.setattr(audio_module, "_BLOCK_FRAMES", 7_000)
+    soundfile.write(tmp_path / "a.wav", tone(1), RATE)
+    streamed = streamed_flac(tmp_path / "a.wav", "-ac", str(channels))
+    (tmp_path / "b.flac").write_bytes(streamed)
+    assert soundfile.info(tmp_path / "b.flac").frames == 2**63 - 1
+    audio, rate = read_audio(tmp_path / "b.flac")
+    assert rate == RATE
+    if channels == 1:  # ffmpeg's upmix lowers the level
+        np.testing.assert_array_equal(to_int16(audio), to_int16(read_audio(tmp_path / "a.wav")[0]))
+    assert audio.size == RATE
+    (tmp_path / "c.flac").write_bytes(streamed[: len(streamed) // 2])
+    with pytest.raises(AudioError, match=r"c\.flac: truncated or damaged"):
+        read_audio(tmp_path / "c.flac")
+
+
+def test_a_header_that_states_more_than_memory_holds_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(1), RATE)
+    for failure in (MemoryError(), ValueError("array is too big")):
+
+        def fail(*_: object, failure: Exception = failure, **__: object) -> None:
+            raise failure
+
+        monkeypatch.setattr(soundfile.SoundFile, "read", fail)
+        with pytest.raises(AudioError, match=r"a\.wav: states 16000 samples, more than memory holds"):
+            read_audio(tmp_path / "a.wav")
+
+
+def test_an_encoding_is_known_whatever_the_name(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    soundfile.write(tmp_path / "a.wav", np.zeros((10, 2)), RATE)
+    (tmp_path / "a.wav").rename(path)
+    assert read_encoding(path) == Encoding("WAV PCM_16", 2)
+    (tmp_path / "a.m4a").write_bytes(b"not really" * 100)
+    assert read_encoding(tmp_path / "a.m4a") is None
+
+
+@needs_ffmpeg
 def test_what_libsndfile_cannot_open_goes_through_ffmpeg(tmp_path: Path) -> None:
     audio = tone(1)
     soundfile.write(tmp_path / "a.wav", audio, RATE)
@@ -229,6 +283,7 @@ def test_resample_keeps_the_tone() -> None:
 
 def test_levels() -> None:
     assert dbfs(0.0) == -np.inf
+    assert [finite(dbfs(0.0)), finite(np.nan), finite(0.5)] == [None, None, 0.5]
     assert dbfs(0.1) == pytest.approx(-20)
     assert peak_dbfs(tone(1)) == pytest.approx(-6.02, abs=0.01)
     assert rms_dbfs(tone(1)) == pytest.approx(-9.03, abs=0.01)

@@ -165,7 +165,7 @@ CASES = (
     Case(
         "a dataset made with another mel contract",
         "train data --run out --config mel64.toml",
-        ("data: ", "n_mels 80, wanted 64", "prepare it again"),
+        ("data: ", "n_mels 80, not 64", "prepare it again"),
     ),
     Case(
         "a misspelled key in --set",
@@ -562,7 +562,7 @@ def test_bad_input_is_told_in_one_line(case: Case, world: Path) -> None:
 def test_prep_names_each_bad_file_and_makes_the_rest(world: Path, tmp_path: Path) -> None:
     result = gru_audio(f"prep mixed -o {tmp_path}/out -c tiny.toml -j 1", world)
     assert result.returncode == 1
-    assert_each_is_named(result, BAD_AUDIO, "skipped ")
+    assert_each_is_named(result, BAD_AUDIO, "error: ")
     assert [clip.name for clip in Dataset.open(tmp_path / "out").clips()] == ["good"]
 
 

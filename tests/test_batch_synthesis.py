@@ -228,7 +228,7 @@ def test_progress_counts_jobs(tmp_path: Path, vocoder: Vocoder) -> None:
         write(tmp_path / "in" / f"{index}.wav", 40 * HOP if index == 3 else 100)
     reports: list[Progress] = []
     jobs = plan_jobs([tmp_path / "in"], tmp_path / "out", ".wav")
-    results = list(synthesize_files(vocoder, jobs, at_once=2, progress=reports.append))
+    results = list(synthesize_files(vocoder, jobs, progress=reports.append))
     assert all(result.error is None for result in results)
     done = [report.done for report in reports]
     assert done == sorted(done)

@@ -149,7 +149,7 @@ def test_toml_round_trip_is_exact(
         ("[mel]\nf_min_hz = 8000", "c.toml: [mel] f_min_hz (8000) < f_max_hz (8000)"),
         (
             "[signal]\npitch_min_hz = 500",
-            "c.toml: [signal] pitch_min_hz (500) must be below pitch_max_hz (500)",
+            "c.toml: [signal] pitch_max_hz (500) must be at least 1.5 times pitch_min_hz (500)",
         ),
         (
             "[prep]\nvalid_fraction = 0.5\ntest_fraction = 0.5",
@@ -279,3 +279,10 @@ def test_derived_values() -> None:
 def test_the_run_in_holds_the_longest_lag() -> None:
     config = Config(train=TrainConfig(warm_up_s=0.0))
     assert config.warm_up_samples == 400  # two hops for a lag of 320
+
+
+def test_a_pitch_range_too_narrow_to_choose_in() -> None:
+    with pytest.raises(
+        ConfigError, match=r"pitch_max_hz \(500\) must be at least 1.5 times pitch_min_hz \(499\)"
+    ):
+        load_config("tiny", ["signal.pitch_min_hz=499"])

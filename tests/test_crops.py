@@ -281,5 +281,5 @@ def test_crops_come_from_their_split_alone(tmp_path: Path, clips: list[Pcm]) -> 
 
 def test_a_dataset_of_another_contract_is_refused(tmp_path: Path, clips: list[Pcm]) -> None:
     dataset = make_dataset(tmp_path, clips, MelConfig())
-    with pytest.raises(DatasetError, match=r"made with another mel contract \(padding same, wanted center"):
+    with pytest.raises(DatasetError, match=r"made with another mel contract \(padding same, not center"):
         CropSource(dataset, config_for("center"), "train", CONTEXT)

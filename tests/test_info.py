@@ -1,6 +1,9 @@
 """What `info` tells of voices, checkpoints, runs, datasets, mels and audio."""
 
 import json
+import os
+import shutil
+import subprocess
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -310,6 +313,34 @@ def test_audio(tmp_path: Path) -> None:
     assert facts.peak_dbfs is None  # the channels cancel in the mean
     assert told(path)["level"] == "silent"
     assert told(tmp_path / "b.wav")["clipped"] == "2 samples"
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not on PATH; it writes the stream")
+def test_a_streamed_flac(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", 0.1 * np.ones(16_000), 16_000)
+    command = ["ffmpeg", "-v", "error", "-i", str(tmp_path / "a.wav"), "-f", "flac", "-"]
+    (tmp_path / "a.flac").write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
+    assert told(tmp_path / "a.flac")["audio"] == "1.00 s, 16000 Hz, mono"
+
+
+def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    soundfile.write(tmp_path / "a.wav", np.ones((16_000, 2)), 16_000)
+    (tmp_path / "a.wav").rename(path)
+    assert told(path)["audio"] == "1.00 s, 16000 Hz, 2 channels"
+    facts = told_in_json(path)
+    assert (facts["path"], facts["format"]) == (f"{tmp_path}/caf\\xe9.wav", "WAV PCM_16")
+
+
+def test_quiet_changes_nothing_as_there_are_no_notes(voice: Path) -> None:
+    for options in ((), ("--json",)):
+        assert invoke(voice, "--quiet", *options).stdout == invoke(voice, *options).stdout
+
+
+def test_someone_elses_shard_files_are_no_dataset(tmp_path: Path) -> None:
+    (tmp_path / "shard-00000.safetensors").write_text("my notes")
+    with pytest.raises(GruAudioError, match="neither a dataset"):
+        describe(tmp_path)
 
 
 def test_audio_without_samples(tmp_path: Path) -> None:

@@ -10,9 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from gru_audio.config import Config, MelConfig, ModelConfig, SignalConfig, TrainConfig, load_config
-from gru_audio.model import (
+from gru_audio.config import (
     CONTEXT_FRAMES,
+    Config,
+    MelConfig,
+    ModelConfig,
+    SignalConfig,
+    TrainConfig,
+    load_config,
+)
+from gru_audio.model import (
     CodeInputs,
     Conditioner,
     Network,

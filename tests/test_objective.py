@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gru_audio.config import Config, MelConfig, ModelConfig, SignalConfig, TrainConfig
+from gru_audio.config import CONTEXT_FRAMES, Config, MelConfig, ModelConfig, SignalConfig, TrainConfig
 from gru_audio.crops import Batch
-from gru_audio.model import CONTEXT_FRAMES, Network
+from gru_audio.model import Network
 from gru_audio.objective import TensorBatch, bits, code_inputs, compute_losses
 
 HOP, N_MELS, N_FRAMES, RUN_IN = 64, 20, 4, 192

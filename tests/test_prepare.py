@@ -20,7 +20,7 @@ from gru_audio.audio import from_int16, to_int16
 from gru_audio.cli import app
 from gru_audio.config import Config, MelConfig, PrepConfig
 from gru_audio.dataset import Dataset
-from gru_audio.errors import DatasetError, GruAudioError, OutputError
+from gru_audio.errors import AudioError, DatasetError, GruAudioError, OutputError
 from gru_audio.parallel import map_in_order
 from gru_audio.prepare import Summary, prepare
 from gru_audio.progress import Progress
@@ -144,6 +144,55 @@ def test_colliding_names_are_kept_apart(tmp_path: Path) -> None:
         "it/wav/1": "it/wav/wav",
     }
     assert len(names_and_speakers(tmp_path / "en/wav/1.wav", tmp_path / "it/wav/1.wav")) == 2
+
+
+def test_names_stay_unique_when_suffixes_are_put_back(tmp_path: Path) -> None:
+    for name in ("a.wav", "a.flac", "a.wav.flac", "a.wav.flac.wav", "b.x.wav"):
+        write(tmp_path / name)
+    found = {source.relative: source.name for source in plan_sources([tmp_path]).sources}
+    assert found == {
+        "a.flac": "a.flac",
+        "a.wav": "a.wav",
+        "a.wav.flac": "a.wav.flac",
+        "a.wav.flac.wav": "a.wav.flac.wav",
+        "b.x.wav": "b.x",
+    }
+
+
+def test_names_whose_bytes_read_the_same_are_numbered(tmp_path: Path) -> None:
+    for name in (b"caf\xe9.wav", rb"caf\xe9.wav"):
+        write(tmp_path / "a.wav", voice(0.3, 100 + len(name))).rename(tmp_path / os.fsdecode(name))
+    assert list(names_and_speakers(tmp_path)) == [r"caf\xe9", r"caf\xe9 (2)"]
+    prepare([tmp_path], tmp_path / "out", CONFIG, jobs=1)
+    assert Dataset.open(tmp_path / "out").n_clips == 2
+
+
+@pytest.fixture
+def locked(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in the corpus that may not be searched, for root neither."""
+    folder = write(corpus / "locked/secret.wav").parent
+    scandir = os.scandir
+
+    def refuse(path: str | Path = ".") -> object:
+        if os.fspath(path) == str(folder):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    return folder
+
+
+def test_folders_that_cannot_be_searched_are_named(corpus: Path, locked: Path, tmp_path: Path) -> None:
+    code, _, err = run(corpus, "-o", tmp_path / "out", "-j", "1", "-c", "tiny")
+    assert code == 1
+    assert (
+        err == f"error: {locked}: the folder cannot be searched (Permission denied); check who may read it\n"
+    )
+    assert Dataset.open(tmp_path / "out").n_clips == 7
+    code, out, _ = run(corpus, "--dry-run", "-j", "1", "--json")
+    assert (code, json.loads(out)["unusable"][0][0]) == (1, str(locked))
+    with pytest.raises(DatasetError, match=r"locked: the folder cannot be searched \(Permission denied\)"):
+        plan_sources([locked])
 
 
 def test_a_file_that_is_given_twice_is_one_clip(tmp_path: Path) -> None:
@@ -310,7 +359,8 @@ def _flip_a_bit(out: Path) -> None:
 
 
 def _leave_rubbish(out: Path) -> None:
-    (out / "shard-00004.safetensors").write_bytes(b"of an older, longer run")
+    older = (out / "shard-00000.safetensors").read_bytes()  # of a longer run, and damaged
+    (out / "shard-00004.safetensors").write_bytes(older[:-100])
     (out / ".shard-00001.123.partial.safetensors").write_bytes(b"half")
     (out / "dataset.json").unlink()
 
@@ -414,6 +464,96 @@ def test_other_peoples_folders_are_left_alone(corpus: Path, tmp_path: Path) -> N
         with pytest.raises(OutputError, match=reason):
             prepare([corpus], tmp_path / name, CONFIG, jobs=1, overwrite=True)
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.doc"]
+
+
+def test_someone_elses_files_in_a_shards_place_are_left_alone(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "shard-00000.safetensors").write_text("my notes")
+    (out / "shard-notes.safetensors").write_text("more notes")
+    before = contents(out)
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=r"is not empty and no dataset \(it has shard-"):
+            prepare([corpus], out, CONFIG, jobs=1, overwrite=overwrite)
+        assert contents(out) == before
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_someone_elses_files_beside_shards_are_left_alone(
+    corpus: Path, tmp_path: Path, finished: bool
+) -> None:
+    out = tmp_path / "out"
+    prepare([corpus / "ann"], out, CONFIG, jobs=1)
+    if not finished:
+        (out / "dataset.json").unlink()
+    theirs = {"shard-notes.safetensors", "shard-00009.safetensors", ".mine.partial.txt"}
+    for name in theirs:
+        (out / name).write_text("notes")
+    before = contents(out)
+    prepare([corpus / "ann"], out, CONFIG, jobs=1)
+    assert {name: data for name, data in contents(out).items() if name in theirs} == dict.fromkeys(
+        theirs, b"notes"
+    )
+    assert contents(out).items() >= before.items()
+    (out / "shard-00002.safetensors").write_text("notes")
+    with pytest.raises(OutputError, match=r"shard-00002\.safetensors: not gru-audio's; choose a new folder"):
+        prepare([corpus], out, CONFIG, jobs=1, overwrite=True)
+
+
+def test_a_later_run_loses_no_clip(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (corpus / "ann/1.wav").write_text("words")  # shares its shard with ann/0
+    out = tmp_path / "out"
+    prepare([corpus], out, CONFIG, jobs=1)
+    before = contents(out)
+
+    def fail(path: Path, input_format: str | None) -> None:
+        raise AudioError(f"{path}: ffmpeg is not on PATH")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(treatment, "read_sounding", fail)
+        summary = prepare([corpus], out, CONFIG, jobs=1)
+    assert summary.clips == Dataset.open(out).n_clips == 6
+    assert summary.skipped == ((str(corpus / "ann/1.wav"), "ffmpeg is not on PATH"),)
+    assert contents(out) == before
+
+
+def test_a_shard_gains_what_was_mended_and_keeps_the_rest(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare([corpus], tmp_path / "whole", CONFIG, jobs=1)
+    read = treatment.read_sounding
+
+    def fail_on(*names: str) -> Callable[..., object]:
+        def read_some(path: Path, input_format: str | None) -> object:
+            if path.stem in names:
+                raise AudioError(f"{path}: gone")
+            return read(path, input_format)
+
+        return read_some
+
+    monkeypatch.setattr(treatment, "read_sounding", fail_on("1"))
+    assert prepare([corpus], tmp_path / "out", CONFIG, jobs=1).clips == 6
+    monkeypatch.setattr(treatment, "read_sounding", fail_on("0"))
+    summary = prepare([corpus], tmp_path / "out", CONFIG, jobs=1)
+    assert (summary.clips, summary.skipped, summary.made_shards) == (7, (), 1)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_dataset_json_goes_with_its_shards(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    prepare([corpus], out, CONFIG, jobs=1)
+    for shard in out.glob("*.safetensors"):
+        shard.write_bytes(b"damaged")
+
+    def fail(path: Path, input_format: str | None) -> None:
+        raise AudioError(f"{path}: ffmpeg is not on PATH")
+
+    monkeypatch.setattr(treatment, "read_sounding", fail)
+    with pytest.raises(DatasetError, match="none of 7 files can be used"):
+        prepare([corpus], out, CONFIG, jobs=1)
+    assert contents(out) == {}
 
 
 def test_bad_files_are_skipped_named_and_tried_again(corpus: Path, tmp_path: Path) -> None:
@@ -530,7 +670,7 @@ def test_command_prints_strict_json_and_names_skipped_files(corpus: Path, tmp_pa
     assert set(summary) == {"dataset"} | {field.name for field in dataclasses.fields(Summary)}
     assert summary["clips"] == 7
     assert err.count("\n") == 1
-    assert err.startswith(f"skipped {corpus / 'bad.wav'}: libsndfile cannot read it")
+    assert err.startswith(f"error: {corpus / 'bad.wav'}: libsndfile cannot read it")
 
 
 def test_command_dry_run(corpus: Path, tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -276,11 +279,6 @@ def test_figures_of_a_mel() -> None:
     assert describe_mel("b.npy", silent_frames(0, config), config).level_min is None
 
 
-def test_header_cannot_drive_the_terminal() -> None:
-    figures = describe_audio("\x1b[31mred\n\udcff.wav", tone(440), 16_000)
-    assert header(figures, 80, colour=False).plain.startswith("?[31mred??.wav   1.00 s")
-
-
 def test_header_wraps_between_figures_and_cuts_a_long_name() -> None:
     figures = describe_audio("話" * 60 + ".wav", tone(440), 16_000, 1)
     lines = header(figures, 40, colour=True).split("\n")
@@ -289,6 +287,26 @@ def test_header_wraps_between_figures_and_cuts_a_long_name() -> None:
 
 
 # The command
+
+
+def test_a_name_cannot_drive_the_terminal(run: Run, tmp_path: Path) -> None:
+    for name in (b"a\x1b[2J\nb.wav", b"caf\xe9.wav"):
+        path = tmp_path / os.fsdecode(name)
+        soundfile.write(tmp_path / "a.wav", np.stack([buzz(200)] * 2, axis=1), 16_000)
+        (tmp_path / "a.wav").rename(path)
+        result = run(path)
+        assert result.exit_code == 0, result.exception
+        want = "a?[2J b.wav" if b"a\x1b" in name else "caf?.wav"
+        assert result.stdout.startswith(f"{want}   1.00 s   16000 Hz   2 channels")
+        assert json.loads(run(path, "--json").stdout)["name"] == want
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not on PATH; it writes the stream")
+def test_a_streamed_flac(run: Run, clip: Path) -> None:
+    command = ["ffmpeg", "-v", "error", "-i", str(clip), "-f", "flac", "-"]
+    streamed = clip.with_name("streamed.flac")
+    streamed.write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
+    assert run(streamed).stdout.startswith("streamed.flac   1.00 s   16000 Hz   mono")
 
 
 def test_a_pipe_gets_plain_ascii(run: Run, clip: Path) -> None:

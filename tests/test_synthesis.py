@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import naive
+import numba
 import numpy as np
 import pytest
 import torch
@@ -353,11 +354,12 @@ def test_progress(vocoder: Vocoder) -> None:
     mel, reports, batch_reports = mel_of(vocoder.config, 20), list[Progress](), list[Progress]()
     vocoder.synthesize(mel, progress=reports.append)
     vocoder.synthesize_batch([mel, mel[:3]], progress=batch_reports.append)
-    for made in (reports, batch_reports):
+    steps_of_batch = 20 if vocoder.batches else 20 + 3  # in step with the longest, or one after the other
+    for made, total in ((reports, 20), (batch_reports, steps_of_batch)):
         done = [report.done for report in made]
-        assert {report.total for report in made} == {20}
+        assert {report.total for report in made} == {total}
         assert done == sorted(done)
-        assert done[-1] == 20
+        assert done[-1] == total
         assert len(done) >= 2
 
 
@@ -489,3 +491,26 @@ def test_a_whole_clip_at_the_default_contract(speech: Floats) -> None:
     audio = vocoder.synthesize(mel)
     assert (mel.shape, audio.shape) == ((40, 80), (8_000,))
     assert np.isfinite(audio).all()
+
+
+def test_float32_runs_on_the_cpu_alone() -> None:
+    voice = voice_of(Network(small_config()))
+    with pytest.raises(
+        ConfigError, match="engine 'float32' runs on the CPU, not on 'cuda'; use the engine torch"
+    ):
+        Vocoder(voice, "float32", "cuda")
+
+
+def test_loops_compile_where_no_cache_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    from numba.core.caching import CacheImpl
+
+    from gru_audio.jit import compiled
+
+    monkeypatch.setattr(CacheImpl, "_locator_classes", [])
+
+    def double(x: float) -> float:
+        return 2 * x
+
+    with pytest.raises(RuntimeError, match="no locator available"):
+        numba.njit(cache=True)(double)
+    assert compiled()(double)(3.0) == 6.0

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,13 @@ from numpy.typing import NDArray
 
 from gru_audio import objective, training
 from gru_audio.checkpoint import load_checkpoint
-from gru_audio.config import Config, TrainConfig, load_config, to_toml
-from gru_audio.crops import CropSource
+from gru_audio.config import CONTEXT_FRAMES, Config, TrainConfig, load_config, to_toml
+from gru_audio.crops import Batch, CropSource
 from gru_audio.dataset import Dataset
 from gru_audio.device import choose_device, choose_dtype
 from gru_audio.errors import ConfigError, DatasetError, OutputError, TrainingError
 from gru_audio.interrupt import stop_on_signals
 from gru_audio.metrics import MetricsLog
-from gru_audio.model import CONTEXT_FRAMES
 from gru_audio.objective import Losses, TensorBatch
 from gru_audio.prepare import prepare
 from gru_audio.progress import Progress
@@ -416,7 +416,9 @@ def test_a_runs_length_may_be_changed(dataset: Path, tmp_path: Path) -> None:
 def test_a_taken_folder(dataset: Path, tmp_path: Path) -> None:
     run_to_end(dataset, tmp_path, "train.steps=1")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    with pytest.raises(TrainingError, match=r"holds a run already, at step-000000001; add --resume"):
+    with pytest.raises(
+        TrainingError, match=r"holds a run already \(checkpoints/step-0+1\.safetensors\); add --r"
+    ):
         run_to_end(dataset, tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
@@ -439,7 +441,7 @@ def test_another_model_cannot_go_on(dataset: Path, tmp_path: Path, override: str
 
 
 def test_another_mel_contract(dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"made with another mel contract .*n_mels 20, wanted 24"):
+    with pytest.raises(DatasetError, match=r"made with another mel contract .*n_mels 20, not 24"):
         run_to_end(dataset, tmp_path / "run", "mel.n_mels=24")
 
 
@@ -610,6 +612,62 @@ def test_a_signal_before_the_first_step(
     assert (result.step, result.finished, result.stopped_by) == (1, False, signal.SIGTERM)
     assert len(checkpoint_paths(tmp_path)) == 1
     assert (tmp_path / "voice.safetensors").is_file()
+
+
+def test_a_stop_before_any_validation_keeps_the_best(dataset: Path, tmp_path: Path) -> None:
+    """The voice is measured before the checkpoint is written, so that a later and worse one cannot replace it."""
+    settings = "train.steps=9", "train.valid_every=9", "train.log_every=1"
+    first = run_to_end(dataset, tmp_path, *settings, progress=stop_at(2))
+    assert first.step == 2
+    assert math.isfinite(first.best_bits)
+    assert load_checkpoint(checkpoint_paths(tmp_path)[-1]).document["best_bits"] == first.best_bits
+    second = run_to_end(dataset, tmp_path, *settings, resume=True, progress=stop_at(4))
+    assert second.best_bits == first.best_bits
+    assert [line["step"] for line in logged(tmp_path) if line["group"] == "valid"] == [0, 2]
+
+
+def test_an_error_in_a_data_worker_is_one_line(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_source: CropSource, step: int) -> Batch:
+        raise DatasetError(f"the shard went away at {step}")
+
+    trainer = trainer_of(dataset, tmp_path, "train.workers=1")
+    monkeypatch.setattr(CropSource, "batch", fail)
+    with warnings.catch_warnings(), pytest.raises(DatasetError) as caught:
+        warnings.simplefilter("ignore", DeprecationWarning)  # see `forks`
+        next(trainer._batches())
+    assert str(caught.value) == "the shard went away at 0"
+
+
+def test_another_pitch_range(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        DatasetError, match=r"labels run from 50 to 500 Hz, wanted 100 to 500 Hz; prepare it again"
+    ):
+        run_to_end(dataset, tmp_path, "signal.pitch_min_hz=100.0")
+    assert not (tmp_path / "config.toml").exists()
+    run_to_end(dataset, tmp_path, "signal.pitch_min_hz=100.0", "signal.lpc_order=0", "train.steps=1")
+
+
+def test_other_clips_cannot_go_on(dataset: Path, tmp_path: Path) -> None:
+    run_to_end(dataset, tmp_path / "run", "train.steps=1")
+    prepare(
+        [dataset.parent / "audio" / "0.wav", dataset.parent / "audio" / "1.wav"],
+        tmp_path / "other",
+        small_config(),
+    )
+    with pytest.raises(TrainingError, match="was started on other clips than"):
+        run_to_end(tmp_path / "other", tmp_path / "run", "train.steps=2", resume=True)
+
+
+@pytest.mark.parametrize("name", ["voice.safetensors", "metrics.jsonl", "config.toml"])
+def test_a_new_run_replaces_nothing(dataset: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(
+        TrainingError, match=f"holds a run already \\({name}\\); add --resume, choose another"
+    ):
+        run_to_end(dataset, tmp_path)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
 
 
 # It learns

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
@@ -26,7 +27,7 @@ def error_line(text: str) -> None:
 
 def print_json(result: Any) -> None:
     """The command's result as one JSON document on stdout."""
-    typer.echo(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False))
+    typer.echo(json.dumps(_strict(result), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def print_rows(rows: Mapping[str, str]) -> None:
@@ -52,6 +53,15 @@ def print_rows(rows: Mapping[str, str]) -> None:
 def one_line(text: str) -> str:
     """Text from a file or a file's name, without line breaks or anything else that a terminal would act on."""
     return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+
+
+def _strict(value: Any) -> Any:
+    """A result with null for each number that JSON cannot hold."""
+    if isinstance(value, Mapping):
+        return {name: _strict(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextlib.contextmanager

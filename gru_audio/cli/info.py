@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gru_audio.cli.console import Json, print_json, print_rows
+from gru_audio.cli.console import Json, Quiet, print_json, print_rows
 
 if TYPE_CHECKING:
     from gru_audio.facts import (
@@ -32,6 +32,7 @@ def info(
             metavar="FILE", help="A voice, a checkpoint, a mel, audio, or the folder of a run or a dataset."
         ),
     ],
+    quiet: Quiet = False,  # every command has it; this one shows no progress and no notes
     json: Json = False,
 ) -> None:
     """Show what a file or a folder is: its sizes, its mel contract, where it comes from.
@@ -76,6 +77,8 @@ def _rows(facts: "Facts") -> dict[str, str]:
 
 
 def _voice_rows(facts: "VoiceFacts") -> dict[str, str]:
+    from gru_audio.terminal_plot import duration_text
+
     return {
         "file": f"{_bytes(facts.file_bytes)}, version {facts.version}",
         **_network_rows(facts.network),
@@ -83,7 +86,7 @@ def _voice_rows(facts: "VoiceFacts") -> dict[str, str]:
         "trained": "" if facts.steps is None else f"{facts.steps:,} steps",
         "validation": _settings(facts.validation),
         "dataset": facts.dataset,
-        "audio": "" if facts.training_hours is None else _duration(facts.training_hours * 3600),
+        "audio": "" if facts.training_hours is None else duration_text(facts.training_hours * 3600),
         "speakers": _first(list(facts.speakers)),
         "licence": facts.licence or "not stated",
         "source": facts.source_note,
@@ -132,7 +135,9 @@ def _dataset_rows(facts: "DatasetFacts") -> dict[str, str]:
 
 
 def _mel_rows(facts: "MelFacts") -> dict[str, str]:
-    duration = "" if facts.duration_s is None else f", {_duration(facts.duration_s)}"
+    from gru_audio.terminal_plot import duration_text
+
+    duration = "" if facts.duration_s is None else f", {duration_text(facts.duration_s)}"
     level = None
     if facts.level_min is not None:
         level = f"{facts.level_min:.3f} to {facts.level_max:.3f}, mean {facts.level_mean:.3f}"
@@ -145,13 +150,15 @@ def _mel_rows(facts: "MelFacts") -> dict[str, str]:
 
 
 def _audio_rows(facts: "AudioFacts") -> dict[str, str]:
+    from gru_audio.terminal_plot import duration_text
+
     channels = {None: "", 1: ", mono"}.get(facts.n_channels, f", {facts.n_channels} channels")
     level = "silent" if facts.duration_s else "no samples"
     if facts.peak_dbfs is not None:
         level = f"peak {facts.peak_dbfs:.1f} dBFS, RMS {facts.rms_dbfs:.1f} dBFS"
     return {
         "file": f"{_bytes(facts.file_bytes)}, {facts.format or 'read by ffmpeg'}",
-        "audio": f"{_duration(facts.duration_s)}, {facts.sample_rate_hz} Hz{channels}",
+        "audio": f"{duration_text(facts.duration_s)}, {facts.sample_rate_hz} Hz{channels}",
         "level": level,
         "clipped": f"{facts.clipped_samples:,} samples" if facts.clipped_samples else "",
     }
@@ -182,18 +189,14 @@ def _settings(settings: Mapping[str, object]) -> str:
 
 
 def _amount(amount: "SplitFacts") -> str:
-    return f"{amount.clips:,} clips, {_duration(amount.hours * 3600)}"
+    from gru_audio.terminal_plot import duration_text
+
+    return f"{amount.clips:,} clips, {duration_text(amount.hours * 3600)}"
 
 
 def _first(names: list[str], shown: int = 5) -> str:
     """The names, or how many there are and the first of them."""
     return ", ".join(names) if len(names) <= shown else f"{len(names)}: {', '.join(names[:shown])}, ..."
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.2f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.2f} h"
 
 
 def _bytes(count: int) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gru_audio.cli.console import Json, Quiet, note, print_json, print_rows, progress_bar
+from gru_audio.cli.console import Json, Quiet, error_line, note, print_json, print_rows, progress_bar
 
 if TYPE_CHECKING:
     from gru_audio.config import Config
@@ -95,7 +95,7 @@ def prep(
         note("stopped; the same command goes on from here" if not dry_run else "stopped")
         raise typer.Exit(130) from None
     for path, reason in unusable:
-        note(f"skipped {path}: {reason}")
+        error_line(f"{path}: {reason}")
     if unusable:
         raise typer.Exit(1)
 
@@ -119,13 +119,16 @@ def _survey(
 
 
 def _show_summary(summary: "Summary", out: Path, *, json: bool) -> None:
+    from gru_audio.sources import readable
+    from gru_audio.terminal_plot import duration_text
+
     if json:
-        print_json({"dataset": str(out), **asdict(summary)})
+        print_json({"dataset": readable(out), **asdict(summary)})
         return
     rows = {
         "dataset": str(out),
         "clips": f"{summary.clips} ({_counts(summary.splits)})",
-        "audio": _duration(summary.duration_s),
+        "audio": duration_text(summary.duration_s),
         "speakers": _first(summary.speakers),
         "shards": f"{summary.made_shards} made, {summary.kept_shards} kept",
         "skipped": str(len(summary.skipped)),
@@ -137,13 +140,15 @@ def _show_summary(summary: "Summary", out: Path, *, json: bool) -> None:
 
 
 def _show_survey(found: "Survey", *, json: bool) -> None:
+    from gru_audio.terminal_plot import duration_text
+
     if json:
         print_json(asdict(found))
         return
     rates = {f"{rate} Hz": count for rate, count in found.sample_rates_hz.items()}
     rows = {
         "files": f"{found.files} ({_counts(found.formats)})",
-        "audio": _duration(found.duration_s),
+        "audio": duration_text(found.duration_s),
         "sample rates": _counts(rates),
         "speakers": _first(found.speakers),
         "padded": f"{found.padded} shorter than prep.min_duration_s",
@@ -164,7 +169,3 @@ def _first(names: Sequence[str] | Mapping[str, int], shown: int = 3) -> str:
     """How many names there are, and the first of them."""
     more = ", ..." if len(names) > shown else ""
     return f"{len(names)} ({', '.join(list(names)[:shown])}{more})" if names else "0"
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.2f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from gru_audio.cli.console import Json, Quiet, note, print_json
+from gru_audio.cli.console import Json, Quiet, note, one_line, print_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,14 +108,14 @@ def preview(
         _show(source, console, height)
     if svg is not None:
         _write_svg(source, width, height, svg)
-        note(f"picture written to {svg}", quiet=quiet)
+        note(f"picture written to {one_line(str(svg))}", quiet=quiet)
     if play:
         _play(source, file)
 
 
 def _read(file: Path, clip: str | None, contract: str | None, quiet: bool) -> _Clip | _Mel:
     """What FILE holds; a folder is a dataset, the suffix tells a mel, all else is audio."""
-    from gru_audio.audio import read_audio
+    from gru_audio.audio import read_audio, read_encoding
     from gru_audio.config import MEL_PRESETS, load_mel_config
     from gru_audio.melfile import MEL_SUFFIXES, read_mel
 
@@ -123,20 +123,24 @@ def _read(file: Path, clip: str | None, contract: str | None, quiet: bool) -> _C
     if file.is_dir():
         return _read_clip(file, clip, wanted)
     if clip is not None:
-        raise typer.BadParameter(f"{file} is not a folder; leave --clip out", param_hint="--clip")
+        raise typer.BadParameter(
+            f"{one_line(str(file))} is not a folder; leave --clip out", param_hint="--clip"
+        )
+    name = one_line(file.name)
     if file.suffix.lower() not in MEL_SUFFIXES:
         audio, sample_rate_hz = read_audio(file)
-        return _Clip(file.name, audio, sample_rate_hz, _n_channels(file), wanted)
+        encoding = read_encoding(file)
+        return _Clip(name, audio, sample_rate_hz, encoding.n_channels if encoding else None, wanted)
     default = MEL_PRESETS[_DEFAULT_CONTRACT]
     mel, held = read_mel(file, wanted or default)
     if held is default:
         note(
-            f"{file.name} states no mel contract; taken for {_DEFAULT_CONTRACT}, --mel names another",
+            f"{name} states no mel contract; taken for {_DEFAULT_CONTRACT}, --mel names another",
             quiet=quiet,
         )
     elif wanted is not None and held is not wanted:
-        note(f"{file.name} states its own mel contract; --mel is left aside", quiet=quiet)
-    return _Mel(file.name, mel, held or default)
+        note(f"{name} states its own mel contract; --mel is left aside", quiet=quiet)
+    return _Mel(name, mel, held or default)
 
 
 def _read_clip(folder: Path, name: str | None, contract: "MelConfig | None") -> _Clip:
@@ -155,16 +159,7 @@ def _read_clip(folder: Path, name: str | None, contract: "MelConfig | None") -> 
         raise DatasetError(f"{folder}: no clip '{name}' among {len(clips)}; did you mean {', '.join(near)}?")
     clip = clips[name] if name is not None else next(iter(clips.values()))
     audio = from_int16(dataset.audio(clip))
-    return _Clip(clip.name, audio, dataset.mel.sample_rate_hz, 1, contract or dataset.mel)
-
-
-def _n_channels(file: Path) -> int | None:
-    import soundfile
-
-    try:
-        return int(soundfile.info(file).channels)
-    except soundfile.LibsndfileError:
-        return None  # one of ffmpeg's formats
+    return _Clip(one_line(clip.name), audio, dataset.mel.sample_rate_hz, 1, contract or dataset.mel)
 
 
 def _figures(source: _Clip | _Mel) -> dict[str, object]:

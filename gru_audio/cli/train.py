@@ -54,7 +54,9 @@ def train(
     settings = load_config(
         config or (stored if resume and stored.is_file() else "voice-16k"), overrides or []
     )
-    Dataset.open(dataset).require_mel(settings.mel)  # before torch is imported, which takes seconds
+    found = Dataset.open(dataset)  # before torch is imported, which takes seconds
+    found.require_mel(settings.mel)
+    found.require_pitch_range(settings.signal)
     from gru_audio import training
 
     with progress_bar("training", quiet=quiet) as progress:

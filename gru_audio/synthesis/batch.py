@@ -16,6 +16,7 @@ from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.synthesis.vocoder import Vocoder
 
 _WRITTEN = (".wav", ".flac")
+_CLIPS_AT_ONCE = 8  # held in memory together
 
 
 @dataclass(frozen=True)
@@ -90,17 +91,15 @@ def synthesize_files(
     *,
     sampling: Sampling = Sampling(),
     contract: MelConfig | None = None,
-    at_once: int = 8,
     progress: ProgressCallback = ignore_progress,
 ) -> Iterator[Result]:
-    """Run jobs in order, `at_once` clips together; a job that fails does not stop the others.
+    """Run jobs in order, a few together where the engine gains by it; a job that fails stops no other.
 
     Args:
         vocoder: the voice and engine.
         jobs: see `plan_jobs`.
         sampling: seed, temperature and tail cut, the same for each clip.
         contract: the contract of mel files that state none; None for the voice's own.
-        at_once: clips held in memory together.
         progress: done and total are in jobs, with the real-time factor.
 
     Yields:
@@ -110,7 +109,7 @@ def synthesize_files(
         ConfigError: a setting of the sampling is out of range.
     """
     began, audio_s, n_done, waiting = time.perf_counter(), 0.0, 0, iter(jobs)
-    while group := list(islice(waiting, at_once)):
+    while group := list(islice(waiting, _CLIPS_AT_ONCE if vocoder.batches else 1)):
         loaded = [_load(vocoder, job, contract) for job in group]
         mels = [mel for mel in loaded if isinstance(mel, _Loaded)]
         group_s = sum(len(mel.mel) for mel in mels) / vocoder.mel_config.frame_rate_hz

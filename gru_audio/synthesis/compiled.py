@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from gru_audio.config import Config
 from gru_audio.errors import ConfigError
 from gru_audio.mel import FloatArray
 from gru_audio.mulaw import expansion_table, thresholds
-from gru_audio.synthesis.folding import FoldedNetwork
+from gru_audio.synthesis.folding import FoldedNetwork, can_compile
 from gru_audio.synthesis.frontend import FrameBlock
 from gru_audio.synthesis.kernels import generate
 
@@ -35,13 +34,15 @@ class StreamState:
 class Float32Engine:
     """Generates with numba, in float32, without torch."""
 
+    in_step = False
+
     def __init__(self, network: FoldedNetwork) -> None:
         """Take a folded network.
 
         Raises:
             ConfigError: its cell is not a GRU, or its output is not a tree.
         """
-        if not self.can_run(network.config):
+        if not can_compile(network.config):
             model = network.config.model
             raise ConfigError(
                 f"engine 'float32' runs a gru with a tree, this voice is a {model.cell} with a {model.output}; "
@@ -62,11 +63,6 @@ class Float32Engine:
         # Read-only arrays would be another type to numba, and compile the loop twice.
         tables = thresholds(signal.n_classes).copy(), expansion_table(signal.n_classes).copy()
         self._signal = (*tables, np.array([signal.preemphasis], np.float32))
-
-    @staticmethod
-    def can_run(config: Config) -> bool:
-        """Whether the compiled loop covers a voice."""
-        return config.model.cell == "gru" and config.model.output == "tree"
 
     def start(self, n_streams: int) -> list[StreamState]:
         """The state of streams that have been silent for ever."""

@@ -5,12 +5,19 @@ from typing import Any, Protocol
 
 from gru_audio.errors import ConfigError
 from gru_audio.mel import FloatArray
-from gru_audio.synthesis.folding import FoldedNetwork
+from gru_audio.synthesis.folding import FoldedNetwork, can_compile
 from gru_audio.synthesis.frontend import FrameBlock
 
 
 class Engine(Protocol):
-    """Runs the sample loop of one folded network."""
+    """Runs the sample loop of one folded network.
+
+    Attributes:
+        in_step: the streams of a batch go in step, so that shorter ones are padded, and many cost little
+            more than one.
+    """
+
+    in_step: bool
 
     def start(self, n_streams: int) -> Any:
         """The state of streams that have been silent for ever."""
@@ -33,9 +40,11 @@ def _torch(network: FoldedNetwork, device: str) -> Engine:
     return TorchEngine(network, choose_device(device))
 
 
-def _float32(network: FoldedNetwork, _device: str) -> Engine:
+def _float32(network: FoldedNetwork, device: str) -> Engine:
     from gru_audio.synthesis.compiled import Float32Engine
 
+    if device not in ("auto", "cpu"):
+        raise ConfigError(f"engine 'float32' runs on the CPU, not on '{device}'; use the engine torch")
     return Float32Engine(network)
 
 
@@ -53,8 +62,7 @@ def make_engine(name: str, network: FoldedNetwork, device: str) -> tuple[str, En
         ConfigError: no such engine, it cannot run the voice, or there is no such device.
     """
     if name == "auto":
-        compiled = network.config.model.cell == "gru" and network.config.model.output == "tree"
-        name = "float32" if compiled and device in ("auto", "cpu") else "torch"
+        name = "float32" if can_compile(network.config) and device in ("auto", "cpu") else "torch"
     if name not in ENGINES:
         raise ConfigError(f"engine '{name}' does not exist; choose one of auto, {', '.join(ENGINES)}")
     return name, ENGINES[name](network, device)

@@ -66,7 +66,6 @@ def fold(voice: Voice) -> FoldedNetwork:
     inside[2 * size :] = model.cell == "gru"
     n_step_tables, n_readout_tables = config.table_counts
     embedding = take("step_embedding.weight", n_step_tables, config.signal.n_classes, model.conditioning_size)
-    n_outputs = config.signal.n_classes - (model.output == "tree")
     return FoldedNetwork(
         config=config,
         step_tables=np.ascontiguousarray(embedding @ input_weight.T),
@@ -80,9 +79,14 @@ def fold(voice: Voice) -> FoldedNetwork:
         readout_tables=take(
             "readout_embedding.weight", n_readout_tables, config.signal.n_classes, model.readout_size
         ),
-        output=take("output.weight", n_outputs, model.readout_size),
-        output_bias=take("output.bias", n_outputs),
+        output=take("output.weight", config.n_outputs, model.readout_size),
+        output_bias=take("output.bias", config.n_outputs),
     )
+
+
+def can_compile(config: Config) -> bool:
+    """Whether the compiled engines cover a voice: a GRU with a tree output. The torch engine covers all."""
+    return config.model.cell == "gru" and config.model.output == "tree"
 
 
 class TensorReader:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gru_audio.config import CONTEXT_FRAMES
 from gru_audio.lpc import FrameFilters, frame_filters
 from gru_audio.mel import FloatArray, silent_frames
 from gru_audio.synthesis.folding import FoldedNetwork, TensorReader
 from gru_audio.voice import Voice
 
-LOOKAHEAD_FRAMES = 2
 _REFINED_BINS = 2  # on each side of the likeliest lag
 
 
@@ -105,10 +105,10 @@ class FrontEnd:
     def __init__(self, weights: ConditioningWeights) -> None:
         """Start a stream; before its first frame there is silence."""
         self._weights = weights
-        self._mels: deque[FloatArray] = deque(maxlen=LOOKAHEAD_FRAMES + 1)
+        self._mels: deque[FloatArray] = deque(maxlen=CONTEXT_FRAMES + 1)
         self._normalised: deque[FloatArray] = deque(maxlen=3)
         self._firsts: deque[FloatArray] = deque(maxlen=3)
-        self.push(silent_frames(LOOKAHEAD_FRAMES, weights.config.mel))
+        self.push(silent_frames(CONTEXT_FRAMES, weights.config.mel))
 
     def push(self, mel: FloatArray) -> FrameBlock:
         """Take frames (k, M); give those that have their lookahead now: as many, less the first two."""
@@ -117,7 +117,7 @@ class FrontEnd:
 
     def finish(self) -> FrameBlock:
         """The last frames, with silence after them."""
-        return self.push(silent_frames(LOOKAHEAD_FRAMES, self._weights.config.mel))
+        return self.push(silent_frames(CONTEXT_FRAMES, self._weights.config.mel))
 
     def _step(self, frame: FloatArray) -> tuple[FloatArray, FloatArray, float] | None:
         """One frame in; the mel, conditioning (C,) and lag of the frame two before it out, if there is one."""

@@ -7,9 +7,9 @@ folding.FoldedNetwork and frontend.FrameBlock for what they mean. Shapes: see mo
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from gru_audio.gates import gru_step
+from gru_audio.jit import compiled
 from gru_audio.mulaw import code_of
 
 FloatArray = npt.NDArray[np.float32]
@@ -18,7 +18,7 @@ IntArray = npt.NDArray[np.int64]
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def generate(
     network: tuple[FloatArray, ...],
     signal: tuple[FloatArray, ...],
@@ -111,7 +111,7 @@ def generate(
         audio[t] = last_audio[0]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _predict(coefficients: FloatArray, past: FloatArray, t: int) -> np.float32:
     """The prediction of sample t: `past` holds sample t - 1 at index P + t - 1."""
     total: np.float32 = _ZERO
@@ -120,20 +120,20 @@ def _predict(coefficients: FloatArray, past: FloatArray, t: int) -> np.float32:
     return total
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _add(total: FloatArray, row: FloatArray) -> None:
     for j in range(total.size):
         total[j] += row[j]
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+@compiled(fastmath={"reassoc", "contract"})
 def _multiply(matrix: FloatArray, vector: FloatArray, out: FloatArray) -> None:
     """Out = matrix vector, each sum in the order that suits the processor."""
     for i in range(matrix.shape[0]):
         out[i] = _dot(matrix[i], vector)
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+@compiled(fastmath={"reassoc", "contract"})
 def _dot(a: FloatArray, b: FloatArray) -> np.float32:
     total: np.float32 = _ZERO
     for j in range(a.size):
@@ -141,7 +141,7 @@ def _dot(a: FloatArray, b: FloatArray) -> np.float32:
     return total
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _walk(
     output: FloatArray,
     bias: FloatArray,

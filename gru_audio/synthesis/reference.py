@@ -40,6 +40,8 @@ class TorchState:
 class TorchEngine:
     """Generates with torch, all streams of a batch in step."""
 
+    in_step = True
+
     def __init__(self, network: FoldedNetwork, device: torch.device) -> None:
         """Move a folded network to a device."""
         self._config, self._device = network.config, device

@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gru_audio.audio import check_audio, resample
-from gru_audio.config import Config, MelConfig
+from gru_audio.config import CONTEXT_FRAMES, Config, MelConfig
 from gru_audio.errors import CheckpointError, ConfigError
 from gru_audio.mel import FloatArray, check_mel, log_mel, silent_frames
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.synthesis.engines import make_engine
 from gru_audio.synthesis.folding import fold
-from gru_audio.synthesis.frontend import LOOKAHEAD_FRAMES, ConditioningWeights, FrameBlock, FrontEnd
+from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd
 from gru_audio.voice import Voice, load_voice
 
 _FRAMES_AT_ONCE = 16  # between two reports of progress, and two looks at Ctrl-C
@@ -27,7 +27,7 @@ class Vocoder:
         lookahead_frames: frames that `stream` waits for before it gives a frame's audio.
     """
 
-    lookahead_frames = LOOKAHEAD_FRAMES
+    lookahead_frames = CONTEXT_FRAMES
 
     def __init__(self, voice: Voice, engine: str = "auto", device: str = "auto") -> None:
         """Fold the voice's weights for an engine.
@@ -59,6 +59,11 @@ class Vocoder:
     def mel_config(self) -> MelConfig:
         """The contract that mels must keep."""
         return self._voice.config.mel
+
+    @property
+    def batches(self) -> bool:
+        """Whether several mels at once cost the engine less than one after the other."""
+        return self._engine.in_step
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -124,11 +129,13 @@ class Vocoder:
         tail_cut: float = 0.0,
         progress: ProgressCallback = ignore_progress,
     ) -> list[FloatArray]:
-        """Generate the audio of several mels together, each as `synthesize` would but for rounding.
+        """Generate the audio of several mels, each as `synthesize` would, but for rounding in the torch engine.
 
-        Shorter mels are padded with silence up to the longest. For arguments and errors see `synthesize`.
+        That engine goes through them in step, with shorter ones padded. For arguments and errors see `synthesize`.
         """
         _check_sampling(temperature, tail_cut)
+        if not self.batches:
+            return self._one_by_one(mels, seed, temperature, tail_cut, progress)
         checked = [check_mel(mel, self.mel_config, f"mel {i}") for i, mel in enumerate(mels)]
         longest, hop = max(map(len, checked), default=0), self.mel_config.hop_samples
         if not longest:
@@ -188,6 +195,27 @@ class Vocoder:
                 yield generate(block)
         if n_frames:
             yield generate(front_end.finish())
+
+    def _one_by_one(
+        self,
+        mels: Sequence[npt.ArrayLike],
+        seed: int,
+        temperature: float,
+        tail_cut: float,
+        progress: ProgressCallback,
+    ) -> list[FloatArray]:
+        checked = [check_mel(mel, self.mel_config, f"mel {i}") for i, mel in enumerate(mels)]
+        n_frames, audio = sum(map(len, checked)), list[FloatArray]()
+        for mel in checked:
+            before = sum(map(len, checked[: len(audio)]))
+
+            def report(inner: Progress, before: int = before) -> None:
+                progress(Progress(before + inner.done, n_frames))
+
+            audio.append(
+                self.synthesize(mel, seed=seed, temperature=temperature, tail_cut=tail_cut, progress=report)
+            )
+        return audio
 
     def _whole_block(self, mel: FloatArray, n_frames: int) -> FrameBlock:
         """The block of a whole mel, with silence up to `n_frames`."""
