@@ -212,7 +212,7 @@ def _stamp(file: Path) -> dict[str, int]:
 
 def _distinct(below: dict[Path, list[Source]]) -> Iterator[Source]:
     """All sources, with their folders' names before the clips' where two folders share a clip's name."""
-    names = Counter(source.name for sources in below.values() for source in sources)
+    names = Counter(name for sources in below.values() for name in {source.name for source in sources})
     collide = any(count > 1 for count in names.values())
     labels = _labels(list(below)) if collide else {}
     for folder, sources in below.items():

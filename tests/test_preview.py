@@ -27,7 +27,7 @@ from gru_audio.dataset import Dataset
 from gru_audio.errors import AudioError, DatasetError, MelError
 from gru_audio.mel import from_linear, log_mel, silent_frames
 from gru_audio.preview import describe_audio, describe_mel, display_mel, header, picture
-from gru_audio.terminal_plot import plot_columns, spectrogram, waveform
+from gru_audio.terminal_plot import duration_text, plot_columns, spectrogram, waveform
 
 Floats = NDArray[np.float32]
 Run = Callable[..., Any]  # arguments to typer's Result
@@ -220,6 +220,11 @@ def test_both_time_axes_agree() -> None:
 def test_time_labels_stand_at_their_times() -> None:
     axis = waveform(tone(440, 4.0), 16_000, MARGIN + 80, 6, colour=False).plain.split("\n")[-1]
     assert axis == "   s  " + "".join(f"|{half / 2:.1f}".ljust(10) for half in range(8)).rstrip()
+
+
+def test_durations_are_read_in_the_unit_that_suits_them() -> None:
+    shown = [duration_text(duration_s) for duration_s in (0, 0.0123, 0.1, 59.5, 60, 3_599, 3_600, 9_000)]
+    assert shown == ["0.00 s", "12.3 ms", "0.10 s", "59.50 s", "1.0 min", "60.0 min", "1.00 h", "2.50 h"]
 
 
 def test_colours_only_with_colour() -> None:
