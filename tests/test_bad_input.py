@@ -185,7 +185,7 @@ CASES = (
     Case(
         "a run's folder that is taken",
         "train data --run run --config tiny.toml",
-        ("run: ", "holds a run already (checkpoints/step-000000003.safetensors)", "add --resume, or choose another"),
+        ("run: ", "holds a run already (checkpoints/step-000000003", "add --resume, choose another"),
     ),
     Case(
         "a run that was started with another network",
