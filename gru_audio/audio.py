@@ -161,7 +161,7 @@ def write_audio(path: Path, audio: NDArray[np.float32], sample_rate_hz: int) -> 
     encoded = io.BytesIO()
     soundfile.write(encoded, to_int16(audio), sample_rate_hz, format=container, subtype="PCM_16")
     with atomic_path(path) as temporary:
-        temporary.write_bytes(encoded.getbuffer())
+        temporary.write_bytes(encoded.getvalue())
     return int(np.count_nonzero(np.abs(audio) > 1.0))
 
 

@@ -10,10 +10,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
-settings.register_profile("shared-machine", deadline=None)  # a compilation, or a busy core, is no failure
+# A compilation, a first import or a busy core is no failure.
+settings.register_profile("shared-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared-machine")
 
 SAMPLES = Path(__file__).parent.parent / "samples"
