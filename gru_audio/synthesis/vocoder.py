@@ -205,16 +205,16 @@ class Vocoder:
         progress: ProgressCallback,
     ) -> list[FloatArray]:
         checked = [check_mel(mel, self.mel_config, f"mel {i}") for i, mel in enumerate(mels)]
-        n_frames, audio = sum(map(len, checked)), list[FloatArray]()
+        n_frames, n_done, audio = sum(map(len, checked)), 0, list[FloatArray]()
         for mel in checked:
-            before = sum(map(len, checked[: len(audio)]))
 
-            def report(inner: Progress, before: int = before) -> None:
+            def report(inner: Progress, before: int = n_done) -> None:
                 progress(Progress(before + inner.done, n_frames))
 
             audio.append(
                 self.synthesize(mel, seed=seed, temperature=temperature, tail_cut=tail_cut, progress=report)
             )
+            n_done += len(mel)
         return audio
 
     def _whole_block(self, mel: FloatArray, n_frames: int) -> FrameBlock:
