@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from gru_audio.audio import from_int16
 from gru_audio.codec import CodecTrace, pre_emphasis, run_closed_loop
 from gru_audio.config import Config
 from gru_audio.dataset import Clip, Dataset
@@ -123,8 +124,8 @@ class CropSource:
         from_frame, to_frame = max(low - margin, 0), min(high + margin, n_clip_frames)
         # With padding "center" a last frame stands around the clip's end.
         n_mel_frames = n_clip_frames + (mel_config.padding == "center")
-        audio = self._dataset.audio(clip, from_frame * hop, to_frame * hop)
-        computed = log_mel(audio.astype(np.float32) / 32768, mel_config)
+        audio = from_int16(self._dataset.audio(clip, from_frame * hop, to_frame * hop))
+        computed = log_mel(audio, mel_config)
         mel = silent_frames(high - low, mel_config)
         inside = slice(max(low, 0), min(high, n_mel_frames))
         mel[inside.start - low : inside.stop - low] = computed[
@@ -139,7 +140,7 @@ class CropSource:
         high = low + 1 + n_frames * hop
         audio = np.zeros(high - low, np.float32)
         start, stop = max(low, 0), min(high, clip.n_samples)
-        audio[start - low : stop - low] = self._dataset.audio(clip, start, stop).astype(np.float32) / 32768
+        audio[start - low : stop - low] = from_int16(self._dataset.audio(clip, start, stop))
         return pre_emphasis(audio, self._config.signal.preemphasis)[1:]
 
     @staticmethod

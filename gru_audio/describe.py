@@ -40,7 +40,7 @@ from gru_audio.melfile import MEL_SUFFIXES, read_mel
 from gru_audio.run_folder import CONFIG_FILE, METRICS_FILE, VOICE_FILE, checkpoint_steps
 from gru_audio.shards import is_shard, shard_files
 from gru_audio.sources import readable
-from gru_audio.tensorfile import read_document
+from gru_audio.tensorfile import METADATA_KEY, read_document
 
 _BUFFERS = frozenset({"mel_mean", "mel_std"})  # tensors of a network that are not learned
 
@@ -101,7 +101,7 @@ def _is_foreign(path: Path) -> bool:
     """Whether a file is whole, but another program's."""
     try:
         with safe_open(str(path), framework="numpy") as file:
-            return "gru_audio" not in (file.metadata() or {})
+            return METADATA_KEY not in (file.metadata() or {})
     except Exception:  # damaged: read_document's error says how
         return False
 

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gru_audio.tensorfile import METADATA_KEY
+
 SHARD_VERSION = 1
-_METADATA_KEY = "gru_audio"
 _MOST_HEADER_BYTES = 100_000_000  # safetensors' own bound
 
 
@@ -95,7 +96,7 @@ def encode_shard(
 
     header = ShardHeader(fingerprint, _content(tensors), tuple(clips), tuple(skipped))
     text = json.dumps({"version": SHARD_VERSION, **asdict(header)})
-    return header, safetensors.numpy.save(dict(tensors), metadata={_METADATA_KEY: text})
+    return header, safetensors.numpy.save(dict(tensors), metadata={METADATA_KEY: text})
 
 
 def shard_files(folder: Path) -> list[Path]:
@@ -109,7 +110,7 @@ def is_shard(path: Path) -> bool:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size)) if size <= _MOST_HEADER_BYTES else {}
-        return "fingerprint" in json.loads(header["__metadata__"][_METADATA_KEY])
+        return "fingerprint" in json.loads(header["__metadata__"][METADATA_KEY])
     except (OSError, KeyError, TypeError, ValueError):
         return False
 
@@ -125,7 +126,7 @@ def read_header(path: Path) -> ShardHeader:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-        return _parse(json.loads(metadata[_METADATA_KEY]))
+        return _parse(json.loads(metadata[METADATA_KEY]))
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DamagedShardError(str(error)) from error
 

@@ -19,7 +19,9 @@ from gru_audio.files import atomic_path
 
 Array = npt.NDArray[Any]
 
-_KEY = "gru_audio"
+METADATA_KEY = "gru_audio"
+"""Where every safetensors file of ours, a dataset's shards included, keeps its JSON."""
+
 _VERSION = 1
 
 
@@ -39,7 +41,7 @@ def write_tensor_file(
     """
     header = {"kind": kind, "version": _VERSION, **document}
     contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
-    data = save(contiguous, {_KEY: json.dumps(header, allow_nan=False)})
+    data = save(contiguous, {METADATA_KEY: json.dumps(header, allow_nan=False)})
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
@@ -57,7 +59,7 @@ def read_document(path: Path, kind: str | None = None) -> dict[str, Any]:
     with _opened(path) as file:
         metadata = file.metadata() or {}
     try:
-        document: dict[str, Any] = json.loads(metadata[_KEY])
+        document: dict[str, Any] = json.loads(metadata[METADATA_KEY])
         found, version = document.get("kind", "dataset's shard"), int(document["version"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(

@@ -8,15 +8,12 @@ import naive
 import numpy as np
 import pytest
 import torch
+from small import N_MELS, small_config
 from torch import Tensor
 
 from gru_audio.config import (
     CONTEXT_FRAMES,
     Config,
-    MelConfig,
-    ModelConfig,
-    SignalConfig,
-    TrainConfig,
     load_config,
 )
 from gru_audio.model import (
@@ -28,25 +25,8 @@ from gru_audio.model import (
     delayed_codes,
 )
 
-HOP, N_MELS, LAG_MIN, LAG_MAX = 64, 20, 16, 160
+HOP, LAG_MIN, LAG_MAX = 64, 16, 160
 CELLS = ("gru", "lstm", "rnn")
-
-
-def small_config(lpc_order: int = 8, bits: int = 8, **model: object) -> Config:
-    sizes = {"gru_size": 16, "conditioning_size": 12, "readout_size": 10, "pitch_size": 8}
-    return Config(
-        mel=MelConfig(
-            sample_rate_hz=8_000,
-            n_fft=256,
-            window_samples=200,
-            hop_samples=HOP,
-            n_mels=N_MELS,
-            f_max_hz=4_000.0,
-        ),
-        signal=SignalConfig(lpc_order=lpc_order, bits=bits),
-        model=ModelConfig.model_validate({**sizes, **model}),
-        train=TrainConfig(crop_samples=10 * HOP),
-    )
 
 
 def network_of(config: Config, seed: int = 0) -> Network:

@@ -7,31 +7,15 @@ import naive
 import numpy as np
 import pytest
 import torch
+from small import N_MELS, small_config
 from torch import Tensor
 
-from gru_audio.config import CONTEXT_FRAMES, Config, MelConfig, ModelConfig, SignalConfig, TrainConfig
+from gru_audio.config import CONTEXT_FRAMES, Config
 from gru_audio.crops import Batch
 from gru_audio.model import Network
 from gru_audio.objective import TensorBatch, bits, code_inputs, compute_losses
 
-HOP, N_MELS, N_FRAMES, RUN_IN = 64, 20, 4, 192
-
-
-def small_config(stride: int = 1, lpc_order: int = 8, output: str = "tree") -> Config:
-    sizes = {"gru_size": 16, "conditioning_size": 12, "readout_size": 10, "pitch_size": 8}
-    return Config(
-        mel=MelConfig(
-            sample_rate_hz=8_000,
-            n_fft=256,
-            window_samples=200,
-            hop_samples=HOP,
-            n_mels=N_MELS,
-            f_max_hz=4_000.0,
-        ),
-        signal=SignalConfig(lpc_order=lpc_order),
-        model=ModelConfig.model_validate({**sizes, "samples_per_step": stride, "output": output}),
-        train=TrainConfig(crop_samples=N_FRAMES * HOP),
-    )
+HOP, N_FRAMES, RUN_IN = 64, 4, 192
 
 
 def random_batch(n_rows: int = 2) -> Batch:
@@ -79,7 +63,7 @@ def test_a_batch_moves_to_tensors() -> None:
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
 def test_code_inputs(stride: int) -> None:
-    network, batch = network_of(small_config(stride)), random_batch()
+    network, batch = network_of(small_config(samples_per_step=stride)), random_batch()
     n_samples = N_FRAMES * HOP
     codes = code_inputs(network, tensors_of(batch), torch.from_numpy(batch.lags))
     assert codes.long_term is not None

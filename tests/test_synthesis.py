@@ -2,19 +2,22 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import naive
 import numba
 import numpy as np
 import pytest
+import small
 import torch
 from numpy.typing import NDArray
+from small import N_MELS, RATE
 from torch import Tensor
 
 from gru_audio import distribution
 from gru_audio.audio import rms_dbfs
-from gru_audio.config import Config, MelConfig, ModelConfig, SignalConfig, TrainConfig
+from gru_audio.config import Config, ModelConfig
 from gru_audio.errors import AudioError, ConfigError, MelError
 from gru_audio.mel import log_mel, silent_frames
 from gru_audio.model import CodeInputs, Network
@@ -29,25 +32,9 @@ from gru_audio.voice import Voice
 
 Floats = NDArray[np.float32]
 
-HOP, N_MELS, RATE = 40, 20, 8_000
+HOP = 40
+small_config = partial(small.small_config, hop_samples=HOP)
 COMPILED = [name for name in ENGINES if name != "torch"]
-
-
-def small_config(lpc_order: int = 8, bits: int = 8, **model: object) -> Config:
-    sizes = {"gru_size": 16, "conditioning_size": 12, "readout_size": 10, "pitch_size": 8}
-    return Config(
-        mel=MelConfig(
-            sample_rate_hz=RATE,
-            n_fft=256,
-            window_samples=200,
-            hop_samples=HOP,
-            n_mels=N_MELS,
-            f_max_hz=4_000.0,
-        ),
-        signal=SignalConfig(lpc_order=lpc_order, bits=bits),
-        model=ModelConfig.model_validate({**sizes, **model}),
-        train=TrainConfig(crop_samples=400),
-    )
 
 
 def audio_of(config: Config, n_frames: int) -> Floats:

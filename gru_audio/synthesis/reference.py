@@ -99,34 +99,32 @@ class TorchEngine:
         n_past, n_samples = state.codes.shape[1], uniforms.shape[1]
         history = torch.nn.functional.pad(state.codes, (0, n_samples))  # (B, n_past + n_samples)
         audio = torch.empty(len(blocks), n_samples, device=self._device)
-        for first in range(0, n_samples, model.samples_per_step):
-            frame = first // hop
-            readouts = self._step(state, frames, frame, history, n_past + first)  # (B, S, R)
-            for i in range(model.samples_per_step):
-                t = first + i
-                codes, prediction = self._immediate(state, frames, frame, history, n_past + t)
-                row = torch.relu(readouts[:, i] + frames.readout_inputs[:, frame] + self._sum(False, codes))
-                logits = torch.addmm(self._output_bias, row, self._output.T)
-                code = draw(model.output, logits, draws[:, t], temperature, tail_cut)
-                history[:, n_past + t] = code
-                sample = prediction + frames.excitation_scale[:, frame] * self._expansion[code]
-                state.rebuilt = torch.cat([sample[:, None], state.rebuilt[:, :-1]], 1)
-                state.audio = sample + self._config.signal.preemphasis * state.audio
-                audio[:, t] = state.audio
+        for t in range(n_samples):
+            frame, i = t // hop, t % model.samples_per_step
+            codes, prediction = self._immediate(state, frames, frame, history, n_past + t)
+            if i == 0:
+                readouts = self._step(state, frames, frame, history, n_past + t, codes)  # (B, S, R)
+            row = torch.relu(readouts[:, i] + frames.readout_inputs[:, frame] + self._sum(False, codes))
+            logits = torch.addmm(self._output_bias, row, self._output.T)
+            code = draw(model.output, logits, draws[:, t], temperature, tail_cut)
+            history[:, n_past + t] = code
+            sample = prediction + frames.excitation_scale[:, frame] * self._expansion[code]
+            state.rebuilt = torch.cat([sample[:, None], state.rebuilt[:, :-1]], 1)
+            state.audio = sample + self._config.signal.preemphasis * state.audio
+            audio[:, t] = state.audio
         state.codes = history[:, n_samples:]
         return audio.cpu().numpy()
 
-    def _step(self, state: TorchState, frames: "_Frames", frame: int, history: Tensor, at: int) -> Tensor:
-        """One recurrent step before the sample at `at` of the history; the readout's part of it (B, S, R)."""
+    def _step(
+        self, state: TorchState, frames: "_Frames", frame: int, history: Tensor, at: int, codes: list[Tensor]
+    ) -> Tensor:
+        """One recurrent step before the sample at `at` of the history; the readout's part of it (B, S, R).
+
+        It reads that sample's immediate codes, and the long-term codes of the step's other samples.
+        """
         stride = self._config.model.samples_per_step
-        columns = [history[:, at - 1 - i] for i in range(stride)]
-        if self._config.signal.lpc_order:
-            prediction = self._prediction(state, frames, frame)
-            columns += [
-                self._relative(state.rebuilt[:, 0], frames, frame),
-                self._relative(prediction, frames, frame),
-            ]
-            columns += [self._long_term(frames, frame, history, at + i) for i in range(stride)]
+        later = range(1, stride) if self._config.signal.lpc_order else ()
+        columns = [*codes, *(self._long_term(frames, frame, history, at + i) for i in later)]
         gates = frames.gate_inputs[:, frame] + self._sum(True, columns)
         product = torch.addmm(self._recurrent_bias, state.hidden, self._recurrent.T)
         state.hidden, state.cell = cell_step(
