@@ -26,6 +26,7 @@ Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 CONTEXT_FRAMES = 2
 """Mel frames that the conditioner needs before and after the frame it describes."""
@@ -137,6 +138,14 @@ class ModelConfig(_Table):
     pitch_size: Positive = 128
     samples_per_step: Literal[1, 2, 4] = 1
     """S, samples generated for each step of the recurrent cell."""
+    recurrent_density: Annotated[tuple[Share, Share, Share], Field(strict=False)] = (1.0, 1.0, 1.0)
+    """Share of the recurrent weights' blocks that are kept, for a GRU's reset, update and new gate; see sparsity.py."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "ModelConfig":
+        if self.cell != "gru" and self.recurrent_density != (1.0, 1.0, 1.0):
+            raise ValueError(f"recurrent_density is for a gru's three gates; leave it out for cell '{self.cell}'")
+        return self
 
 
 class PrepConfig(_Table):

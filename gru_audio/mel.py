@@ -33,18 +33,39 @@ def log_mel(audio: npt.ArrayLike, config: MelConfig) -> FloatArray:
     Raises:
         AudioError: the audio is not one-dimensional or has NaN or infinite samples.
     """
+    samples = check_samples(audio)
+    if not samples.size:
+        return np.zeros((0, config.n_mels), np.float32)
+    if config.preemphasis:
+        samples = np.append(samples[:1], samples[1:] - np.float32(config.preemphasis) * samples[:-1])
+    return analyse(np.pad(samples, mirrored_samples(config), mode="reflect"), config)
+
+
+def check_samples(audio: npt.ArrayLike) -> FloatArray:
+    """Audio (n,) as float32.
+
+    Raises:
+        AudioError: the audio is not one-dimensional or has NaN or infinite samples.
+    """
     with np.errstate(over="ignore"):  # a double beyond float32's range becomes infinite, and is refused
         samples = np.asarray(audio, np.float32)
     if samples.ndim != 1:
         raise AudioError(f"audio of shape {samples.shape}: one channel (n,) is needed; mix it down first")
     if not np.isfinite(samples).all():
         raise AudioError("audio has NaN or infinite samples; clean it first")
-    if not samples.size:
-        return np.zeros((0, config.n_mels), np.float32)
-    if config.preemphasis:
-        samples = np.append(samples[:1], samples[1:] - np.float32(config.preemphasis) * samples[:-1])
-    pad = config.n_fft // 2 if config.padding == "center" else (config.n_fft - config.hop_samples) // 2
-    padded = np.pad(samples, pad, mode="reflect")
+    return samples
+
+
+def mirrored_samples(config: MelConfig) -> int:
+    """How many samples are mirrored at each end of the audio before it is cut into frames."""
+    return config.n_fft // 2 if config.padding == "center" else (config.n_fft - config.hop_samples) // 2
+
+
+def analyse(padded: FloatArray, config: MelConfig) -> FloatArray:
+    """The log-mel (F, M) of each whole frame in pre-emphasised audio that begins where a frame does.
+
+    A frame's bits do not depend on how many come with it.
+    """
     if padded.size < config.n_fft:
         return np.zeros((0, config.n_mels), np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft)[:: config.hop_samples]
@@ -179,10 +200,12 @@ def analysis_window(config: MelConfig) -> FloatArray:
 
 def _filterbank_output(frames: FloatArray, config: MelConfig) -> FloatArray:
     """(F, n_fft) audio frames to (F, M) linear mel."""
+    filters = filterbank(config)
     spectrum = np.abs(scipy.fft.rfft(frames * analysis_window(config), axis=1))  # (F, n_fft / 2 + 1)
     if config.spectrum == "power":
         spectrum = spectrum**2
-    return np.asarray(spectrum @ filterbank(config).T, np.float32)
+    # One product for each frame: BLAS rounds a product of matrices by its shape.
+    return np.array([filters @ row for row in spectrum], np.float32)
 
 
 def _log_unit(config: MelConfig) -> float:

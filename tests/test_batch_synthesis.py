@@ -14,7 +14,8 @@ from gru_audio.errors import AudioError, ConfigError, OutputError
 from gru_audio.mel import log_mel
 from gru_audio.model import Network
 from gru_audio.progress import Progress
-from gru_audio.synthesis.batch import Job, Sampling, plan_jobs, synthesize_files
+from gru_audio.synthesis.batch import Job, plan_jobs, synthesize_files
+from gru_audio.synthesis.stream import Sampling
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.voice import Voice
 
@@ -235,3 +236,56 @@ def test_progress_counts_jobs(tmp_path: Path, vocoder: Vocoder) -> None:
     assert done[-1] == 5
     assert {report.total for report in reports} == {5}
     assert all("x real time" in report.figures["speed"] for report in reports)
+
+
+# Several at a time
+
+
+def test_the_samples_do_not_depend_on_the_threads(tmp_path: Path, vocoder: Vocoder) -> None:
+    """Each has a result of its own, in order, and a bad one in the midst stops none."""
+    for index in range(9):
+        write(tmp_path / "in" / f"{index}.wav", 300 + 401 * (9 - index))
+    (tmp_path / "in" / "4.wav").write_bytes(b"not audio")
+    clips = []
+    for threads in (1, 2, 5):
+        jobs = plan_jobs([tmp_path / "in"], tmp_path / f"out-{threads}", ".wav")
+        results = list(synthesize_files(vocoder, jobs, threads=threads))
+        assert [result.job for result in results] == jobs
+        assert [result.written for result in results] == [index != 4 for index in range(9)]
+        clips.append([job.target.read_bytes() for job in jobs if job.target.exists()])
+    assert len(clips[0]) == 8
+    assert clips[0] == clips[1] == clips[2]
+
+
+def test_progress_of_several_at_a_time(tmp_path: Path, vocoder: Vocoder) -> None:
+    for index in range(5):
+        write(tmp_path / "in" / f"{index}.wav", (60 + index) * HOP)
+    (tmp_path / "in" / "2.wav").write_bytes(b"not audio")
+    reports: list[Progress] = []
+    jobs = plan_jobs([tmp_path / "in"], tmp_path / "out", ".wav")
+    list(synthesize_files(vocoder, jobs, threads=3, progress=reports.append))
+    done = [report.done for report in reports]
+    assert done == sorted(done)
+    assert done[-1] == 5
+    assert sum(value != int(value) for value in done) > 5, "shares of clips under way"
+
+
+def test_stopping_early_gives_up_the_clips_under_way(tmp_path: Path, vocoder: Vocoder) -> None:
+    write(tmp_path / "in" / "a.wav", 100)
+    for name in "bcd":
+        write(tmp_path / "in" / f"{name}.wav", 3_000_000)
+    jobs = plan_jobs([tmp_path / "in"], tmp_path / "out", ".wav")
+    results = synthesize_files(vocoder, jobs, threads=2)
+    assert next(results).written
+    results.close()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.wav"]
+
+
+def test_an_engine_in_step_takes_no_threads(tmp_path: Path, vocoder: Vocoder) -> None:
+    in_step = Vocoder(vocoder._ready.voice, "torch", "cpu")
+    for index in range(3):
+        write(tmp_path / "in" / f"{index}.wav", 2 * HOP + index)
+    jobs, reports = plan_jobs([tmp_path / "in"], tmp_path / "out", ".wav"), list[Progress]()
+    results = list(synthesize_files(in_step, jobs, threads=2, progress=reports.append))
+    assert [result.audio_s * RATE for result in results] == [2 * HOP, 2 * HOP + 1, 2 * HOP + 2]
+    assert reports[-1].done == 3

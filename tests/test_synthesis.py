@@ -23,7 +23,7 @@ from gru_audio.mel import log_mel, silent_frames
 from gru_audio.model import CodeInputs, Network
 from gru_audio.mulaw import expansion_table, thresholds
 from gru_audio.progress import Progress
-from gru_audio.synthesis import reference
+from gru_audio.synthesis import sample_loop
 from gru_audio.synthesis.engines import ENGINES
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd
@@ -89,7 +89,7 @@ class Spy:
         self.codes: list[int] = []
         self.logits: list[Tensor] = []
         self.read: list[list[int]] = []
-        draw, immediate = distribution.draw, reference.TorchEngine._immediate
+        draw, immediate = distribution.draw, sample_loop.SampleLoop._immediate
 
         def recording_draw(*arguments: Any) -> Tensor:
             code = draw(*arguments)
@@ -97,13 +97,13 @@ class Spy:
             self.logits.append(arguments[1][0].clone())
             return code
 
-        def recording_immediate(engine: Any, *arguments: Any) -> tuple[list[Tensor], Tensor]:
-            columns, prediction = immediate(engine, *arguments)
-            self.read.append([int(column[0]) for column in columns])
-            return columns, prediction
+        def recording_immediate(loop: sample_loop.SampleLoop, t: int) -> Tensor:
+            codes = immediate(loop, t)
+            self.read.append(codes[0].tolist())
+            return codes
 
-        monkeypatch.setattr(reference, "draw", recording_draw)
-        monkeypatch.setattr(reference.TorchEngine, "_immediate", recording_immediate)
+        monkeypatch.setattr(sample_loop, "draw", recording_draw)
+        monkeypatch.setattr(sample_loop.SampleLoop, "_immediate", recording_immediate)
 
 
 def rebuild(codes: NDArray[np.int64], block: FrameBlock, config: Config) -> tuple[Floats, NDArray[np.int64]]:
@@ -139,7 +139,7 @@ def test_the_folded_step_is_the_modules_forward(
     # What the engine reads is what its own draws say.
     past = np.concatenate([np.full(200, 128), codes])
     for i in range(stride):
-        np.testing.assert_array_equal(read[:, i], past[199 - i :][:n_samples])
+        np.testing.assert_array_equal(read[:, i], past[200 - stride + i :][:n_samples])  # oldest first
     rebuilt, naive_read = rebuild(codes, block, config)
     expected_audio, last = np.zeros(n_samples), 0.0
     for t in range(n_samples):

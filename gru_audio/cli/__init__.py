@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from gru_audio.cli import info, prep, preview, synthesize, train
+from gru_audio.cli import bench, info, prep, preview, synthesize, train
 from gru_audio.cli.console import error_line
 from gru_audio.errors import GruAudioError
 
@@ -52,6 +52,7 @@ app.command()(train.train)
 app.command()(synthesize.synthesize)
 app.command()(preview.preview)
 app.command()(info.info)
+app.command()(bench.bench)
 
 
 def main() -> None:

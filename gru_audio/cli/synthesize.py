@@ -1,13 +1,25 @@
-"""`gru-audio synthesize`: audio or mels to WAV."""
+"""`gru-audio synthesize`: audio or mels to WAV, or a pipe to PCM."""
 
+import sys
 import time
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from gru_audio.cli.console import Json, Quiet, error_line, note, print_json, progress_bar
+from gru_audio.cli.console import Json, Quiet, error_line, note, one_line, print_json, progress_bar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gru_audio.config import MelConfig
+    from gru_audio.synthesis.batch import Result
+    from gru_audio.synthesis.stream import Sampling
+    from gru_audio.synthesis.vocoder import Vocoder
+
+_STANDARD = Path("-")  # stdin or stdout
+_READER_LEFT = 128 + 13  # as a shell reports SIGPIPE
 
 
 class Format(str, Enum):
@@ -17,18 +29,30 @@ class Format(str, Enum):
     flac = "flac"
 
 
+class Content(str, Enum):
+    """What stdin holds."""
+
+    mel = "mel"
+    pcm = "pcm"
+
+
 def synthesize(
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="INPUT…", help="Audio, mels (.npy .npz .pt .safetensors), or folders."),
+        typer.Argument(
+            metavar="INPUT…", help="Audio, mels (.npy .npz .pt .safetensors), or folders; or - for stdin."
+        ),
     ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="OUT", help="A .wav or .flac file, or a folder.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="OUT", help="A .wav or .flac file, or a folder; with -, else stdout."
+        ),
     ] = None,
     voice: Annotated[
         Path | None, typer.Option("--voice", metavar="VOICE", help="A voice file, or the folder of a run.")
     ] = None,
-    engine: Annotated[str, typer.Option(help="auto, float32 (compiled, CPU) or torch.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, int8 or float32 (compiled, CPU), or torch.")] = "auto",
     device: Annotated[str, typer.Option(help="Of the torch engine: auto, cpu, cuda, …")] = "auto",
     mel: Annotated[
         str | None,
@@ -44,6 +68,16 @@ def synthesize(
     format: Annotated[
         Format, typer.Option("--format", help="Where OUT does not say: 16-bit wav or flac.")
     ] = Format.wav,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", "-j", min=1, help="Clips at a time; by default one for each core. Not for torch."
+        ),
+    ] = None,
+    stdin: Annotated[
+        Content,
+        typer.Option("--stdin", help="What - reads: mel, frames of float32; or pcm, 16-bit mono samples."),
+    ] = Content.mel,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -51,53 +85,125 @@ def synthesize(
 
     A file that fails is named and the rest goes on; the exit code is then 1.
 
+    With - a stream comes in on stdin, and its audio goes to stdout as soon as it can be had. Nothing has a
+    header and all is little-endian: in come mel frames of n_mels float32 values (--stdin mel), or 16-bit mono
+    samples at the voice's rate (--stdin pcm); out go such samples. A frame's audio follows when the next 2 frames
+    have come: with the default contract 25 ms of lookahead, the first audio after 37.5 ms of mel. PCM takes
+    another 18.8 ms, as its analysis looks ahead, too.
+
     **Examples**
 
         gru-audio synthesize speech.wav -o out.wav --voice runs/mine
 
-        gru-audio synthesize mels/ -o wavs/ --voice runs/mine --mel hifigan-22k --temperature 0.8
+        gru-audio synthesize mels/ -o wavs/ --voice runs/mine --mel hifigan-22k --temperature 0.8 --jobs 4
+
+        tts --mel-frames | gru-audio synthesize - --voice runs/mine | aplay -f S16_LE -r 16000 -c 1
     """
     from gru_audio.config import load_mel_config
-    from gru_audio.synthesis.batch import Sampling, plan_jobs, synthesize_files
+    from gru_audio.synthesis.batch import plan_jobs, synthesize_files
+    from gru_audio.synthesis.stream import Sampling
     from gru_audio.synthesis.vocoder import load
 
-    jobs = plan_jobs(inputs, output, f".{format.value}")
+    piped = _STANDARD in inputs
+    if piped:
+        _check_pipe(inputs, output, json)
+    planned = [] if piped else plan_jobs(inputs, output, f".{format.value}")
     contract = load_mel_config(mel) if mel else None
-    vocoder = load(voice, engine, device)
     sampling = Sampling(seed, temperature, tail_cut)
+    vocoder = load(voice, engine, device)
     began, results = time.perf_counter(), []
-    with progress_bar("synthesizing", quiet=quiet) as progress:
-        for result in synthesize_files(
-            vocoder, jobs, sampling=sampling, contract=contract, progress=progress
+    with progress_bar("synthesizing", quiet=quiet or piped) as progress:
+        for result in (
+            _from_stdin(vocoder, stdin.value, output, sampling, contract, quiet)
+            if piped
+            else synthesize_files(
+                vocoder, planned, sampling=sampling, contract=contract, threads=jobs, progress=progress
+            )
         ):
             results.append(result)
-            if result.error:
-                error_line(result.error)
-            elif result.n_clipped:
-                note(
-                    f"{result.job.target}: {result.n_clipped} samples over full scale were clipped",
-                    quiet=quiet,
-                )
-    wall_s = time.perf_counter() - began
+            _tell(result, quiet)
+    _show(vocoder.engine_name, results, time.perf_counter() - began, quiet, json)
+    if any(result.error for result in results):
+        raise typer.Exit(1)
+
+
+def _check_pipe(inputs: "Sequence[Path]", output: Path | None, json: bool) -> None:
+    """Refuse, as a wrong use of the command, what cannot be done with a pipe."""
+    if len(inputs) > 1:
+        raise typer.BadParameter("- is a stream, and the only input; give it alone", param_hint="INPUT")
+    if sys.stdin is None or sys.stdin.isatty():
+        raise typer.BadParameter("stdin is no pipe or file; pipe mel frames or PCM in", param_hint="INPUT")
+    if output is None and json:
+        raise typer.BadParameter(
+            "stdout carries the audio; add -o FILE, or leave --json out", param_hint="--json"
+        )
+    if output is None and (sys.stdout is None or sys.stdout.isatty()):
+        raise typer.BadParameter(
+            "stdout is no pipe or file; pipe it to a player, or add -o FILE", param_hint="INPUT"
+        )
+    if output is not None and (output.suffix.lower() not in (".wav", ".flac") or output.is_dir()):
+        raise typer.BadParameter(
+            f"{one_line(str(output))}: a stream has no name for a file in a folder; give a .wav or .flac file",
+            param_hint="--output",
+        )
+
+
+def _from_stdin(
+    vocoder: "Vocoder",
+    content: Literal["mel", "pcm"],
+    output: Path | None,
+    sampling: "Sampling",
+    contract: "MelConfig | None",
+    quiet: bool,
+) -> "Iterator[Result]":
+    """The one result of a pipe."""
+    from gru_audio.files import require_writable
+    from gru_audio.synthesis.pipe import synthesize_pipe
+
+    if output is not None:
+        require_writable(output.parent)
+    pcm, mel = f"s16le, mono, {vocoder.sample_rate} Hz", vocoder.mel_config
+    frames = f"mel frames of {mel.n_mels} float32 values, {mel.frame_rate_hz:g} a second"
+    goes_to = f"stdout: {pcm}" if output is None else str(output)
+    note(f"stdin: {pcm if content == 'pcm' else frames}; {goes_to}", quiet=quiet)
+    try:
+        yield synthesize_pipe(vocoder, content, output, sampling=sampling, contract=contract)
+    except BrokenPipeError:
+        raise typer.Exit(_READER_LEFT) from None
+
+
+def _tell(result: "Result", quiet: bool) -> None:
+    """What a user should know of a result."""
+    if result.n_clipped:
+        name = "stdout" if result.job.target == _STANDARD else result.job.target
+        note(f"{name}: {result.n_clipped} samples over full scale were clipped", quiet=quiet)
+    if result.error:
+        error_line(result.error)
+
+
+def _show(engine: str, results: "Sequence[Result]", wall_s: float, quiet: bool, json: bool) -> None:
+    """The results as JSON or in a line on stdout, or on stderr where stdout carries the audio."""
     audio_s = sum(result.audio_s for result in results)
-    written = [result for result in results if not result.error]
+    written = [result for result in results if result.written]
     if json:
         files = [
             {
                 "input": str(result.job.source),
-                "output": None if result.error else str(result.job.target),
+                "output": str(result.job.target) if result.written else None,
                 "duration_s": result.audio_s,
                 "clipped_samples": result.n_clipped,
                 "error": result.error,
             }
             for result in results
         ]
-        print_json({"engine": vocoder.engine_name, "audio_s": audio_s, "wall_s": wall_s, "files": files})
+        print_json({"engine": engine, "audio_s": audio_s, "wall_s": wall_s, "files": files})
     elif written:
         place = written[0].job.target if len(written) == 1 else f"{len(written)} files"
-        typer.echo(
+        line = (
             f"{place}: {audio_s:.2f} s of audio in {wall_s:.2f} s, {audio_s / wall_s:.2f} x real time, "
-            f"engine {vocoder.engine_name}"
+            f"engine {engine}"
         )
-    if len(written) < len(results):
-        raise typer.Exit(1)
+        if place == _STANDARD:
+            note(f"stdout{line.removeprefix(str(_STANDARD))}", quiet=quiet)
+        else:
+            typer.echo(line)

@@ -1,10 +1,11 @@
-"""Files in, files out: audio or mels of any length through a vocoder, a few clips at a time."""
+"""Files in, files out: audio or mels of any length through a vocoder, several clips at a time."""
 
+import contextlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Lock
 
 from gru_audio.audio import AUDIO_SUFFIXES, read_audio, write_audio
 from gru_audio.config import MelConfig
@@ -13,10 +14,14 @@ from gru_audio.files import require_writable
 from gru_audio.mel import FloatArray, convert_mel
 from gru_audio.melfile import MEL_SUFFIXES, read_mel
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
+from gru_audio.synthesis.stream import Sampling
 from gru_audio.synthesis.vocoder import Vocoder
+from gru_audio.threads import map_in_threads
 
 _WRITTEN = (".wav", ".flac")
-_CLIPS_AT_ONCE = 8  # held in memory together
+_CLIPS_IN_STEP = 8  # held in memory together
+_PLAIN = Sampling()
+_reading_mels = Lock()  # melfile changes the warnings' filters, which are the whole process's
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Result:
         job: the files.
         audio_s: seconds of audio written.
         n_clipped: samples that were over full scale and were clipped.
-        error: why nothing was written; None where it was.
+        error: why nothing was written, or of a stream why it ended early; None where all went well.
     """
 
     job: Job
@@ -43,14 +48,10 @@ class Result:
     n_clipped: int = 0
     error: str | None = None
 
-
-@dataclass(frozen=True)
-class Sampling:
-    """How codes are drawn; see `Vocoder.synthesize`."""
-
-    seed: int = 0
-    temperature: float = 1.0
-    tail_cut: float = 0.0
+    @property
+    def written(self) -> bool:
+        """Whether there is audio at the job's target."""
+        return not self.error or self.audio_s > 0
 
 
 def plan_jobs(sources: Sequence[Path], output: Path | None, suffix: str) -> list[Job]:
@@ -89,42 +90,117 @@ def synthesize_files(
     vocoder: Vocoder,
     jobs: Sequence[Job],
     *,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling = _PLAIN,
     contract: MelConfig | None = None,
+    threads: int | None = None,
     progress: ProgressCallback = ignore_progress,
-) -> Iterator[Result]:
-    """Run jobs in order, a few together where the engine gains by it; a job that fails stops no other.
+) -> Generator[Result, None, None]:
+    """Run jobs, several together; a job that fails stops no other. A clip's samples do not depend on the rest.
+
+    Close the generator where you stop early; the clips under way are then given up.
 
     Args:
         vocoder: the voice and engine.
         jobs: see `plan_jobs`.
         sampling: seed, temperature and tail cut, the same for each clip.
         contract: the contract of mel files that state none; None for the voice's own.
-        progress: done and total are in jobs, with the real-time factor.
+        threads: clips under way together, one for each CPU core by default; no matter to an engine whose streams
+            go in step.
+        progress: done and total are in jobs, with the real-time factor. It is called in the caller's thread.
 
     Yields:
         One result for each job, in order.
-
-    Raises:
-        ConfigError: a setting of the sampling is out of range.
     """
-    began, audio_s, n_done, waiting = time.perf_counter(), 0.0, 0, iter(jobs)
-    while group := list(islice(waiting, _CLIPS_AT_ONCE if vocoder.batches else 1)):
+    tally = _Tally(len(jobs), progress)
+    if vocoder.batches:
+        yield from _in_step(vocoder, jobs, sampling, contract, tally)
+    else:
+        yield from _in_threads(vocoder, jobs, sampling, contract, threads or _cores(), tally)
+
+
+class _Tally:
+    """How far all jobs are together, by parts that are under way at the same time."""
+
+    def __init__(self, n_jobs: int, progress: ProgressCallback) -> None:
+        self._n_jobs, self._progress, self._began = n_jobs, progress, time.perf_counter()
+        self._n_done, self._audio_s = 0, 0.0
+        self._under_way: dict[int, tuple[float, float]] = {}
+
+    def advance(self, part: int, n_done: float, audio_s: float) -> None:
+        """Report jobs and seconds of audio that are done of a part."""
+        self._under_way[part] = n_done, audio_s
+        self._report()
+
+    def finish(self, part: int, n_jobs: int, audio_s: float) -> None:
+        """Report a part that is over, whatever became of it."""
+        self._under_way.pop(part, None)
+        self._n_done, self._audio_s = self._n_done + n_jobs, self._audio_s + audio_s
+        self._report()
+
+    def _report(self) -> None:
+        n_done = self._n_done + sum(n for n, _ in self._under_way.values())
+        audio_s = self._audio_s + sum(seconds for _, seconds in self._under_way.values())
+        speed = audio_s / (time.perf_counter() - self._began)
+        self._progress(Progress(n_done, self._n_jobs, {"speed": f"{speed:.2f} x real time"}))
+
+
+def _in_step(
+    vocoder: Vocoder, jobs: Sequence[Job], sampling: Sampling, contract: MelConfig | None, tally: _Tally
+) -> Iterator[Result]:
+    """The results of jobs that the engine runs a few at a time, as a batch."""
+    for first in range(0, len(jobs), _CLIPS_IN_STEP):
+        group = jobs[first : first + _CLIPS_IN_STEP]
         loaded = [_load(vocoder, job, contract) for job in group]
-        mels = [mel for mel in loaded if isinstance(mel, _Loaded)]
-        group_s = sum(len(mel.mel) for mel in mels) / vocoder.mel_config.frame_rate_hz
-        done_before, audio_before = n_done, audio_s
+        mels = [item.mel for item in loaded if isinstance(item, _Loaded)]
+        group_s = sum(map(len, mels)) / vocoder.mel_config.frame_rate_hz
 
-        def report(inner: Progress) -> None:
+        def report(
+            inner: Progress, part: int = first, n_jobs: int = len(group), audio_s: float = group_s
+        ) -> None:
             share = inner.done / inner.total
-            speed = (audio_before + share * group_s) / (time.perf_counter() - began)  # noqa: B023 - called in its turn
-            done = done_before + share * len(group)  # noqa: B023
-            progress(Progress(done, len(jobs), {"speed": f"{speed:.2f} x real time"}))
+            tally.advance(part, share * n_jobs, share * audio_s)
 
-        audios = iter(_generate(vocoder, [mel.mel for mel in mels], sampling, report))
+        audios = iter(vocoder.synthesize_batch(mels, progress=report, **asdict(sampling)))
         for job, item in zip(group, loaded, strict=True):
-            yield _write(job, item, audios, vocoder) if isinstance(item, _Loaded) else Result(job, error=item)
-        n_done, audio_s = n_done + len(group), audio_s + group_s
+            yield (
+                _write(job, item, next(audios), vocoder)
+                if isinstance(item, _Loaded)
+                else Result(job, error=item)
+            )
+        tally.finish(first, len(group), group_s)
+
+
+def _in_threads(
+    vocoder: Vocoder,
+    jobs: Sequence[Job],
+    sampling: Sampling,
+    contract: MelConfig | None,
+    threads: int,
+    tally: _Tally,
+) -> Iterator[Result]:
+    """The results of jobs of which each has a thread to itself, and holds its own clip alone."""
+
+    def run(job: Job, progress: ProgressCallback) -> Result:
+        loaded = _load(vocoder, job, contract)
+        if isinstance(loaded, str):
+            return Result(job, error=loaded)
+        audio = vocoder.synthesize(loaded.mel, progress=progress, **asdict(sampling))
+        return _write(job, loaded, audio, vocoder)
+
+    def report(index: int, inner: Progress) -> None:
+        tally.advance(index, inner.done / inner.total, inner.done / vocoder.mel_config.frame_rate_hz)
+
+    with contextlib.closing(map_in_threads(run, jobs, threads, report)) as results:
+        for index, result in enumerate(results):
+            tally.finish(index, 1, result.audio_s)
+            yield result
+
+
+def _cores() -> int:
+    """CPU cores that this process may use."""
+    import joblib
+
+    return int(joblib.cpu_count())
 
 
 @dataclass(frozen=True)
@@ -139,7 +215,8 @@ def _load(vocoder: Vocoder, job: Job, contract: MelConfig | None) -> "_Loaded | 
     """The job's mel, or the error that prevents it."""
     try:
         if job.source.suffix.lower() in MEL_SUFFIXES:
-            mel, given = read_mel(job.source, contract or vocoder.mel_config)
+            with _reading_mels:
+                mel, given = read_mel(job.source, contract or vocoder.mel_config)
             return _Loaded(
                 convert_mel(mel, given or vocoder.mel_config, vocoder.mel_config, str(job.source)),
                 slice(None),
@@ -152,22 +229,13 @@ def _load(vocoder: Vocoder, job: Job, contract: MelConfig | None) -> "_Loaded | 
         return str(error)
 
 
-def _generate(
-    vocoder: Vocoder, mels: Sequence[FloatArray], sampling: Sampling, progress: ProgressCallback
-) -> list[FloatArray]:
-    settings = {"seed": sampling.seed, "temperature": sampling.temperature, "tail_cut": sampling.tail_cut}
-    if len(mels) == 1:
-        return [vocoder.synthesize(mels[0], progress=progress, **settings)]  # type: ignore[arg-type]
-    return vocoder.synthesize_batch(mels, progress=progress, **settings)  # type: ignore[arg-type]
-
-
-def _write(job: Job, loaded: _Loaded, audios: Iterator[FloatArray], vocoder: Vocoder) -> Result:
-    audio = next(audios)[loaded.keep]
+def _write(job: Job, loaded: _Loaded, audio: FloatArray, vocoder: Vocoder) -> Result:
+    kept = audio[loaded.keep]
     try:
-        n_clipped = write_audio(job.target, audio, vocoder.sample_rate)
+        n_clipped = write_audio(job.target, kept, vocoder.sample_rate)
     except GruAudioError as error:
         return Result(job, error=str(error))
-    return Result(job, audio.size / vocoder.sample_rate, n_clipped)
+    return Result(job, kept.size / vocoder.sample_rate, n_clipped)
 
 
 def _search(given: Path) -> Iterable[tuple[Path, Path]]:

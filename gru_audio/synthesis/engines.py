@@ -1,12 +1,13 @@
 """The engines that run the sample loop, and the choice among them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from gru_audio.errors import ConfigError
 from gru_audio.mel import FloatArray
 from gru_audio.synthesis.folding import FoldedNetwork, can_compile
 from gru_audio.synthesis.frontend import FrameBlock
+from gru_audio.tensorfile import Array
 
 
 class Engine(Protocol):
@@ -32,6 +33,20 @@ class Engine(Protocol):
     ) -> FloatArray:
         """Go on by one block of each stream; see `reference.TorchEngine.generate`."""
 
+    def export_state(self, state: Any) -> dict[str, Array]:
+        """The state of one stream as arrays that any engine of the same voice can import: a copy.
+
+        They are hidden (H,), codes (L,) and rebuilt (P,), both newest last, and audio (1,); the torch engine adds
+        cell (H,).
+        """
+
+    def import_state(self, arrays: Mapping[str, Array]) -> Any:
+        """The state of one stream.
+
+        Raises:
+            ConfigError: an array is missing or has another shape than the voice asks for.
+        """
+
 
 def _torch(network: FoldedNetwork, device: str) -> Engine:
     from gru_audio.device import choose_device
@@ -41,14 +56,29 @@ def _torch(network: FoldedNetwork, device: str) -> Engine:
 
 
 def _float32(network: FoldedNetwork, device: str) -> Engine:
-    from gru_audio.synthesis.compiled import Float32Engine
+    from gru_audio.synthesis.compiled import CompiledEngine, Float32Loop
 
+    _require_cpu("float32", device)
+    return CompiledEngine(network.config, Float32Loop(network))
+
+
+def _int8(network: FoldedNetwork, device: str) -> Engine:
+    from gru_audio.synthesis.compiled import CompiledEngine, Int8Loop
+
+    _require_cpu("int8", device)
+    return CompiledEngine(network.config, Int8Loop(network))
+
+
+def _require_cpu(engine: str, device: str) -> None:
     if device not in ("auto", "cpu"):
-        raise ConfigError(f"engine 'float32' runs on the CPU, not on '{device}'; use the engine torch")
-    return Float32Engine(network)
+        raise ConfigError(f"engine '{engine}' runs on the CPU, not on '{device}'; use the engine torch")
 
 
-ENGINES: dict[str, Callable[[FoldedNetwork, str], Engine]] = {"float32": _float32, "torch": _torch}
+ENGINES: dict[str, Callable[[FoldedNetwork, str], Engine]] = {
+    "int8": _int8,
+    "float32": _float32,
+    "torch": _torch,
+}
 """Name to maker."""
 
 

@@ -1,6 +1,7 @@
 """The vocoder that users hold: a voice, an engine, and mels in, audio out."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ import numpy.typing as npt
 
 from gru_audio.audio import check_audio, resample
 from gru_audio.config import CONTEXT_FRAMES, Config, MelConfig
-from gru_audio.errors import CheckpointError, ConfigError
+from gru_audio.errors import CheckpointError
 from gru_audio.mel import FloatArray, check_mel, log_mel, silent_frames
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.synthesis.engines import make_engine
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd
+from gru_audio.synthesis.stream import ReadyVoice, Sampling, Stream
 from gru_audio.voice import Voice, load_voice
 
 _FRAMES_AT_ONCE = 16  # between two reports of progress, and two looks at Ctrl-C
@@ -42,8 +44,9 @@ class Vocoder:
             CheckpointError: the voice's tensors do not fit its config.
         """
         network = fold(voice)
-        self._voice, self._weights = voice, ConditioningWeights(voice, network)
+        weights = ConditioningWeights(voice, network)
         self.engine_name, self._engine = make_engine(engine, network, device)
+        self._ready = ReadyVoice(voice, weights, self._engine)
 
     @property
     def sample_rate(self) -> int:
@@ -53,12 +56,12 @@ class Vocoder:
     @property
     def config(self) -> Config:
         """All settings that the voice was trained with."""
-        return self._voice.config
+        return self._ready.voice.config
 
     @property
     def mel_config(self) -> MelConfig:
         """The contract that mels must keep."""
-        return self._voice.config.mel
+        return self._ready.voice.config.mel
 
     @property
     def batches(self) -> bool:
@@ -68,7 +71,7 @@ class Vocoder:
     @property
     def metadata(self) -> Mapping[str, Any]:
         """Where the voice comes from: dataset, speakers, licence, steps, metrics."""
-        return self._voice.metadata
+        return self._ready.voice.metadata
 
     def mel(self, audio: npt.ArrayLike, sample_rate: int) -> FloatArray:
         """The mel of audio, as this voice wants it.
@@ -133,21 +136,25 @@ class Vocoder:
 
         That engine goes through them in step, with shorter ones padded. For arguments and errors see `synthesize`.
         """
-        _check_sampling(temperature, tail_cut)
+        sampling = Sampling(seed, temperature, tail_cut)
         if not self.batches:
-            return self._one_by_one(mels, seed, temperature, tail_cut, progress)
+            return self._one_by_one(mels, sampling, progress)
         checked = [check_mel(mel, self.mel_config, f"mel {i}") for i, mel in enumerate(mels)]
         longest, hop = max(map(len, checked), default=0), self.mel_config.hop_samples
         if not longest:
             return [np.zeros(0, np.float32) for _ in checked]
         blocks = [self._whole_block(mel, longest) for mel in checked]
-        draws = np.stack([np.random.default_rng(seed).random(longest * hop, np.float32) for _ in checked])
+        draws = np.stack(
+            [np.random.default_rng(sampling.seed).random(longest * hop, np.float32) for _ in checked]
+        )
         state, parts = self._engine.start(len(checked)), []
         for first in range(0, longest, _FRAMES_AT_ONCE):
             last = min(first + _FRAMES_AT_ONCE, longest)
             part = [block[first:last] for block in blocks]
             uniforms = draws[:, first * hop : last * hop]
-            parts.append(self._engine.generate(state, part, uniforms, temperature, tail_cut))
+            parts.append(
+                self._engine.generate(state, part, uniforms, sampling.temperature, sampling.tail_cut)
+            )
             progress(Progress(last, longest))
         audio = np.concatenate(parts, 1)
         return [row[: len(mel) * hop] for row, mel in zip(audio, checked, strict=True)]
@@ -175,34 +182,37 @@ class Vocoder:
             MelError: a chunk does not fit.
             ConfigError: a setting is out of range.
         """
-        _check_sampling(temperature, tail_cut)
-        front_end, state = FrontEnd(self._weights), self._engine.start(1)
-        random = np.random.default_rng(seed)
-
-        def generate(block: FrameBlock) -> FloatArray:
-            uniforms = random.random(len(block) * self.mel_config.hop_samples, np.float32)
-            audio: FloatArray = self._engine.generate(state, [block], uniforms[None], temperature, tail_cut)[
-                0
-            ]
-            return audio
-
-        n_frames = 0
+        stream = self.start(seed=seed, temperature=temperature, tail_cut=tail_cut)
         for chunk in frames:
-            mel = check_mel(chunk, self.mel_config)
-            n_frames += len(mel)
-            block = front_end.push(mel)
-            if len(block):
-                yield generate(block)
-        if n_frames:
-            yield generate(front_end.finish())
+            audio = stream.push(chunk)
+            if audio.size:
+                yield audio
+        if stream.n_frames:
+            yield stream.finish()
+
+    def start(self, *, seed: int = 0, temperature: float = 1.0, tail_cut: float = 0.0) -> Stream:
+        """Start a stream that is pushed frames by hand, and can be saved between two pushes.
+
+        Streams of one vocoder go on independently, each in any thread.
+
+        Raises:
+            ConfigError: a setting is out of range.
+        """
+        return Stream(self._ready, Sampling(seed, temperature, tail_cut))
+
+    def restore(self, saved: Mapping[str, npt.ArrayLike]) -> Stream:
+        """Take up a stream where it was saved; it goes on bit for bit on the compiled engine that it was saved from.
+
+        Args:
+            saved: what `Stream.save` gave, perhaps through np.savez or safetensors.
+
+        Raises:
+            ConfigError: it is of another voice, or an array is missing, unknown, or of another shape or type.
+        """
+        return Stream.restore(self._ready, saved)
 
     def _one_by_one(
-        self,
-        mels: Sequence[npt.ArrayLike],
-        seed: int,
-        temperature: float,
-        tail_cut: float,
-        progress: ProgressCallback,
+        self, mels: Sequence[npt.ArrayLike], sampling: Sampling, progress: ProgressCallback
     ) -> list[FloatArray]:
         checked = [check_mel(mel, self.mel_config, f"mel {i}") for i, mel in enumerate(mels)]
         n_frames, n_done, audio = sum(map(len, checked)), 0, list[FloatArray]()
@@ -211,16 +221,14 @@ class Vocoder:
             def report(inner: Progress, before: int = n_done) -> None:
                 progress(Progress(before + inner.done, n_frames))
 
-            audio.append(
-                self.synthesize(mel, seed=seed, temperature=temperature, tail_cut=tail_cut, progress=report)
-            )
+            audio.append(self.synthesize(mel, **asdict(sampling), progress=report))
             n_done += len(mel)
         return audio
 
     def _whole_block(self, mel: FloatArray, n_frames: int) -> FrameBlock:
         """The block of a whole mel, with silence up to `n_frames`."""
         padding = silent_frames(n_frames - len(mel) + self.lookahead_frames, self.mel_config)
-        return FrontEnd(self._weights).push(np.concatenate([mel, padding]))
+        return FrontEnd(self._ready.weights).push(np.concatenate([mel, padding]))
 
 
 def load(voice: str | Path | None = None, engine: str = "auto", device: str = "auto") -> Vocoder:
@@ -244,10 +252,3 @@ def load(voice: str | Path | None = None, engine: str = "auto", device: str = "a
         return Vocoder(loaded, engine, device)
     except CheckpointError as error:
         raise CheckpointError(f"{voice}: {error}") from error
-
-
-def _check_sampling(temperature: float, tail_cut: float) -> None:
-    if not 0 < temperature <= 10:
-        raise ConfigError(f"temperature {temperature:g}: must be above 0 and at most 10")
-    if not 0 <= tail_cut < 0.5:
-        raise ConfigError(f"tail_cut {tail_cut:g}: must be at least 0 and below 0.5")

@@ -1,0 +1,127 @@
+"""How fast a network trains: whole optimiser steps on one batch."""
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from gru_audio.audio import write_audio
+from gru_audio.bench.cases import Case
+from gru_audio.bench.turns import Speed, Task
+from gru_audio.config import CONTEXT_FRAMES, Config, PrepConfig
+from gru_audio.crops import CropSource
+from gru_audio.dataset import Dataset
+from gru_audio.memory import keep_freed_memory
+from gru_audio.objective import TensorBatch
+from gru_audio.prepare import prepare
+from gru_audio.training import Trainer
+
+_N_CLIPS, _CLIP_S = 4, 2
+_SAMPLES_A_STEP = 51_200  # the batch of voice-16k; larger ones are cut
+
+
+@dataclass(frozen=True)
+class TrainingSpeed:
+    """The speed of one case's training steps on one core, in samples trained on.
+
+    Attributes:
+        case: its name.
+        precision: what is multiplied in, such as `"bfloat16"`.
+        crops_per_step: how many crops of `crop_samples` a step took.
+        crop_samples: as the config says.
+        speed: of whole steps.
+    """
+
+    case: str
+    precision: str
+    crops_per_step: int
+    crop_samples: int
+    speed: Speed
+
+
+class StepTimer:
+    """One trainer and one batch, on the CPU, stepped again and again."""
+
+    def __init__(self, dataset: Dataset, config: Config) -> None:
+        """Start from random weights; torch's threads are the caller's to set.
+
+        Raises:
+            DatasetError: the dataset does not fit the config.
+        """
+        keep_freed_memory()
+        with tempfile.TemporaryDirectory() as run:
+            self._trainer = Trainer(dataset, Path(run), config, torch.device("cpu"))
+        self._batch = TensorBatch.of(
+            CropSource(dataset, config, "train", CONTEXT_FRAMES).batch(0), self._trainer.device
+        )
+        self.n_samples = config.train.batch_size * config.train.crop_samples
+        self.precision = str(self._trainer.dtype).removeprefix("torch.")
+
+    def step(self) -> int:
+        """One step; gives the samples trained on."""
+        self._trainer.train_step(self._batch)
+        return self.n_samples
+
+
+class TrainingSubject:
+    """A case whose training is to be timed, on made-up audio."""
+
+    def __init__(self, case: Case, seconds: float) -> None:
+        """Prepare audio, a trainer and a batch: the config's own, or fewer crops where a step takes too long.
+
+        Args:
+            case: what to train.
+            seconds: how long a step may take.
+        """
+        self._case, self._name = case, f"training {case.name}"
+        crop_samples = case.config.train.crop_samples
+        n_crops = min(case.config.train.batch_size, max(1, _SAMPLES_A_STEP // crop_samples))
+        with tempfile.TemporaryDirectory() as folder:
+            dataset = _made_up_dataset(Path(folder), case.config)
+            self._timer = StepTimer(dataset, _with_batch(case.config, n_crops))
+            self._timer.step()  # compiles, or loads what was compiled
+            began = time.perf_counter()
+            self._timer.step()
+            share = seconds / (time.perf_counter() - began)
+            self._n_crops = n_crops if share >= 1 else max(1, round(share * n_crops))
+            if self._n_crops < n_crops:
+                self._timer = StepTimer(dataset, _with_batch(case.config, self._n_crops))
+
+    def task(self) -> Task:
+        """A step."""
+        return Task(self._name, "step", self._timer.step)
+
+    def result(self, speeds: Mapping[tuple[str, str], float]) -> TrainingSpeed:
+        """What `take_turns` found."""
+        return TrainingSpeed(
+            case=self._case.name,
+            precision=self._timer.precision,
+            crops_per_step=self._n_crops,
+            crop_samples=self._case.config.train.crop_samples,
+            speed=Speed.of(speeds[self._name, "step"], self._case.config.mel.sample_rate_hz),
+        )
+
+
+def _with_batch(config: Config, n_crops: int) -> Config:
+    """The config with another batch, and no more validation than a trainer must have."""
+    train = config.train.model_copy(update={"batch_size": n_crops, "valid_crops": 1})
+    return config.model_copy(update={"train": train})
+
+
+def _made_up_dataset(folder: Path, config: Config) -> Dataset:
+    """A few clips of a buzz in noise."""
+    rate, rng = config.mel.sample_rate_hz, np.random.default_rng(0)
+    (folder / "audio").mkdir()
+    for clip in range(_N_CLIPS):
+        t = np.arange(_CLIP_S * rate) / rate
+        buzz = sum(np.sin(2 * np.pi * (100 + 20 * clip) * k * t) / k for k in range(1, 20))
+        audio = 0.2 * buzz + 0.02 * rng.standard_normal(t.size)
+        write_audio(folder / "audio" / f"{clip}.wav", audio.astype(np.float32), rate)
+    # Nothing is trimmed: that would import librosa for silence that is not there.
+    untrimmed = config.model_copy(update={"prep": PrepConfig(trim_db=0.0)})
+    prepare([folder / "audio"], folder / "dataset", untrimmed, jobs=1)
+    return Dataset.open(folder / "dataset")

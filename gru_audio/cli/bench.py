@@ -1,0 +1,179 @@
+"""`gru-audio bench`: how fast this machine synthesises and trains."""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gru_audio.cli.console import Json, Quiet, note, print_json, progress_bar
+
+if TYPE_CHECKING:
+    from gru_audio.bench.run import Report
+
+_QUICK_SECONDS, _QUICK_TURNS = 0.2, 2
+_SIZES = ("B", "KiB", "MiB", "GiB")
+
+
+def bench(
+    case: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--case",
+            metavar="CASE",
+            help="Preset, PRESET-dense, lpcnet-size, lpcnet-size-s2 or a .toml file; all if absent.",
+        ),
+    ] = None,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option("--engine", metavar="ENGINE", help="int8, float32 or torch; all if absent."),
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Of audio a turn, or of time where that is less; 1 if absent."),
+    ] = None,
+    turns: Annotated[
+        int | None, typer.Option(min=1, help="How often each figure is taken; 5 if absent.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A short, rough run: 0.2 seconds, 2 turns.")] = False,
+    training: Annotated[
+        bool, typer.Option("--training/--no-training", help="Also time training steps of each preset.")
+    ] = True,
+    peers: Annotated[
+        bool,
+        typer.Option("--peers", help="Also time other vocoders; pip install 'gru-audio[bench]' brings them."),
+    ] = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Measure how fast this machine synthesises and trains, stage by stage, beside what it could do at most.
+
+    Networks have random weights. All figures take turns, and medians are shown; all cases together take some
+    minutes. The limit is the time that a core needs to read a sample's weights and table rows, or to multiply
+    them, as measured here.
+
+    **Examples**
+
+        gru-audio bench --quick
+
+        gru-audio bench --case voice-16k --engine int8 --no-training
+
+        gru-audio bench --peers --json > bench.json
+    """
+    # One core's figures need libraries that use one; they read this when they are imported.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    from dataclasses import asdict
+
+    from gru_audio.bench.cases import find_cases, find_engines
+
+    cases, engines = find_cases(case or []), find_engines(engine or [])
+    from gru_audio.bench.run import Plan, run_bench  # now, as it imports torch, which takes seconds
+
+    plan = Plan(
+        cases=cases,
+        engines=engines,
+        seconds=seconds or (_QUICK_SECONDS if quick else Plan.seconds),
+        turns=turns or (_QUICK_TURNS if quick else Plan.turns),
+        training=training,
+        peers=peers,
+    )
+    with progress_bar("measuring", quiet=quiet) as progress:
+        report = run_bench(plan, progress)
+    if json:
+        print_json({"seconds": plan.seconds, "turns": plan.turns, **asdict(report)})
+    else:
+        _print_report(report)
+    for package in report.missing_peers:
+        note(
+            f"{package} is not installed and was left out; pip install 'gru-audio[bench]' brings it",
+            quiet=quiet,
+        )
+
+
+def _print_report(report: "Report") -> None:
+    machine, limits = report.machine, report.limits
+    typer.echo(
+        f"{machine.cpu} ({machine.cpu_kind}), {machine.cores} cores, load {machine.load:.1f} before; "
+        f"Python {machine.python}, torch {machine.torch}, numba {machine.numba}, gru-audio {machine.gru_audio}"
+    )
+    _print_table(*_synthesis_table(report))
+    _print_table(*_stage_table(report))
+    if report.training:
+        _print_table(*_training_table(report))
+    read = (f"{point.bytes_per_s / 1e9:.0f} of {_size(point.working_set_bytes)}" for point in limits.read)
+    typer.echo(f"\none core reads, in GB/s: {', '.join(read)}")
+    typer.echo(
+        f"one core multiplies and adds, in G/s: {limits.float32_macs_per_s / 1e9:.0f} in float32, "
+        f"{limits.int8_macs_per_s / 1e9:.0f} in int8 ({limits.int8_instructions})"
+    )
+
+
+def _synthesis_table(report: "Report") -> tuple[list[str], list[list[str]]]:
+    cores = report.machine.cores
+    head = ["synthesis", "engine", "samples/s", "x real time", "µs/sample", "limit µs", "by", "of limit"]
+    head += [f"{cores} streams x", "gain", "8 clips x"]
+    rows = []
+    for speed in report.synthesis:
+        one, bound = speed.one_stream, speed.bound
+        row = [speed.case, speed.engine, f"{one.samples_per_s:,.0f}", f"{one.times_real_time:.2f}"]
+        row += [f"{one.us_per_sample:.2f}", f"{bound.us_per_sample:.3f}", bound.limited_by]
+        row += [f"{100 * bound.us_per_sample / one.us_per_sample:.0f} %"]
+        each = "-" if speed.each_core is None else f"{speed.each_core.times_real_time:.2f}"
+        gain = "-" if speed.times_one_stream is None else f"{speed.times_one_stream:.2f}"
+        rows.append([*row, each, gain, f"{speed.many_streams.times_real_time:.2f}"])
+    for peer in report.peers:
+        one = peer.one_stream
+        row = [peer.peer, "", f"{one.samples_per_s:,.0f}", f"{one.times_real_time:.2f}"]
+        rows.append([*row, f"{one.us_per_sample:.2f}", *["-"] * 6])
+    return head, rows
+
+
+def _stage_table(report: "Report") -> tuple[list[str], list[list[str]]]:
+    stages = list(dict.fromkeys(stage for speed in report.synthesis for stage in speed.stages))
+    rows = []
+    for speed in report.synthesis:
+        shown = [f"{speed.stages[stage]:.3f}" if stage in speed.stages else "-" for stage in stages]
+        rows.append([speed.case, speed.engine, *shown])
+    return ["µs a sample", "engine", *stages], rows
+
+
+def _training_table(report: "Report") -> tuple[list[str], list[list[str]]]:
+    rows = []
+    for trained in report.training:
+        batch = f"{trained.crops_per_step} x {trained.crop_samples}"
+        speed = trained.speed
+        row = [trained.case, trained.precision, batch]
+        rows.append([*row, f"{speed.samples_per_s:,.0f}", f"{speed.times_real_time:.2f}"])
+    return ["training", "precision", "batch", "samples/s", "x real time"], rows
+
+
+def _size(n_bytes: int) -> str:
+    unit = (n_bytes.bit_length() - 1) // 10
+    return f"{n_bytes >> 10 * unit} {_SIZES[unit]}"
+
+
+def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Text to the left, numbers to the right; bare text in a pipe, one line for each row."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    numbers = [all(row[i][:1].isdigit() or row[i] == "-" for row in rows) for i in range(len(head))]
+    if not console.is_terminal:
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if number else cell.ljust(width)
+                for cell, width, number in zip(row, widths, numbers, strict=True)
+            )
+            for row in (head, *rows)
+        ]
+        typer.echo("\n" + "\n".join(line.rstrip() for line in lines))
+        return
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name, number in zip(head, numbers, strict=True):
+        table.add_column(name, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)

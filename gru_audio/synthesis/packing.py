@@ -1,0 +1,232 @@
+"""A folded network in the layouts of the int8 kernels: quantised, in groups of 16 rows, without empty blocks.
+
+Each row has a unit: its sums of int8 products, its table rows and its frame inputs are integers in that unit. Sizes
+with a dash, as H', are rounded up to a multiple of 16. Shapes: see model.py; N = H' / 16, the groups of units.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from gru_audio.mel import FloatArray
+from gru_audio.sparsity import BLOCK_COLUMNS, BLOCK_ROWS
+from gru_audio.synthesis.folding import FoldedNetwork
+
+LARGEST_ACTIVATION = 127
+"""What an activation of 1 is stored as."""
+
+ROW_SHIFT = 5
+"""Table rows are stored in 2**ROW_SHIFT units, so that they fit into 16 bits."""
+
+SUBTREE_BITS = 4
+"""Levels of the output tree whose nodes are computed together."""
+
+_LARGEST_ROW_SUM = 32_767 << ROW_SHIFT
+_LARGEST_WEIGHT = 127
+
+Int8Array = npt.NDArray[np.int8]
+Int16Array = npt.NDArray[np.int16]
+Int32Array = npt.NDArray[np.int32]
+Int64Array = npt.NDArray[np.int64]
+
+
+class FrameScale(NamedTuple):
+    """Brings what the front end gives of a frame to a layer's units: round(inputs * factor) + shift.
+
+    Attributes:
+        factor: float32, one over the unit.
+        shift: int32, of the same shape; makes good for the offset with which activations are stored.
+    """
+
+    factor: FloatArray
+    shift: Int32Array
+
+    def __call__(self, inputs: FloatArray) -> Int32Array:
+        """(F, ...) float32 to int32; inputs are laid out as the factor is."""
+        scaled = np.rint(inputs * self.factor)
+        return np.asarray(np.clip(scaled, -(2.0**30), 2.0**30), np.int32) + self.shift
+
+
+class PackedGRU(NamedTuple):
+    """The recurrent layer.
+
+    Attributes:
+        tables: (n, Q, N, 3, 16) int16, what each code adds to the gates.
+        blocks: (n_blocks, 16, 4) int8, the blocks of W_hh that are not empty, by group, then gate, then column.
+        columns: (n_blocks,) uint16, each block's first column.
+        starts: (3 N + 1,) int64, where the blocks of each group and gate begin.
+        constants: (N, 6, 16) bfloat16, as uint16: the units of r, z and n, the diagonal of r, z and n. What belongs
+            to r and z is halved, for sigmoid(x) = 1/2 + tanh(x / 2) / 2.
+        product_start: (N, 16) int32, from which the new gate's product is summed: its bias.
+    """
+
+    tables: Int16Array
+    blocks: Int8Array
+    columns: npt.NDArray[np.uint16]
+    starts: Int64Array
+    constants: npt.NDArray[np.uint16]
+    product_start: Int32Array
+
+
+class PackedReadout(NamedTuple):
+    """The readout layer.
+
+    Attributes:
+        tables: (n, Q, R') int16.
+        blocks: (S, R' / 16, H' / 4, 16, 4) int8.
+        units: (R',) float32.
+    """
+
+    tables: Int16Array
+    blocks: Int8Array
+    units: FloatArray
+
+
+class PackedTree(NamedTuple):
+    """The output tree, cut into subtrees of four levels: 15 nodes in heap order and an empty one.
+
+    Attributes:
+        blocks: (n_subtrees, R' / 4, 16, 4) int8, from the top down.
+        units: (n_subtrees, 16) float32.
+        bias: (n_subtrees, 16) float32.
+        depths: (n,) int64, the levels of each subtree on the way down.
+    """
+
+    blocks: Int8Array
+    units: FloatArray
+    bias: FloatArray
+    depths: Int64Array
+
+
+def pack_gru(network: FoldedNetwork, offset: int) -> tuple[PackedGRU, FrameScale]:
+    """Quantise the recurrent layer.
+
+    Args:
+        network: see `folding.fold`; its cell is a GRU.
+        offset: see `vectors.activation_offset`.
+
+    Returns:
+        The layer and the scale of its frame inputs, laid out as (N, 3, 16).
+    """
+    size = network.config.model.gru_size
+    weight = _padded(network.recurrent.reshape(3, size, size), 2)  # (3, H', H')
+    diagonal = np.einsum("gii->gi", weight).copy()  # (3, H'), kept in float32
+    np.einsum("gii->gi", weight)[...] = 0.0
+    tables = _padded(network.step_tables.reshape(*network.step_tables.shape[:2], 3, size), 1)  # (n, Q, 3, H')
+    units = _row_units(np.abs(weight).max(2), tables)  # (3, H')
+    quantised = _quantised(weight, units)
+    blocks, columns, starts = _kept_blocks(quantised)
+    shift = -offset * quantised.sum(2, dtype=np.int32)  # (3, H')
+    bias = _padded(network.recurrent_bias.reshape(3, size), 1)[2]
+    product_start, shift[2] = shift[2] + np.rint(bias / units[2]).astype(np.int32), 0
+    halved = np.array([[0.5], [0.5], [1.0]], np.float32)
+    constants = np.concatenate([units * halved, diagonal * halved])  # (6, H')
+    layer = PackedGRU(
+        _aligned(_by_group(_table_rows(tables, units))),
+        _aligned(blocks),
+        columns,
+        starts,
+        _aligned(_by_group(_to_bfloat(constants))),
+        _aligned(product_start.reshape(-1, BLOCK_ROWS)),
+    )
+    return layer, FrameScale(_by_group(1 / units), _by_group(shift))
+
+
+def pack_readout(network: FoldedNetwork, offset: int) -> tuple[PackedReadout, FrameScale]:
+    """Quantise the readout; see `pack_gru`. Its frame inputs are laid out as (S, R')."""
+    model = network.config.model
+    shape = model.samples_per_step, model.readout_size
+    weight = _padded(network.readout_hidden.reshape(*shape, model.gru_size), 2)  # (S, R', H')
+    tables = _padded(network.readout_tables, 1)  # (n, Q, R')
+    units = _row_units(np.abs(weight).max((0, 2)), tables)
+    quantised = _quantised(weight, units)
+    shift = -offset * quantised.sum(2, dtype=np.int32)  # (S, R')
+    bias = _padded(network.readout_hidden_bias.reshape(shape), 1) / units
+    layer = PackedReadout(_aligned(_table_rows(tables, units)), _aligned(_blocks(quantised)), _aligned(units))
+    return layer, FrameScale(np.broadcast_to(1 / units, shift.shape), shift + np.rint(bias).astype(np.int32))
+
+
+def pack_tree(network: FoldedNetwork) -> PackedTree:
+    """Quantise the output tree. Its activations are never negative, so they have no offset."""
+    bits = network.config.signal.bits
+    weight = _padded(network.output[:, None], 1)[:, 0]  # (Q - 1, R')
+    depths = [min(SUBTREE_BITS, bits - level) for level in range(0, bits, SUBTREE_BITS)]
+    n_subtrees = sum(1 << (SUBTREE_BITS * i) for i in range(len(depths)))
+    rows = np.zeros((n_subtrees, BLOCK_ROWS, weight.shape[1]), np.float32)
+    bias = np.zeros((n_subtrees, BLOCK_ROWS), np.float32)
+    subtree = 0
+    for i, depth in enumerate(depths):
+        for root in range((1 << (SUBTREE_BITS * i)) - 1, (2 << (SUBTREE_BITS * i)) - 1):
+            for level in range(depth):
+                # The nodes a level down from a node of a heap are (node + 1) * 2**level - 1 and those after it.
+                first, count = ((root + 1) << level) - 1, 1 << level
+                rows[subtree, count - 1 : 2 * count - 1] = weight[first : first + count]
+                bias[subtree, count - 1 : 2 * count - 1] = network.output_bias[first : first + count]
+            subtree += 1
+    units = np.maximum(np.abs(rows).max(2), 1e-20) / np.float32(_LARGEST_WEIGHT)
+    blocks = _blocks(np.rint(rows / units[..., None]).astype(np.int8))[:, 0]
+    return PackedTree(_aligned(blocks), _aligned(units), _aligned(bias), np.array(depths, np.int64))
+
+
+def _padded(array: FloatArray, n_axes: int) -> FloatArray:
+    """A copy with zeros behind, so that each of the last `n_axes` is a multiple of 16."""
+    before = [(0, 0)] * (array.ndim - n_axes)
+    return np.pad(array, before + [(0, -size % BLOCK_ROWS) for size in array.shape[array.ndim - n_axes :]])
+
+
+def _row_units(largest_weight: FloatArray, tables: FloatArray) -> FloatArray:
+    """The unit of each row: weights fit into int8 and the rows of all tables together into 16 bits."""
+    for_weights = largest_weight / (_LARGEST_WEIGHT * LARGEST_ACTIVATION)
+    # Each row is rounded, up at worst: leave room for one step of each table.
+    for_tables = np.abs(tables).max(1).sum(0) / (_LARGEST_ROW_SUM - (len(tables) << ROW_SHIFT))
+    units = np.maximum(np.maximum(for_weights, for_tables), 1e-20).astype(np.float32)
+    # Up to the next bfloat16, as which the kernel reads them: what is quantised then fits exactly.
+    return ((units.view(np.uint32) + 0xFFFF) & 0xFFFF0000).view(np.float32)
+
+
+def _to_bfloat(values: FloatArray) -> npt.NDArray[np.uint16]:
+    """The upper halves of floats, rounded to the nearest."""
+    return ((values.view(np.uint32) + 0x8000) >> 16).astype(np.uint16)
+
+
+def _quantised(weight: FloatArray, units: FloatArray) -> Int8Array:
+    return np.rint(weight / (units[..., None] * LARGEST_ACTIVATION)).astype(np.int8)
+
+
+def _table_rows(tables: FloatArray, units: FloatArray) -> Int16Array:
+    return np.rint(tables / (units * (1 << ROW_SHIFT))).astype(np.int16)
+
+
+def _by_group(rows: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """(..., G, H') to (..., N, G, 16): what belongs to a group of units lies together."""
+    cut = rows.reshape(*rows.shape[:-1], -1, BLOCK_ROWS)
+    return np.ascontiguousarray(np.moveaxis(cut, -2, -3))
+
+
+def _blocks(weight: Int8Array) -> Int8Array:
+    """(..., rows, columns) to (..., rows / 16, columns / 4, 16, 4)."""
+    *before, n_rows, n_columns = weight.shape
+    cut = weight.reshape(*before, n_rows // BLOCK_ROWS, BLOCK_ROWS, n_columns // BLOCK_COLUMNS, BLOCK_COLUMNS)
+    return np.ascontiguousarray(np.swapaxes(cut, -3, -2))
+
+
+def _kept_blocks(weight: Int8Array) -> tuple[Int8Array, npt.NDArray[np.uint16], Int64Array]:
+    """The blocks, columns and starts of `PackedGRU` from (3, H', H')."""
+    cut = np.moveaxis(_blocks(weight), 0, 1)  # (N, 3, H' / 4, 16, 4)
+    blocks, columns, starts = [], [], [0]
+    for row in cut.reshape(-1, *cut.shape[2:]):
+        kept = np.flatnonzero(row.any((1, 2)))
+        blocks.append(row[kept])
+        columns.append(kept * BLOCK_COLUMNS)
+        starts.append(starts[-1] + len(kept))
+    return np.concatenate(blocks), np.concatenate(columns).astype(np.uint16), np.array(starts, np.int64)
+
+
+def _aligned(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """A copy that begins at a multiple of 64 bytes, the size of a block and of a line of the cache."""
+    buffer = np.empty(array.nbytes + 64, np.uint8)
+    first = -buffer.ctypes.data % 64
+    copy = buffer[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy

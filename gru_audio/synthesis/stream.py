@@ -1,0 +1,220 @@
+"""One stream of mel frames in and audio out, whose state can be put away and taken up again."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gru_audio.config import CONTEXT_FRAMES
+from gru_audio.errors import CheckpointError, ConfigError, MelError
+from gru_audio.mel import FloatArray, check_mel
+from gru_audio.synthesis.engines import Engine
+from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd
+from gru_audio.tensorfile import Array
+from gru_audio.voice import Voice
+
+# What the front end gives next depends on the next frame and so many before it.
+_REMEMBERED_FRAMES = 2 * CONTEXT_FRAMES
+_ENGINE = "engine."  # begins the names of the engine's arrays
+_WORD = (1 << 64) - 1
+_MEND = "restore what Stream.save gave, unchanged"
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How codes are drawn.
+
+    Attributes:
+        seed: the same seed gives the same samples.
+        temperature: above 0 and at most 10; see `distribution.draw`.
+        tail_cut: from 0 to below 0.5; choices less likely are never made.
+    """
+
+    seed: int = 0
+    temperature: float = 1.0
+    tail_cut: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ConfigError: one is out of range.
+        """
+        if self.seed < 0:
+            raise ConfigError(f"seed {self.seed}: must be at least 0")
+        if not 0 < self.temperature <= 10:
+            raise ConfigError(f"temperature {self.temperature:g}: must be above 0 and at most 10")
+        if not 0 <= self.tail_cut < 0.5:
+            raise ConfigError(f"tail_cut {self.tail_cut:g}: must be at least 0 and below 0.5")
+
+
+@dataclass(frozen=True)
+class ReadyVoice:
+    """A voice made ready for an engine: what all its streams share, in any thread, and none changes."""
+
+    voice: Voice
+    weights: ConditioningWeights
+    engine: Engine
+
+    @cached_property
+    def digest(self) -> npt.NDArray[np.uint8]:
+        """(32,): the SHA-256 of the config and the weights, by which a saved stream knows its voice."""
+        found = hashlib.sha256(self.voice.config.model_dump_json().encode())
+        for name, tensor in sorted(self.voice.tensors.items()):
+            found.update(name.encode())
+            found.update(np.ascontiguousarray(tensor).tobytes())
+        return np.frombuffer(found.digest(), np.uint8)
+
+
+class Stream:
+    """Mel frames in, audio out, `Vocoder.lookahead_frames` late; from `Vocoder.start` or `Vocoder.restore`.
+
+    Any chunking of the frames gives the same samples, and so does saving and restoring between two chunks.
+
+    Attributes:
+        n_frames: how many have been pushed.
+    """
+
+    def __init__(self, ready: ReadyVoice, sampling: Sampling) -> None:
+        """Begin a stream; before its first frame there is silence."""
+        self.n_frames = 0
+        self._ready, self._config = ready, ready.voice.config
+        self._front_end, self._state = FrontEnd(ready.weights), ready.engine.start(1)
+        self._random = np.random.default_rng(sampling.seed)
+        self._temperature, self._tail_cut = sampling.temperature, sampling.tail_cut
+        self._recent = np.zeros((0, self._config.mel.n_mels), np.float32)  # the last frames pushed
+        self._ended = False
+
+    def push(self, frames: npt.ArrayLike) -> FloatArray:
+        """Take the next frames.
+
+        Args:
+            frames: (k, n_mels) under the voice's contract, any k.
+
+        Returns:
+            (j * hop,) float32, full scale 1: the audio of the j frames whose lookahead has come now.
+
+        Raises:
+            MelError: the frames do not fit, and nothing was taken; or the stream has ended.
+        """
+        self._require_open()
+        mel = check_mel(frames, self._config.mel)
+        self.n_frames += len(mel)
+        self._recent = np.concatenate([self._recent, mel[-_REMEMBERED_FRAMES:]])[-_REMEMBERED_FRAMES:]
+        return self._generate(self._front_end.push(mel))
+
+    def finish(self) -> FloatArray:
+        """End the stream: the audio of the frames still waiting for their lookahead, with silence after them.
+
+        Raises:
+            MelError: the stream has ended before.
+        """
+        self._require_open()
+        self._ended = True
+        return self._generate(self._front_end.finish()) if self.n_frames else np.zeros(0, np.float32)
+
+    def save(self) -> dict[str, Array]:
+        """All that the stream needs to go on, as plain arrays that np.savez and safetensors can hold.
+
+        Raises:
+            MelError: the stream has ended.
+        """
+        self._require_open()
+        return {
+            "voice": self._ready.digest.copy(),
+            "n_frames": np.array([self.n_frames], np.int64),
+            "recent_mel": self._recent.copy(),
+            "sampling": np.array([self._temperature, self._tail_cut]),
+            "random": _words_of(self._random),
+            **{
+                f"{_ENGINE}{name}": array
+                for name, array in self._ready.engine.export_state(self._state).items()
+            },
+        }
+
+    @classmethod
+    def restore(cls, ready: ReadyVoice, saved: Mapping[str, npt.ArrayLike]) -> "Stream":
+        """The stream as it was when it was saved; see `Vocoder.restore`."""
+        config, arrays = ready.voice.config, {name: np.asarray(saved[name]) for name in saved}
+        if not np.array_equal(_take(arrays, "voice", np.uint8, (32,)), ready.digest):
+            raise ConfigError("saved stream: of another voice; load the voice that it was saved with")
+        temperature, tail_cut = _take(arrays, "sampling", np.float64, (2,)).tolist()
+        stream = cls(ready, Sampling(0, temperature, tail_cut))
+        stream.n_frames = int(_take(arrays, "n_frames", np.int64, (1,))[0])
+        remembered = (min(_REMEMBERED_FRAMES, stream.n_frames), config.mel.n_mels)
+        stream._recent = _take(arrays, "recent_mel", np.float32, remembered)
+        stream._front_end.push(stream._recent)  # what comes out was heard before
+        stream._random.bit_generator.state = _generator_state(_take(arrays, "random", np.uint64, (6,)))
+        try:
+            stream._state = ready.engine.import_state(_engine_arrays(arrays, config.signal.n_classes))
+        except CheckpointError as error:
+            raise ConfigError(f"saved stream: {error}") from error
+        return stream
+
+    def _generate(self, block: FrameBlock) -> FloatArray:
+        if not len(block):
+            return np.zeros(0, np.float32)
+        uniforms = self._random.random((1, len(block) * self._config.mel.hop_samples), np.float32)
+        audio: FloatArray = self._ready.engine.generate(
+            self._state, [block], uniforms, self._temperature, self._tail_cut
+        )[0]
+        return audio
+
+    def _require_open(self) -> None:
+        if self._ended:
+            raise MelError("the stream has ended; start another")
+
+
+def _words_of(random: np.random.Generator) -> npt.NDArray[np.uint64]:
+    """(6,): state and increment of the PCG64 in two words each, and the half of a word that it keeps."""
+    state = random.bit_generator.state
+    numbers = [state["state"]["state"], state["state"]["inc"]]
+    halves = [half for number in numbers for half in (number >> 64, number & _WORD)]
+    return np.array([*halves, state["has_uint32"], state["uinteger"]], np.uint64)
+
+
+def _generator_state(words: Array) -> dict[str, object]:
+    state_high, state_low, inc_high, inc_low, has_uint32, uinteger = words.tolist()
+    if has_uint32 > 1 or uinteger > _WORD >> 32:
+        raise ConfigError(f"saved stream: 'random' is no state of a PCG64; {_MEND}")
+    return {
+        "bit_generator": "PCG64",
+        "state": {"state": state_high << 64 | state_low, "inc": inc_high << 64 | inc_low},
+        "has_uint32": has_uint32,
+        "uinteger": uinteger,
+    }
+
+
+def _take(
+    arrays: dict[str, Array], name: str, dtype: type[np.generic], shape: tuple[int, ...]
+) -> npt.NDArray[Any]:
+    """Take an array out of a saved stream, as a copy."""
+    if name not in arrays:
+        raise ConfigError(f"saved stream: has no '{name}'; {_MEND}")
+    array = arrays.pop(name)
+    if array.dtype != dtype or array.shape != shape:
+        raise ConfigError(
+            f"saved stream: '{name}' is {array.dtype} {array.shape}, not {np.dtype(dtype)} {shape}; {_MEND}"
+        )
+    _require_sound(name, array)
+    return np.array(array)
+
+
+def _engine_arrays(arrays: Mapping[str, Array], n_classes: int) -> dict[str, Array]:
+    """What is left of a saved stream, which must be the engine's, whose loops read codes without looking."""
+    for name, array in arrays.items():
+        if not name.startswith(_ENGINE):
+            raise ConfigError(f"saved stream: unknown '{name}'; {_MEND}")
+        _require_sound(name, array)
+        if array.dtype.kind != "f" and not np.isin(array, np.arange(n_classes)).all():
+            raise ConfigError(f"saved stream: '{name}' holds what is no code; {_MEND}")
+    return {name.removeprefix(_ENGINE): array for name, array in arrays.items()}
+
+
+def _require_sound(name: str, array: Array) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ConfigError(f"saved stream: '{name}' has NaN or infinite values; {_MEND}")

@@ -1,0 +1,296 @@
+"""gru-audio bench: its figures agree with each other, with a count by hand and with what a machine can do."""
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from gru_audio.bench import peers
+from gru_audio.bench.cases import Case, find_cases, find_engines, known_cases, random_voice
+from gru_audio.bench.limits import Limits, ReadSpeed, measure_limits, read_bytes_per_s
+from gru_audio.bench.run import Plan, run_bench
+from gru_audio.bench.turns import Speed, Task, frames_a_turn, take_turns
+from gru_audio.bench.work import Work, bound_of, work_of
+from gru_audio.cli import app
+from gru_audio.config import Config, preset_names, to_toml
+from gru_audio.errors import ConfigError
+from gru_audio.progress import Progress
+from gru_audio.synthesis.engines import ENGINES
+from tests.small import RATE, small_config
+
+RECURRENT = "sample_network.cell.weight_hh_l0"
+SHORT = ("--seconds", "0.02", "--turns", "1")
+
+
+def sparse_config() -> Config:
+    return small_config(gru_size=32, samples_per_step=2, recurrent_density=(0.25, 0.25, 0.5))
+
+
+@pytest.fixture(scope="module")
+def case_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("case") / "small.toml"
+    path.write_text(to_toml(sparse_config()), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def document(case_file: Path) -> dict[str, Any]:
+    result = CliRunner().invoke(
+        app, ["bench", "--case", str(case_file), *SHORT, "--json"], catch_exceptions=False
+    )
+    assert result.exit_code == 0
+    found: dict[str, Any] = json.loads(result.stdout)
+    return found
+
+
+# The command
+
+
+def test_json_has_every_engine_and_its_parts(document: dict[str, Any]) -> None:
+    assert [row["engine"] for row in document["synthesis"]] == list(ENGINES)
+    assert document["machine"].keys() >= {"cpu", "cores", "load", "python", "torch", "numba"}
+    assert (document["seconds"], document["turns"]) == (0.02, 1)
+    assert [row["crops_per_step"] > 0 for row in document["training"]] == [True]
+    assert document["peers"] == []
+
+
+def test_json_agrees_with_itself(document: dict[str, Any]) -> None:
+    for row in document["synthesis"]:
+        speeds = [row["one_stream"], row["each_core"], row["many_streams"]]
+        for speed in filter(None, speeds):
+            assert speed["times_real_time"] == pytest.approx(speed["samples_per_s"] / RATE)
+            assert speed["us_per_sample"] == pytest.approx(1e6 / speed["samples_per_s"])
+        stages = row["stages"]
+        assert stages.keys() == {"front end", "random numbers", "sample loop", "rest"}
+        assert sum(stages.values()) >= 0.999 * row["one_stream"]["us_per_sample"]
+        assert row["bound"]["us_per_sample"] == max(row["bound"]["read_us"], row["bound"]["multiply_us"])
+        if row["each_core"]:
+            ratio = row["each_core"]["samples_per_s"] / row["one_stream"]["samples_per_s"]
+            assert row["times_one_stream"] == pytest.approx(ratio)
+    in_step = [row["each_core"] is None for row in document["synthesis"]]
+    assert in_step == [engine == "torch" for engine in ENGINES]
+
+
+def test_a_table_in_a_pipe(case_file: Path) -> None:
+    options = ["--engine", "int8", *SHORT, "--no-training"]
+    said = CliRunner().invoke(app, ["bench", "--case", str(case_file), *options], catch_exceptions=False)
+    assert not said.stderr
+    lines = said.stdout.splitlines()
+    head = next(i for i, line in enumerate(lines) if line.startswith("synthesis"))
+    assert lines[head].split()[1:4] == ["engine", "samples/s", "x"]
+    assert lines[head + 1].split()[:2] == [str(case_file), "int8"]
+    assert "\x1b" not in said.stdout
+    assert not any(line.startswith("training") for line in lines)
+    assert any(line.startswith("one core reads") for line in lines)
+
+
+def test_a_table_in_a_terminal(case_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLUMNS": "140"}.items():
+        monkeypatch.setenv(name, value)
+    options = ["--engine", "int8", *SHORT, "--no-training"]
+    said = CliRunner().invoke(app, ["bench", "--case", str(case_file), *options], catch_exceptions=False)
+    assert "\x1b[1msynthesis" in said.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (
+            ["--case", "voice-17k"],
+            ("case 'voice-17k' does not exist", "voice-16k", "lpcnet-size", ".toml file"),
+        ),
+        (["--case", "nowhere.toml"], ("nowhere.toml", "neither a file nor a preset")),
+        (["--engine", "int4"], ("engine 'int4' does not exist", "int8")),
+    ],
+)
+def test_bad_options_are_one_line(options: list[str], says: tuple[str, ...]) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "gru_audio", "bench", *options], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1
+    for part in says:
+        assert part in result.stderr
+
+
+@pytest.mark.parametrize("options", [["--turns", "0"], ["--seconds", "0"]])
+def test_options_out_of_range(options: list[str]) -> None:
+    assert CliRunner().invoke(app, ["bench", *options]).exit_code == 2
+
+
+def test_an_engine_that_cannot_run_the_case() -> None:
+    case = Case("lstm", small_config(cell="lstm"), trains=False)
+    with pytest.raises(ConfigError, match=r"engine 'int8' runs a gru with a tree.*; use the engine torch"):
+        run_bench(Plan([case], ["int8"], seconds=0.02, turns=1))
+
+
+# Cases
+
+
+def test_known_cases_are_the_presets_and_more() -> None:
+    cases = known_cases()
+    assert set(preset_names()) <= cases.keys()
+    for name, case in cases.items():
+        assert case.trains == (name in preset_names())
+        density = case.config.model.recurrent_density
+        assert (f"{name}-dense" in cases) == (case.trains and density != (1.0, 1.0, 1.0))
+    lpcnet = cases["lpcnet-size"].config.model
+    assert lpcnet.gru_size * lpcnet.readout_size == 24_576
+    assert find_cases([]) == list(cases.values())
+    assert [case.name for case in find_cases(["tiny", "tiny"])] == ["tiny"]
+    assert find_engines([]) == list(ENGINES)
+    assert find_engines(["torch", "int8", "torch"]) == ["torch", "int8"]
+
+
+def test_a_random_voice_is_pruned_and_the_same_again() -> None:
+    config = sparse_config()
+    weight = random_voice(config).tensors[RECURRENT]
+    assert np.array_equal(weight, random_voice(config).tensors[RECURRENT])
+    blocks = weight[:32].reshape(2, 16, 8, 4).swapaxes(1, 2)  # the reset gate's 16
+    full = (blocks != 0).all((2, 3)).sum()
+    assert full == 4
+
+
+# Work and limits
+
+
+def test_work_agrees_with_a_count_by_hand() -> None:
+    # H 16, R 10, S 1, 8 bits, with prediction: 4 step tables and 4 readout tables.
+    voice = random_voice(small_config())
+    weights = 3 * 16 * 16 + 10 * 16 + 8 * 10
+    rows = 4 * 3 * 16 + 4 * 10
+    assert work_of(voice, "float32") == Work(4 * (weights + rows), 4 * (weights + rows), weights)
+    assert work_of(voice, "int8") == Work(weights + 2 * rows, weights + 2 * rows, weights)
+
+
+def test_work_of_two_samples_a_step_counts_what_pruning_left() -> None:
+    voice = random_voice(sparse_config())
+    kept = np.count_nonzero(voice.tensors[RECURRENT])
+    assert (4 + 4 + 8) * 64 <= kept <= (4 + 4 + 8) * 64 + 3 * 32  # blocks, and the diagonal beside them
+    weights = kept + 2 * 10 * 32 + 2 * 8 * 10
+    rows = 6 * 3 * 32 + 2 * 5 * 10
+    work = work_of(voice, "int8")
+    assert work == Work((weights + 2 * rows) / 2, weights + 2 * rows, weights / 2)
+
+
+def test_a_softmax_needs_all_its_rows() -> None:
+    tree, softmax = (
+        work_of(random_voice(small_config(output=output)), "torch") for output in ("tree", "softmax")
+    )
+    assert softmax.macs_per_sample - tree.macs_per_sample == (256 - 8) * 10
+
+
+def test_every_engine_has_its_number_formats() -> None:
+    voice = random_voice(small_config())
+    assert all(work_of(voice, engine).bytes_per_sample > 0 for engine in ENGINES)
+
+
+def test_the_bound_is_the_longer_time() -> None:
+    limits = Limits((ReadSpeed(1024, 1e9), ReadSpeed(4096, 0.5e9)), 1e9, 4e9, "portable")
+    assert limits.read_bytes_per_s(512) == 1e9
+    assert limits.read_bytes_per_s(2048) == pytest.approx(0.75e9)
+    work = Work(bytes_per_sample=1000, working_set_bytes=1024, macs_per_sample=2000)
+    bound = bound_of(work, "float32", limits)
+    assert bound.read_us == pytest.approx(1.0)
+    assert bound.multiply_us == pytest.approx(2.0)
+    assert (bound.us_per_sample, bound.limited_by) == (bound.multiply_us, "multiplying")
+    bound = bound_of(work, "int8", limits)
+    assert (bound.us_per_sample, bound.limited_by) == (bound.read_us, "reading")
+
+
+def test_limits_of_this_machine_are_plausible() -> None:
+    assert 1e8 < read_bytes_per_s(1 << 14) < 1e13
+    limits = measure_limits()
+    speeds = [point.bytes_per_s for point in limits.read]
+    assert speeds == sorted(speeds, reverse=True)
+    assert 1e8 < speeds[-1] <= speeds[0] < 1e13
+    assert 1e8 < limits.float32_macs_per_s < 1e13
+    assert 1e8 < limits.int8_macs_per_s < 1e14
+
+
+# Turns
+
+
+def test_tasks_take_turns_and_medians_are_kept() -> None:
+    order, reports = list[str](), list[Progress]()
+
+    def task(name: str) -> Task:
+        def run() -> int:
+            order.append(name)
+            return 100
+
+        return Task(name, "speed", run)
+
+    speeds = take_turns([task("a"), task("b")], 3, reports.append)
+    assert order == ["a", "b"] * 3
+    assert speeds.keys() == {("a", "speed"), ("b", "speed")}
+    assert [report.done for report in reports] == [0, 1, 2, 3, 4, 5, 6]
+    assert {report.total for report in reports} == {6}
+
+
+def test_a_slow_engine_gets_less_audio(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("gru_audio.bench.turns.time.perf_counter", lambda: clock[0])
+
+    def generate(n_frames: int, s_per_frame: float) -> int:
+        clock[0] += n_frames * s_per_frame
+        return n_frames * 100
+
+    # Frames of 10 ms: a tenth of real time, and ten times real time.
+    assert frames_a_turn(lambda n: generate(n, 0.1), 10_000, 2.0) == 20
+    assert frames_a_turn(lambda n: generate(n, 0.001), 10_000, 2.0) == 200
+
+
+def test_streams_run_at_the_same_time() -> None:
+    """All cores' figure is of synthesis in several threads, none of them this one."""
+    seen = set[str]()
+    case = Case("small", small_config(), trains=False)
+    run_bench(
+        Plan([case], ["float32"], seconds=0.02, turns=1, training=False),
+        lambda report: seen.update(thread.name for thread in threading.enumerate()),
+    )
+    assert any(name.startswith("ThreadPoolExecutor") for name in seen)
+    assert not any(thread.name.startswith("ThreadPoolExecutor") for thread in threading.enumerate())
+
+
+# Peers
+
+
+def test_peers_make_the_samples_that_they_say() -> None:
+    found, _ = peers.find_peers()
+    hops = {"nn.GRUCell loop, 896": 200, "torchaudio WaveRNN, 512": 200, "vocos mel-24khz": 256}
+    assert "nn.GRUCell loop, 896" in {peer.name for peer in found}
+    for peer in found:
+        assert peer.generate(2) == 2 * hops[peer.name]
+
+
+def test_a_peer_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vocos.heads", None)
+    monkeypatch.setitem(sys.modules, "torchaudio.models", None)
+    found, missing = peers.find_peers()
+    assert missing == ["torchaudio", "vocos"]
+    assert len(found) == 1
+
+
+def test_peers_are_timed_with_the_engines(case_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = peers.Peer("made up", 24_000, lambda n_frames: 100 * n_frames)
+    monkeypatch.setattr("gru_audio.bench.run.find_peers", lambda: ([peer], ["vocos"]))
+    options = ["--engine", "int8", *SHORT, "--no-training", "--peers", "--json"]
+    said = CliRunner().invoke(app, ["bench", "--case", str(case_file), *options], catch_exceptions=False)
+    document = json.loads(said.stdout)
+    (row,) = document["peers"]
+    assert row["peer"] == "made up"
+    assert row["one_stream"]["times_real_time"] == pytest.approx(row["one_stream"]["samples_per_s"] / 24_000)
+    assert document["missing_peers"] == ["vocos"]
+    assert said.stderr.startswith("vocos is not installed")
+
+
+def test_a_speed_in_three_units() -> None:
+    assert Speed.of(32_000.0, 16_000) == Speed(32_000.0, 2.0, 31.25)
