@@ -62,19 +62,18 @@ def draw(
         probability = torch.softmax(logits, -1)
         highest = probability.amax(-1, keepdim=True)
         probability = torch.where(probability < highest.clamp(max=tail_cut), 0.0, probability)
-        cumulative = probability.cumsum(-1)
-        reached = cumulative <= (uniform * cumulative[:, -1])[:, None]
-        return reached.sum(-1).clamp(max=logits.shape[-1] - 1)
-    node = torch.zeros_like(uniform, dtype=torch.int64)
-    n_nodes = logits.shape[-1]
-    for _ in range(n_nodes.bit_length()):  # one turn for each bit
-        right = torch.sigmoid(logits.gather(1, node[:, None])[:, 0])
+    else:
+        right = torch.sigmoid(logits)  # (B, Q - 1)
         right = torch.where(right < tail_cut, 0.0, torch.where(right > 1 - tail_cut, 1.0, right))
-        left = 1 - right
-        goes_right = uniform >= left
-        uniform = torch.where(goes_right, (uniform - left) / right, uniform / left)
-        node = 2 * node + 1 + goes_right
-    return node - n_nodes
+        branches = torch.stack([1 - right, right], -1)  # (B, Q - 1, 2)
+        probability = torch.ones_like(right[:, :1])  # of the root; then of each level's nodes
+        while probability.shape[1] <= right.shape[1]:
+            n_nodes = probability.shape[1]
+            level = branches[:, n_nodes - 1 : 2 * n_nodes - 1]  # (B, n_nodes, 2)
+            probability = (probability[..., None] * level).flatten(1)
+    cumulative = probability.cumsum(-1)
+    reached = cumulative <= (uniform * cumulative[:, -1])[:, None]
+    return reached.sum(-1).clamp(max=probability.shape[-1] - 1)
 
 
 def _path(codes: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:

@@ -11,11 +11,12 @@ from gru_audio.config import Config
 from gru_audio.errors import ConfigError
 from gru_audio.mel import FloatArray
 from gru_audio.mulaw import expansion_table, thresholds
-from gru_audio.synthesis import int8_kernels, kernels
+from gru_audio.synthesis import int8_kernels, int8_stages, kernels
+from gru_audio.synthesis.byte_products import activation_offset, byte_product_for, processor_features
 from gru_audio.synthesis.folding import FoldedNetwork, can_compile
 from gru_audio.synthesis.frontend import FrameBlock
-from gru_audio.synthesis.packing import LARGEST_ACTIVATION, pack_gru, pack_readout, pack_tree
-from gru_audio.synthesis.vectors import activation_offset, byte_product_for, processor_features
+from gru_audio.synthesis.lanes import LANES
+from gru_audio.synthesis.packing import LARGEST_ACTIVATION, aligned, pack_gru, pack_readout, pack_tree
 
 
 @dataclass
@@ -37,23 +38,29 @@ class StreamState:
 
 @dataclass(frozen=True)
 class Draws:
-    """How the codes of a block are drawn; see `distribution.draw`.
+    """How the codes of a block come about; see `distribution.draw`.
 
     Attributes:
         uniforms: (T,) in [0, 1).
         temperature: divides the logits.
         tail_cut: branches less likely are never taken.
+        forced: (T,) codes in place of what would be drawn; empty for none.
+        probability: (T,) receives P of each forced code.
     """
 
     uniforms: FloatArray
-    temperature: float
-    tail_cut: float
+    temperature: float = 1.0
+    tail_cut: float = 0.0
+    forced: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    probability: FloatArray = field(default_factory=lambda: np.empty(0, np.float32))
 
 
 class Loop(Protocol):
     """A compiled sample loop over one network's weights."""
 
-    def __call__(self, stream: StreamState, block: FrameBlock, draws: Draws, past: "Past", out: FloatArray) -> None:
+    def __call__(
+        self, stream: StreamState, block: FrameBlock, draws: Draws, past: "Past", out: FloatArray
+    ) -> None:
         """Generate a block's samples into `out` (T,), and write what `past` and the stream's `hidden` remember."""
 
 
@@ -103,13 +110,24 @@ class CompiledEngine:
         audio = np.empty(uniforms.shape, np.float32)
         for stream, block, row, out in zip(state, blocks, uniforms, audio, strict=True):
             if len(block):
-                past = Past(
-                    np.concatenate([stream.codes, np.empty(out.size, np.int64)]),
-                    np.concatenate([stream.rebuilt, np.empty(out.size, np.float32)]),
-                )
-                self._loop(stream, block, Draws(row, temperature, tail_cut), past, out)
-                stream.codes, stream.rebuilt = past.codes[out.size :], past.rebuilt[out.size :]
+                self._advance(stream, block, Draws(row, temperature, tail_cut), out)
         return audio
+
+    def probabilities(self, block: FrameBlock, codes: npt.NDArray[np.int64]) -> FloatArray:
+        """P of each given code (T,) under teacher forcing, from silence on: (T,)."""
+        (stream,) = self.start(1)
+        probability, out = np.empty((2, codes.size), np.float32)
+        unused = np.zeros(codes.size, np.float32)
+        self._advance(stream, block, Draws(unused, forced=codes, probability=probability), out)
+        return probability
+
+    def _advance(self, stream: StreamState, block: FrameBlock, draws: Draws, out: FloatArray) -> None:
+        past = Past(
+            np.concatenate([stream.codes, np.empty(out.size, np.int64)]),
+            np.concatenate([stream.rebuilt, np.empty(out.size, np.float32)]),
+        )
+        self._loop(stream, block, draws, past, out)
+        stream.codes, stream.rebuilt = past.codes[out.size :], past.rebuilt[out.size :]
 
     def export_state(self, state: list[StreamState]) -> dict[str, npt.NDArray[np.generic]]:
         """The state of one stream as arrays: a copy."""
@@ -125,7 +143,9 @@ class CompiledEngine:
         for name, own in vars(state).items():
             if name not in arrays or arrays[name].shape != own.shape:
                 found = arrays[name].shape if name in arrays else "nothing"
-                raise ConfigError(f"saved stream: '{name}' is {found}, not {own.shape}; it is of another voice")
+                raise ConfigError(
+                    f"saved stream: '{name}' is {found}, not {own.shape}; it is of another voice"
+                )
             own[...] = arrays[name]
         return [state]
 
@@ -152,7 +172,9 @@ class Float32Loop:
         tables = thresholds(signal.n_classes).copy(), expansion_table(signal.n_classes).copy()
         self._signal = (*tables, np.array([signal.preemphasis], np.float32))
 
-    def __call__(self, stream: StreamState, block: FrameBlock, draws: Draws, past: Past, out: FloatArray) -> None:
+    def __call__(
+        self, stream: StreamState, block: FrameBlock, draws: Draws, past: Past, out: FloatArray
+    ) -> None:
         """See `Loop`."""
         model = self._model
         sizes = (3 * model.gru_size, 3 * model.gru_size, (4, model.gru_size), 2 * model.gru_size)
@@ -163,6 +185,7 @@ class Float32Loop:
             (block.gate_inputs, block.readout_inputs, *_filters(block)),
             block.lags,
             draws.uniforms,
+            draws.forced,
             draws.temperature,
             draws.tail_cut,
             stream.hidden,
@@ -171,6 +194,7 @@ class Float32Loop:
             stream.audio,
             tuple(np.empty(size, np.float32) for size in (*sizes, *readout_sizes)),
             np.empty(2 * model.gru_size, np.int32),
+            draws.probability if draws.forced.size else np.empty_like(out),
             out,
         )
 
@@ -186,42 +210,50 @@ class Int8Loop:
         self._readout, self._readout_scale = pack_readout(network, self._offset)
         self._tree = pack_tree(network)
         self._addresses = (
-            int8_kernels.gru_addresses(self._gru),
-            int8_kernels.readout_addresses(self._readout),
-            int8_kernels.tree_addresses(self._tree, network.config.signal.bits),
+            int8_stages.gru_addresses(self._gru),
+            int8_stages.readout_addresses(self._readout),
+            int8_stages.tree_addresses(self._tree),
         )
         self._model = network.config.model
+        self._sizes = int8_kernels.sizes_of(network.config, self._gru, self._readout)
         self._signal = int8_kernels.signal_tables(network.config.signal)
 
-    def __call__(self, stream: StreamState, block: FrameBlock, draws: Draws, past: Past, out: FloatArray) -> None:
+    def __call__(
+        self, stream: StreamState, block: FrameBlock, draws: Draws, past: Past, out: FloatArray
+    ) -> None:
         """See `Loop`."""
-        model = self._model
-        n_groups = len(self._gru.product_start)
-        hidden = np.zeros(n_groups * int8_kernels.LANES, np.float32)
-        hidden[: model.gru_size] = stream.hidden
-        activations = np.empty((2, hidden.size), np.uint8)
-        activations[0] = np.rint(hidden * np.float32(LARGEST_ACTIVATION)).astype(np.int16) + self._offset
-        gates = block.gate_inputs.reshape(len(block), 3, model.gru_size)
-        gates = np.pad(gates, ((0, 0), (0, 0), (0, hidden.size - model.gru_size)))
-        gates = np.moveaxis(gates.reshape(len(block), 3, n_groups, -1), 2, 1)
-        readout = np.pad(
-            block.readout_inputs, ((0, 0), (0, self._readout.units.size - model.readout_size))
-        )[:, None]
+        model, n_frames = self._model, len(block)
+        n_units, n_readout_units = self._gru.product_start.size, self._readout.units.size
+        hidden = aligned(np.pad(stream.hidden, (0, n_units - model.gru_size)))
+        activations = np.rint(hidden * np.float32(LARGEST_ACTIVATION)).astype(np.int16) + self._offset
+        gates = np.zeros((n_frames, 3, n_units), np.float32)
+        gates[..., : model.gru_size] = block.gate_inputs.reshape(n_frames, 3, model.gru_size)
+        readout = np.zeros((n_frames, 1, n_readout_units), np.float32)
+        readout[:, 0, : model.readout_size] = block.readout_inputs
+        frames = int8_kernels.Frames(
+            aligned(self._gate_scale(gates.reshape(n_frames, 3, -1, LANES).swapaxes(1, 2))),
+            aligned(self._readout_scale(readout)),
+            *_filters(block),
+            block.lags,
+        )
         int8_kernels.generate(
             *self._addresses,
-            tuple(range(model.samples_per_step)),
+            self._sizes._replace(forced=(0,) if draws.forced.size else ()),
             self._signal,
-            int8_kernels.Frames(
-                self._gate_scale(gates), self._readout_scale(readout), *_filters(block), block.lags
+            frames,
+            int8_kernels.Stream(
+                hidden,
+                aligned(activations.astype(np.uint8)),
+                past.codes,
+                past.rebuilt,
+                stream.audio,
+                draws.uniforms,
+                draws.forced,
+                draws.probability,
             ),
-            draws.uniforms,
             np.float32(1 / draws.temperature),
             np.float32(draws.tail_cut),
-            hidden,
-            activations,
-            past.codes,
-            past.rebuilt,
-            stream.audio,
+            int8_kernels.scratch_for(self._gru, self._readout),
             out,
         )
         stream.hidden[:] = hidden[: model.gru_size]

@@ -25,6 +25,7 @@ def generate(
     frames: tuple[FloatArray, ...],
     lags: IntArray,
     uniforms: FloatArray,
+    forced: IntArray,
     temperature: float,
     tail_cut: float,
     hidden: FloatArray,
@@ -33,9 +34,10 @@ def generate(
     last_audio: FloatArray,
     scratch: tuple[FloatArray, ...],
     exponent: npt.NDArray[np.int32],
+    probability: FloatArray,
     audio: FloatArray,
 ) -> None:
-    """Generate the samples of F frames.
+    """Generate the samples of F frames, or weigh given ones.
 
     Args:
         network: step_tables (n, Q, 3H), recurrent (3H, H), recurrent_bias (3H,), readout_hidden (S R, H),
@@ -45,6 +47,7 @@ def generate(
             signal_scale (F,).
         lags: (F,), 0 where unvoiced.
         uniforms: (T,) in [0, 1).
+        forced: (T,) codes that take the place of what would be drawn; empty for none.
         temperature: divides the logits.
         tail_cut: branches less likely are never taken.
         hidden: (H,) state, in place.
@@ -53,6 +56,7 @@ def generate(
         last_audio: (1,) the sample before, in place.
         scratch: gates (3H,), product (3H,), kept (4, H), mantissa (2H,), readouts (S R,), row (R,).
         exponent: (2H,) scratch.
+        probability: (T,) out, P of each code.
         audio: (T,) out.
     """
     (
@@ -103,7 +107,8 @@ def generate(
             _add(row, readout_tables[stride + 2, history[at - lag] if lag else middle])
         for j in range(size):
             row[j] = max(row[j], _ZERO)
-        code = _walk(output, output_bias, row, uniforms[t], temperature, tail_cut)
+        leaf = forced[t] if forced.size else -1
+        code, probability[t] = _walk(output, output_bias, row, uniforms[t], leaf, temperature, tail_cut)
         history[at] = code
         sample = prediction + excitation_scale[frame] * expansion[code]
         past[order + t] = sample
@@ -147,11 +152,16 @@ def _walk(
     bias: FloatArray,
     row: FloatArray,
     uniform: np.float32,
+    leaf: int,
     temperature: float,
     tail_cut: float,
-) -> int:
-    """Draw a code; see distribution.draw. Only the nodes on the way are computed."""
-    node, n_nodes = 0, bias.size
+) -> tuple[int, np.float32]:
+    """Draw a code, or go to `leaf` if that is not negative; see distribution.draw. Gives it and its probability.
+
+    Only the nodes on the way are computed.
+    """
+    node, n_nodes, probability = 0, bias.size, _ONE
+    half = (n_nodes + 1) // 2  # the bit of the code that the node decides
     while node < n_nodes:
         logit = (_dot(output[node], row) + bias[node]) / np.float32(temperature)
         right = _ONE / (_ONE + np.exp(-logit))
@@ -160,10 +170,13 @@ def _walk(
         elif right > 1 - tail_cut:
             right = _ONE
         left = _ONE - right
-        if uniform >= left:
+        if (leaf & half > 0) if leaf >= 0 else uniform >= left:
             uniform = (uniform - left) / right
+            probability *= right
             node = 2 * node + 2
         else:
             uniform /= left
+            probability *= left
             node = 2 * node + 1
-    return node - n_nodes
+        half //= 2
+    return node - n_nodes, probability

@@ -4,7 +4,7 @@ Each row has a unit: its sums of int8 products, its table rows and its frame inp
 with a dash, as H', are rounded up to a multiple of 16. Shapes: see model.py; N = H' / 16, the groups of units.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,8 +55,8 @@ class PackedGRU(NamedTuple):
         tables: (n, Q, N, 3, 16) int16, what each code adds to the gates.
         blocks: (n_blocks, 16, 4) int8, the blocks of W_hh that are not empty, by group, then gate, then column.
         columns: (n_blocks,) uint16, each block's first column.
-        starts: (3 N + 1,) int64, where the blocks of each group and gate begin.
-        constants: (N, 6, 16) bfloat16, as uint16: the units of r, z and n, the diagonal of r, z and n. What belongs
+        counts: how many blocks each group has for r, z and n.
+        constants: (N, 6, 16) float32: the units of r, z and n, the diagonal of r, z and n. What belongs
             to r and z is halved, for sigmoid(x) = 1/2 + tanh(x / 2) / 2.
         product_start: (N, 16) int32, from which the new gate's product is summed: its bias.
     """
@@ -64,8 +64,8 @@ class PackedGRU(NamedTuple):
     tables: Int16Array
     blocks: Int8Array
     columns: npt.NDArray[np.uint16]
-    starts: Int64Array
-    constants: npt.NDArray[np.uint16]
+    counts: tuple[int, ...]
+    constants: FloatArray
     product_start: Int32Array
 
 
@@ -116,19 +116,19 @@ def pack_gru(network: FoldedNetwork, offset: int) -> tuple[PackedGRU, FrameScale
     tables = _padded(network.step_tables.reshape(*network.step_tables.shape[:2], 3, size), 1)  # (n, Q, 3, H')
     units = _row_units(np.abs(weight).max(2), tables)  # (3, H')
     quantised = _quantised(weight, units)
-    blocks, columns, starts = _kept_blocks(quantised)
+    blocks, columns, counts = _kept_blocks(quantised)
     shift = -offset * quantised.sum(2, dtype=np.int32)  # (3, H')
     bias = _padded(network.recurrent_bias.reshape(3, size), 1)[2]
     product_start, shift[2] = shift[2] + np.rint(bias / units[2]).astype(np.int32), 0
     halved = np.array([[0.5], [0.5], [1.0]], np.float32)
     constants = np.concatenate([units * halved, diagonal * halved])  # (6, H')
     layer = PackedGRU(
-        _aligned(_by_group(_table_rows(tables, units))),
-        _aligned(blocks),
+        aligned(_by_group(_table_rows(tables, units))),
+        aligned(blocks),
         columns,
-        starts,
-        _aligned(_by_group(_to_bfloat(constants))),
-        _aligned(product_start.reshape(-1, BLOCK_ROWS)),
+        counts,
+        aligned(_by_group(constants)),
+        aligned(product_start.reshape(-1, BLOCK_ROWS)),
     )
     return layer, FrameScale(_by_group(1 / units), _by_group(shift))
 
@@ -143,7 +143,7 @@ def pack_readout(network: FoldedNetwork, offset: int) -> tuple[PackedReadout, Fr
     quantised = _quantised(weight, units)
     shift = -offset * quantised.sum(2, dtype=np.int32)  # (S, R')
     bias = _padded(network.readout_hidden_bias.reshape(shape), 1) / units
-    layer = PackedReadout(_aligned(_table_rows(tables, units)), _aligned(_blocks(quantised)), _aligned(units))
+    layer = PackedReadout(aligned(_table_rows(tables, units)), aligned(_blocks(quantised)), aligned(units))
     return layer, FrameScale(np.broadcast_to(1 / units, shift.shape), shift + np.rint(bias).astype(np.int32))
 
 
@@ -166,7 +166,7 @@ def pack_tree(network: FoldedNetwork) -> PackedTree:
             subtree += 1
     units = np.maximum(np.abs(rows).max(2), 1e-20) / np.float32(_LARGEST_WEIGHT)
     blocks = _blocks(np.rint(rows / units[..., None]).astype(np.int8))[:, 0]
-    return PackedTree(_aligned(blocks), _aligned(units), _aligned(bias), np.array(depths, np.int64))
+    return PackedTree(aligned(blocks), aligned(units), aligned(bias), np.array(depths, np.int64))
 
 
 def _padded(array: FloatArray, n_axes: int) -> FloatArray:
@@ -180,25 +180,18 @@ def _row_units(largest_weight: FloatArray, tables: FloatArray) -> FloatArray:
     for_weights = largest_weight / (_LARGEST_WEIGHT * LARGEST_ACTIVATION)
     # Each row is rounded, up at worst: leave room for one step of each table.
     for_tables = np.abs(tables).max(1).sum(0) / (_LARGEST_ROW_SUM - (len(tables) << ROW_SHIFT))
-    units = np.maximum(np.maximum(for_weights, for_tables), 1e-20).astype(np.float32)
-    # Up to the next bfloat16, as which the kernel reads them: what is quantised then fits exactly.
-    return ((units.view(np.uint32) + 0xFFFF) & 0xFFFF0000).view(np.float32)
-
-
-def _to_bfloat(values: FloatArray) -> npt.NDArray[np.uint16]:
-    """The upper halves of floats, rounded to the nearest."""
-    return ((values.view(np.uint32) + 0x8000) >> 16).astype(np.uint16)
+    return np.asarray(np.maximum(np.maximum(for_weights, for_tables), 1e-20), np.float32)
 
 
 def _quantised(weight: FloatArray, units: FloatArray) -> Int8Array:
-    return np.rint(weight / (units[..., None] * LARGEST_ACTIVATION)).astype(np.int8)
+    return np.asarray(np.rint(weight / (units[..., None] * LARGEST_ACTIVATION)), np.int8)
 
 
 def _table_rows(tables: FloatArray, units: FloatArray) -> Int16Array:
-    return np.rint(tables / (units * (1 << ROW_SHIFT))).astype(np.int16)
+    return np.asarray(np.rint(tables / (units * (1 << ROW_SHIFT))), np.int16)
 
 
-def _by_group(rows: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def _by_group(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """(..., G, H') to (..., N, G, 16): what belongs to a group of units lies together."""
     cut = rows.reshape(*rows.shape[:-1], -1, BLOCK_ROWS)
     return np.ascontiguousarray(np.moveaxis(cut, -2, -3))
@@ -211,19 +204,23 @@ def _blocks(weight: Int8Array) -> Int8Array:
     return np.ascontiguousarray(np.swapaxes(cut, -3, -2))
 
 
-def _kept_blocks(weight: Int8Array) -> tuple[Int8Array, npt.NDArray[np.uint16], Int64Array]:
-    """The blocks, columns and starts of `PackedGRU` from (3, H', H')."""
-    cut = np.moveaxis(_blocks(weight), 0, 1)  # (N, 3, H' / 4, 16, 4)
-    blocks, columns, starts = [], [], [0]
-    for row in cut.reshape(-1, *cut.shape[2:]):
-        kept = np.flatnonzero(row.any((1, 2)))
-        blocks.append(row[kept])
-        columns.append(kept * BLOCK_COLUMNS)
-        starts.append(starts[-1] + len(kept))
-    return np.concatenate(blocks), np.concatenate(columns).astype(np.uint16), np.array(starts, np.int64)
+def _kept_blocks(weight: Int8Array) -> tuple[Int8Array, npt.NDArray[np.uint16], tuple[int, ...]]:
+    """The blocks, columns and counts of `PackedGRU` from (3, H', H')."""
+    cut = _blocks(weight)  # (3, N, H' / 4, 16, 4)
+    kept = np.asarray(cut.any((3, 4)))
+    counts = kept.sum(2).max(1)  # (3,)
+    blocks, columns = [], []
+    for group in range(cut.shape[1]):
+        for gate, count in enumerate(counts):
+            # The kept ones in their order; where there are fewer, some of the empty ones.
+            chosen = np.sort(np.argsort(~kept[gate, group], kind="stable")[:count])
+            blocks.append(cut[gate, group, chosen])
+            columns.append(chosen * BLOCK_COLUMNS)
+    counts_of_gates = tuple(int(count) for count in counts)
+    return np.concatenate(blocks), np.concatenate(columns).astype(np.uint16), counts_of_gates
 
 
-def _aligned(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+def aligned(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """A copy that begins at a multiple of 64 bytes, the size of a block and of a line of the cache."""
     buffer = np.empty(array.nbytes + 64, np.uint8)
     first = -buffer.ctypes.data % 64

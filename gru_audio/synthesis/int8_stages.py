@@ -1,0 +1,470 @@
+"""The steps of the int8 sample loop, each on groups of 16 rows, in vectors.py's terms.
+
+`multiply_gru` and `step_gru` are the recurrent layer, `read_out` and `to_activations` the readout, `weigh_nodes` and
+`walk_subtree` the draw. All arguments that hold arrays are addresses of packing.py's layouts: array views cost the
+loop more than its arithmetic. Shapes: see model.py; N is the number of groups of 16 units, and H' and R' are H and R
+rounded up to a multiple of 16.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic as untyped_intrinsic
+
+from gru_audio.jit import compiled
+from gru_audio.synthesis.lanes import F32, I16, LANES, join, split, spread, vector_type
+from gru_audio.synthesis.packing import LARGEST_ACTIVATION, ROW_SHIFT, PackedGRU, PackedReadout, PackedTree
+from gru_audio.synthesis.vectors import Vectors
+
+# numba's types count the typing context among a call's arguments.
+intrinsic: Callable[[Callable[..., Any]], Callable[..., Any]] = untyped_intrinsic
+
+FloatArray = npt.NDArray[np.float32]
+
+GATES = 3
+VECTOR_BYTES = 4 * LANES
+"""Of 16 int32 or float32."""
+
+_SHORTS_BYTES = 2 * LANES
+_ADDRESS = types.intp
+
+
+class GRUAddresses(NamedTuple):
+    """Where a `packing.PackedGRU` lies: array views cost the loop more than its arithmetic.
+
+    Attributes are addresses, and:
+        n_groups: N.
+        table_bytes: the size of a table.
+        row_bytes: the size of one of its rows.
+    """
+
+    blocks: int
+    columns: int
+    constants: int
+    product_start: int
+    tables: int
+    n_groups: int
+    table_bytes: int
+    row_bytes: int
+
+
+class ReadoutAddresses(NamedTuple):
+    """Where a `packing.PackedReadout` lies; as `GRUAddresses`, and n_blocks is H' / 4."""
+
+    blocks: int
+    units: int
+    tables: int
+    n_blocks: int
+    table_bytes: int
+    row_bytes: int
+
+
+class TreeAddresses(NamedTuple):
+    """Where a `packing.PackedTree` lies."""
+
+    blocks: int
+    units: int
+    bias: int
+
+
+def gru_addresses(layer: PackedGRU) -> GRUAddresses:
+    """The addresses of a layer, good while it lives."""
+    return GRUAddresses(
+        layer.blocks.ctypes.data,
+        layer.columns.ctypes.data,
+        layer.constants.ctypes.data,
+        layer.product_start.ctypes.data,
+        layer.tables.ctypes.data,
+        len(layer.product_start),
+        layer.tables[0].nbytes,
+        layer.tables[0, 0].nbytes,
+    )
+
+
+def readout_addresses(layer: PackedReadout) -> ReadoutAddresses:
+    """As `gru_addresses`."""
+    return ReadoutAddresses(
+        layer.blocks.ctypes.data,
+        layer.units.ctypes.data,
+        layer.tables.ctypes.data,
+        layer.blocks.shape[2],
+        layer.tables[0].nbytes,
+        layer.tables[0, 0].nbytes,
+    )
+
+
+def tree_addresses(tree: PackedTree) -> TreeAddresses:
+    """As `gru_addresses`."""
+    return TreeAddresses(tree.blocks.ctypes.data, tree.units.ctypes.data, tree.bias.ctypes.data)
+
+
+def _emit(context: Any, builder: ir.IRBuilder) -> Vectors:
+    return Vectors(builder, context.codegen().magic_tuple()[2])
+
+
+def _row_sums(
+    vectors: Vectors, rows: ir.Value, n_rows: ir.Value, offset: ir.Value, n_vectors: int
+) -> list[ir.Value]:
+    """The sums of int16 table rows: n_rows addresses at `rows`; n_vectors * 16 values from `offset` bytes on."""
+    builder, short = vectors.builder, vector_type(I16)
+    sums = [cgutils.alloca_once(builder, short) for _ in range(n_vectors)]
+    for total in sums:
+        builder.store(ir.Constant(short, [0] * LANES), total)
+    with cgutils.for_range(builder, n_rows) as loop:
+        eight = builder.shl(loop.index, ir.Constant(loop.index.type, 3))
+        row = builder.add(vectors.load(builder.add(rows, eight), rows.type, 1, align=8), offset)
+        for i, total in enumerate(sums):
+            part = vectors.load(vectors.at(row, i * _SHORTS_BYTES), short.element, LANES, align=2)
+            builder.store(builder.add(builder.load(total), part), total)
+    return [vectors.widen(builder.load(total), ROW_SHIFT) for total in sums]
+
+
+@intrinsic
+def _group_product(
+    typingctx: Any, blocks: Any, columns: Any, first: Any, n_blocks: Any, activations: Any, out: Any
+) -> Any:
+    """The product of 16 rows: out (16,) int32 from `n_blocks` blocks, the first of them being number `first`."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        blocks, columns, first, n_blocks, activations, out = arguments
+        vectors, width = _emit(context, builder), first.type
+        blocks = builder.add(blocks, builder.shl(first, ir.Constant(width, 6)))
+        columns = builder.add(columns, builder.shl(first, ir.Constant(width, 1)))
+        product = vectors.block_products(vectors.integer(0), blocks, activations, n_blocks, columns)
+        vectors.store(product, out)
+        return context.get_dummy_value()
+
+    return types.void(*[_ADDRESS] * 6), codegen
+
+
+@intrinsic
+def _gru_gates(
+    typingctx: Any,
+    n_groups: Any,
+    products: Any,
+    constants: Any,
+    product_start: Any,
+    rows: Any,
+    n_rows: Any,
+    frame: Any,
+    hidden: Any,
+    activations: Any,
+) -> Any:
+    """The gates of all groups and the new state.
+
+    r = sigmoid(gates_r + product_r), z likewise, n = tanh(gates_n + r product_n), h = n + z (h - n). What a group
+    computes waits for itself at every turn, so two go side by side.
+    """
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        n_groups, *rest = arguments
+        layer = _Gates(_emit(context, builder), *rest)
+        one = ir.Constant(n_groups.type, 1)
+        with cgutils.for_range(builder, builder.lshr(n_groups, one)) as loop:
+            first = builder.shl(loop.index, one)
+            layer.emit([first, builder.add(first, one)])
+        with builder.if_then(builder.trunc(n_groups, ir.IntType(1))):
+            layer.emit([builder.sub(n_groups, one)])
+        return context.get_dummy_value()
+
+    return types.void(*[_ADDRESS] * 9), codegen
+
+
+class _Gates:
+    """Emits `_gru_gates`; the values are its arguments."""
+
+    def __init__(
+        self,
+        vectors: Vectors,
+        products: ir.Value,
+        constants: ir.Value,
+        product_start: ir.Value,
+        rows: ir.Value,
+        n_rows: ir.Value,
+        frame: ir.Value,
+        hidden: ir.Value,
+        activations: ir.Value,
+    ) -> None:
+        self._vectors, self._builder = vectors, vectors.builder
+        self._products, self._constants, self._product_start = products, constants, product_start
+        self._rows, self._n_rows, self._frame = rows, n_rows, frame
+        self._hidden, self._activations = hidden, activations
+
+    def emit(self, groups: Sequence[ir.Value]) -> None:
+        """The gates of some groups, side by side."""
+        vectors, builder = self._vectors, self._builder
+        sums = [self._sums(group) for group in groups]
+        r, z, n, product = (vectors.to_float(join(builder, parts)) for parts in zip(*sums, strict=True))
+        unit_r, unit_z, unit_n, own_r, own_z, own_n = (
+            join(builder, [vectors.load(self._constant(group, i)) for group in groups])
+            for i in range(2 * GATES)
+        )
+        h = join(builder, [vectors.load(self._at(self._hidden, group, VECTOR_BYTES)) for group in groups])
+        half = vectors.number(0.5, h)
+        # sigmoid(x) = 1/2 + tanh(x / 2) / 2; the halving of x is in the constants.
+        reset_input = vectors.multiply_add(r, unit_r, builder.fmul(own_r, h))
+        update_input = vectors.multiply_add(z, unit_z, builder.fmul(own_z, h))
+        both = vectors.tanh(join(builder, [reset_input, update_input]))
+        reset, update = split(
+            builder,
+            vectors.multiply_add(both, join(builder, [half, half]), join(builder, [half, half])),
+            h.type.count,
+        )
+        inner = vectors.multiply_add(product, unit_n, builder.fmul(own_n, h))
+        new = vectors.tanh(vectors.multiply_add(n, unit_n, builder.fmul(reset, inner)))
+        h = vectors.multiply_add(update, builder.fsub(h, new), new)
+        for group, part in zip(groups, split(builder, h), strict=True):
+            vectors.store(part, self._at(self._hidden, group, VECTOR_BYTES))
+            byte_values = vectors.to_bytes(part, vectors.number(LARGEST_ACTIVATION), vectors.offset)
+            vectors.store(byte_values, self._at(self._activations, group, LANES), align=1)
+
+    def _sums(self, group: ir.Value) -> list[ir.Value]:
+        """A group's integer sums: r and z with all that adds to them, n's inputs, n's recurrent product."""
+        vectors, builder = self._vectors, self._builder
+        offset = builder.mul(group, ir.Constant(group.type, GATES * _SHORTS_BYTES))
+        tables = _row_sums(vectors, self._rows, self._n_rows, offset, GATES)
+        r, z, n = (
+            builder.add(
+                part,
+                vectors.load_integers(self._at(self._frame, group, GATES * VECTOR_BYTES, i * VECTOR_BYTES)),
+            )
+            for i, part in enumerate(tables)
+        )
+        product_r, product_z, product_n = (
+            vectors.load_integers(self._at(self._products, group, GATES * VECTOR_BYTES, i * VECTOR_BYTES))
+            for i in range(GATES)
+        )
+        start = vectors.load_integers(self._at(self._product_start, group, VECTOR_BYTES))
+        return [builder.add(r, product_r), builder.add(z, product_z), n, builder.add(start, product_n)]
+
+    def _constant(self, group: ir.Value, i: int) -> ir.Value:
+        return self._at(self._constants, group, 2 * GATES * VECTOR_BYTES, i * VECTOR_BYTES)
+
+    def _at(self, array: ir.Value, group: ir.Value, group_bytes: int, offset: int = 0) -> ir.Value:
+        """The address of a place in a group's part of an array."""
+        first = self._builder.mul(group, ir.Constant(group.type, group_bytes))
+        return self._vectors.at(self._builder.add(array, first), offset)
+
+
+@intrinsic
+def _readout_group(
+    typingctx: Any,
+    group: Any,
+    blocks: Any,
+    n_blocks: Any,
+    scale: Any,
+    rows: Any,
+    n_rows: Any,
+    frame: Any,
+    activations: Any,
+    out: Any,
+) -> Any:
+    """16 units of the readout: out (16,) float32 = relu(scale (blocks h + table rows + frame))."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        group, blocks, n_blocks, scale, rows, n_rows, frame, activations, out = arguments
+        vectors, width = _emit(context, builder), group.type
+
+        def times(n: int) -> ir.Value:
+            return builder.mul(group, ir.Constant(width, n))
+
+        (start,) = _row_sums(vectors, rows, n_rows, times(_SHORTS_BYTES), 1)
+        start = builder.add(start, vectors.load_integers(builder.add(frame, times(VECTOR_BYTES))))
+        first = builder.add(blocks, builder.mul(times(4 * LANES), n_blocks))
+        total = vectors.block_products(start, first, activations, n_blocks)
+        value = builder.fmul(vectors.to_float(total), vectors.load(builder.add(scale, times(VECTOR_BYTES))))
+        vectors.store(vectors.maximum(value, vectors.number(0.0)), builder.add(out, times(VECTOR_BYTES)))
+        return context.get_dummy_value()
+
+    return types.void(*[_ADDRESS] * 9), codegen
+
+
+@intrinsic
+def _to_bytes(typingctx: Any, values: Any, n_groups: Any, out: Any) -> Any:
+    """Non-negative floats (16 n_groups,) to bytes from 0 to 127; gives the value of one step."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        values, n_groups, out = arguments
+        vectors, width = _emit(context, builder), values.type
+        most = cgutils.alloca_once(builder, vectors.number(0.0).type)
+        builder.store(vectors.number(1e-20), most)
+        with cgutils.for_range(builder, n_groups) as loop:
+            at = builder.add(values, builder.mul(loop.index, ir.Constant(width, VECTOR_BYTES)))
+            builder.store(vectors.maximum(builder.load(most), vectors.load(at)), most)
+        largest = vectors.largest(builder.load(most))
+        full = ir.Constant(F32, float(LARGEST_ACTIVATION))
+        factor = spread(builder, builder.fdiv(full, largest))
+        with cgutils.for_range(builder, n_groups) as loop:
+            at = builder.add(values, builder.mul(loop.index, ir.Constant(width, VECTOR_BYTES)))
+            byte_values = vectors.to_bytes(vectors.load(at), factor, 0)
+            vectors.store(
+                byte_values, builder.add(out, builder.mul(loop.index, ir.Constant(width, LANES))), align=1
+            )
+        return builder.fmul(largest, ir.Constant(F32, 1.0 / LARGEST_ACTIVATION))
+
+    return types.float32(*[_ADDRESS] * 3), codegen
+
+
+@intrinsic
+def _node_probabilities(
+    typingctx: Any,
+    blocks: Any,
+    n_blocks: Any,
+    scale: Any,
+    bias: Any,
+    activations: Any,
+    step: Any,
+    inverse_temperature: Any,
+    tail_cut: Any,
+    out: Any,
+) -> Any:
+    """P of bit 0 at the 15 nodes of a subtree of four levels: out (16,) float32."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        blocks, n_blocks, scale, bias, activations, step, inverse_temperature, tail_cut, out = arguments
+        vectors = _emit(context, builder)
+        total = vectors.block_products(vectors.integer(0), blocks, activations, n_blocks)
+        unit = builder.fmul(vectors.load(scale), spread(builder, step))
+        logits = vectors.multiply_add(vectors.to_float(total), unit, vectors.load(bias))
+        left = vectors.sigmoid(builder.fmul(logits, spread(builder, builder.fneg(inverse_temperature))))
+        vectors.store(vectors.cut_tails(left, spread(builder, tail_cut)), out)
+        return context.get_dummy_value()
+
+    addresses = [_ADDRESS] * 5
+    return types.void(*addresses, *[types.float32] * 3, _ADDRESS), codegen
+
+
+@compiled(inline="always")
+def multiply_gru(
+    gru: GRUAddresses, counts: tuple[int, int, int], first: int, last: int, activations: int, products: int
+) -> int:
+    """The recurrent products of the groups from `first` to before `last`, as far as there are; gives where it ends.
+
+    Args:
+        gru: the layer.
+        counts: blocks of a group's rows, for each gate.
+        first: a group.
+        last: a group.
+        activations: address of (H',) bytes of the state.
+        products: address of (N, 3, 16) int32 out.
+    """
+    n_reset, n_update, n_new = counts
+    end = min(last, gru.n_groups)
+    for group in range(first, end):
+        at = group * (n_reset + n_update + n_new)
+        out = products + group * (GATES * VECTOR_BYTES)
+        _group_product(gru.blocks, gru.columns, at, n_reset, activations, out)
+        _group_product(gru.blocks, gru.columns, at + n_reset, n_update, activations, out + VECTOR_BYTES)
+        _group_product(
+            gru.blocks, gru.columns, at + n_reset + n_update, n_new, activations, out + 2 * VECTOR_BYTES
+        )
+    return end
+
+
+@compiled(inline="always")
+def step_gru(
+    gru: GRUAddresses, products: int, rows: int, n_rows: int, frame: int, hidden: int, activations: int
+) -> None:
+    """The gates and the new state; all arguments are addresses.
+
+    Args:
+        gru: the layer.
+        products: of what `multiply_gru` gave.
+        rows: of the addresses of a row in each of the layer's tables.
+        n_rows: how many tables there are; no address.
+        frame: of (N, 3, 16) int32, the frame's part of the gates.
+        hidden: of (H',) float32, the state, in place.
+        activations: of (H',) bytes that become the new state's.
+    """
+    _gru_gates(
+        gru.n_groups,
+        products,
+        gru.constants,
+        gru.product_start,
+        rows,
+        n_rows,
+        frame,
+        hidden,
+        activations,
+    )
+
+
+@compiled(inline="always")
+def read_out(
+    readout: ReadoutAddresses,
+    i: int,
+    n_groups: int,
+    rows: int,
+    n_rows: int,
+    frame: int,
+    activations: int,
+    values: int,
+) -> None:
+    """The readout for the i-th sample of a step: (R',) float32 at `values`. For the other arguments see `step_gru`."""
+    blocks = readout.blocks + i * n_groups * readout.n_blocks * (4 * LANES)
+    for group in range(n_groups):
+        _readout_group(
+            group, blocks, readout.n_blocks, readout.units, rows, n_rows, frame, activations, values
+        )
+
+
+@compiled(inline="always")
+def to_activations(values: int, n_groups: int, row: int) -> np.float32:
+    """The readout's values as bytes from 0 to 127 at `row`; gives the value of one step."""
+    unit: np.float32 = _to_bytes(values, n_groups, row)
+    return unit
+
+
+@compiled(inline="always")
+def weigh_nodes(
+    tree: TreeAddresses,
+    subtree: int,
+    n_blocks: int,
+    row: int,
+    unit: np.float32,
+    inverse_temperature: np.float32,
+    tail_cut: np.float32,
+    probabilities: int,
+) -> None:
+    """P of bit 0 at a subtree's nodes, (16,) at `probabilities`, from the readout's bytes at `row` and their unit."""
+    _node_probabilities(
+        tree.blocks + subtree * n_blocks * (4 * LANES),
+        n_blocks,
+        tree.units + subtree * VECTOR_BYTES,
+        tree.bias + subtree * VECTOR_BYTES,
+        row,
+        unit,
+        inverse_temperature,
+        tail_cut,
+        probabilities,
+    )
+
+
+@compiled(inline="always")
+def walk_subtree(
+    probabilities: FloatArray, depth: int, interval: np.float32, uniform: np.float32, leaf: int
+) -> tuple[int, np.float32, np.float32]:
+    """Go down a subtree, to a given leaf if that is not negative. See distribution.draw.
+
+    Gives the leaf, its interval and the uniform number within that.
+
+    In place of bringing `uniform` back to [0, 1) at each node, which takes a division, the interval that is left
+    to it shrinks.
+    """
+    node = 0
+    for level in range(depth):
+        left = interval * probabilities[node]
+        # Without a branch, as half of them would be guessed wrong.
+        goes_right = uniform >= left
+        if leaf >= 0:
+            goes_right = (leaf >> (depth - 1 - level)) & 1 == 1
+        share = np.float32(goes_right)
+        uniform -= share * left
+        interval = left + share * (interval - left - left)
+        node = 2 * node + 1 + goes_right
+    return node - ((1 << depth) - 1), interval, uniform

@@ -1,0 +1,55 @@
+"""Vectors in LLVM's own terms: their types, parts and intrinsics, emitted where a builder stands."""
+
+from collections.abc import Sequence
+
+from llvmlite import ir
+from numba.core import cgutils
+
+LANES = 16
+"""Of a vector, where nothing else is said: one AVX-512 register of 32-bit numbers, two of AVX2, four of NEON."""
+
+I8, I16, I32, F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.FloatType()
+
+
+def vector_type(kind: ir.Type, lanes: int = LANES) -> ir.VectorType:
+    """The type of a vector."""
+    return ir.VectorType(kind, lanes)
+
+
+def spread(builder: ir.IRBuilder, scalar: ir.Value, lanes: int = LANES) -> ir.Value:
+    """A scalar in every lane."""
+    kind = vector_type(scalar.type, lanes)
+    undefined = ir.Constant(kind, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, ir.Constant(I32, 0))
+    return builder.shuffle_vector(first, undefined, _order([0] * lanes))
+
+
+def pick(builder: ir.IRBuilder, x: ir.Value, lanes: Sequence[int]) -> ir.Value:
+    """Some lanes of a vector, in the order given."""
+    return builder.shuffle_vector(x, ir.Constant(x.type, ir.Undefined), _order(lanes))
+
+
+def split(builder: ir.IRBuilder, x: ir.Value, lanes: int = LANES) -> list[ir.Value]:
+    """A vector cut into parts of so many lanes."""
+    return [
+        pick(builder, x, range(first, first + lanes)) if lanes < x.type.count else x
+        for first in range(0, x.type.count, lanes)
+    ]
+
+
+def join(builder: ir.IRBuilder, parts: Sequence[ir.Value]) -> ir.Value:
+    """Vectors of one size laid end to end; one, or an even number of them."""
+    while len(parts) > 1:
+        order = _order(range(2 * parts[0].type.count))
+        parts = [builder.shuffle_vector(a, b, order) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+    return parts[0]
+
+
+def call(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.Value) -> ir.Value:
+    """Call an LLVM intrinsic by its full name."""
+    function_type = ir.FunctionType(result, [argument.type for argument in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), arguments)
+
+
+def _order(lanes: Sequence[int]) -> ir.Constant:
+    return ir.Constant(vector_type(I32, len(lanes)), list(lanes))
