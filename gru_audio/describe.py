@@ -40,6 +40,7 @@ from gru_audio.melfile import MEL_SUFFIXES, read_mel
 from gru_audio.run_folder import CONFIG_FILE, METRICS_FILE, VOICE_FILE, checkpoint_steps
 from gru_audio.shards import is_shard, shard_files
 from gru_audio.sources import readable
+from gru_audio.synthesis.engines import choose_engine
 from gru_audio.tensorfile import METADATA_KEY, read_document
 
 _BUFFERS = frozenset({"mel_mean", "mel_std"})  # tensors of a network that are not learned
@@ -109,6 +110,7 @@ def _is_foreign(path: Path) -> bool:
 def _describe_voice(path: Path, document: Mapping[str, Any]) -> VoiceFacts:
     config, told = config_from_dict(document["config"], str(path)), document["metadata"]
     steps, hours = told.get("steps"), told.get("training_hours")
+    engine, reason = choose_engine(config)
     return VoiceFacts(
         path=readable(path),
         file_bytes=path.stat().st_size,
@@ -122,6 +124,8 @@ def _describe_voice(path: Path, document: Mapping[str, Any]) -> VoiceFacts:
         speakers=[str(speaker) for speaker in told.get("speakers", [])],
         licence=str(told.get("licence", "")),
         source_note=str(told.get("source_note", "")),
+        engine=engine,
+        engine_reason=reason,
     )
 
 

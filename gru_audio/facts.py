@@ -26,7 +26,12 @@ class NetworkFacts:
 
 @dataclass(frozen=True)
 class VoiceFacts:
-    """A voice, or what a run has of one; what its maker left out is empty or None."""
+    """A voice, or what a run has of one; what its maker left out is empty or None.
+
+    Attributes:
+        engine: the one that synthesis takes on this machine.
+        engine_reason: why.
+    """
 
     path: str
     file_bytes: int
@@ -40,6 +45,8 @@ class VoiceFacts:
     speakers: Sequence[str]
     licence: str
     source_note: str
+    engine: str
+    engine_reason: str
     kind: str = "voice"
 
 

@@ -83,6 +83,7 @@ def _voice_rows(facts: "VoiceFacts") -> dict[str, str]:
         "file": f"{_bytes(facts.file_bytes)}, version {facts.version}",
         **_network_rows(facts.network),
         "mel": _contract(facts.mel),
+        "engine": f"{facts.engine}: {facts.engine_reason}",
         "trained": "" if facts.steps is None else f"{facts.steps:,} steps",
         "validation": _settings(facts.validation),
         "dataset": facts.dataset,

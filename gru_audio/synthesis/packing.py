@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from gru_audio.errors import ConfigError
 from gru_audio.mel import FloatArray
 from gru_audio.sparsity import BLOCK_COLUMNS, BLOCK_ROWS
 from gru_audio.synthesis.folding import FoldedNetwork
+from gru_audio.synthesis.vectors import TANH_LIMIT
 
 LARGEST_ACTIVATION = 127
 """What an activation of 1 is stored as."""
@@ -108,7 +110,11 @@ def pack_gru(network: FoldedNetwork, offset: int) -> tuple[PackedGRU, FrameScale
 
     Returns:
         The layer and the scale of its frame inputs, laid out as (N, 3, 16).
+
+    Raises:
+        ConfigError: weights so large that the gates' approximate functions could overflow.
     """
+    _require_moderate(network)
     size = network.config.model.gru_size
     weight = _padded(network.recurrent.reshape(3, size, size), 2)  # (3, H', H')
     diagonal = np.einsum("gii->gi", weight).copy()  # (3, H'), kept in float32
@@ -167,6 +173,18 @@ def pack_tree(network: FoldedNetwork) -> PackedTree:
     units = np.maximum(np.abs(rows).max(2), 1e-20) / np.float32(_LARGEST_WEIGHT)
     blocks = _blocks(np.rint(rows / units[..., None]).astype(np.int8))[:, 0]
     return PackedTree(aligned(blocks), aligned(units), aligned(bias), np.array(depths, np.int64))
+
+
+def _require_moderate(network: FoldedNetwork) -> None:
+    """Refuse a voice whose gates could get more than `TANH_LIMIT`; activations and conditioning are within ±1."""
+    most = np.abs(network.recurrent).sum(1) + np.abs(network.recurrent_bias)
+    most += np.abs(network.gate_conditioning).sum(1) + np.abs(network.gate_bias)
+    most += np.abs(network.step_tables).max(1).sum(0)
+    if most.max() > TANH_LIMIT:
+        raise ConfigError(
+            f"engine 'int8': gates may get up to {most.max():.3g}, it computes to {TANH_LIMIT:g}; "
+            "use the engine float32"
+        )
 
 
 def _padded(array: FloatArray, n_axes: int) -> FloatArray:
