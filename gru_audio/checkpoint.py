@@ -19,7 +19,8 @@ class Checkpoint:
 
     Attributes:
         step: optimiser steps done.
-        groups: `"network"`, `"average"` and `"optimizer"`: names to tensors.
+        groups: `"network"`, `"average"` and `"optimizer"`: names to tensors. From where a run prunes also
+            `"masks"`: for each pruned tensor which of its weights are kept, bool.
         document: the run's config and counters, as JSON can hold them.
     """
 
@@ -57,7 +58,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     for full_name, array in read_tensors(path).items():
         group, _, name = full_name.partition("/")
         groups.setdefault(group, {})[name] = torch.from_numpy(array)
-    if set(groups) != {"network", "average", "optimizer"}:
+    if set(groups) - {"masks"} != {"network", "average", "optimizer"}:
         raise CheckpointError(
             f"{path}: lacks a part of the training state; delete it, and resume from the one before"
         )

@@ -143,9 +143,16 @@ class ModelConfig(_Table):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ModelConfig":
-        if self.cell != "gru" and self.recurrent_density != (1.0, 1.0, 1.0):
-            raise ValueError(f"recurrent_density is for a gru's three gates; leave it out for cell '{self.cell}'")
+        if self.cell != "gru" and self.is_pruned:
+            raise ValueError(
+                f"recurrent_density is for a gru's three gates; leave it out for cell '{self.cell}'"
+            )
         return self
+
+    @property
+    def is_pruned(self) -> bool:
+        """Some blocks of the recurrent weights are to go."""
+        return self.recurrent_density != (1.0, 1.0, 1.0)
 
 
 class PrepConfig(_Table):
@@ -191,6 +198,12 @@ class TrainConfig(_Table):
     """Decay of the moving average of the weights."""
     pitch_handover_step: NonNegative = 50_000
     """From this step on the network sees the pitch head's own estimates in place of labels."""
+    sparsify_start_step: Positive = 10_000
+    """Where model.recurrent_density is below 1: the step from which on blocks of recurrent weights go."""
+    sparsify_end_step: Positive = 50_000
+    """The step at which the density is reached and the blocks that are left are settled."""
+    sparsify_every: Positive = 100
+    """Steps from one choice of the blocks to the next."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     workers: NonNegative = 1
     """Processes that prepare batches; 0 prepares them in the training process."""
@@ -222,6 +235,13 @@ class Config(_Table):
         if self.train.crop_samples % hop:
             raise ValueError(
                 f"train.crop_samples ({self.train.crop_samples}) must be a multiple of mel.hop_samples ({hop})"
+            )
+        train = self.train
+        if self.model.is_pruned and not train.sparsify_start_step < train.sparsify_end_step <= train.steps:
+            raise ValueError(
+                f"train.sparsify_start_step ({train.sparsify_start_step}) < train.sparsify_end_step "
+                f"({train.sparsify_end_step}) <= train.steps ({train.steps}) must hold, or "
+                "model.recurrent_density be [1, 1, 1]"
             )
         if self.signal.pitch_max_hz * 8 > rate:
             raise ValueError(

@@ -32,9 +32,11 @@ from gru_audio.model import Network
 from gru_audio.objective import Losses, TensorBatch, bits, compute_losses
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.run_folder import CONFIG_FILE, METRICS_FILE, VOICE_FILE, checkpoint_paths
+from gru_audio.sparsity import RECURRENT_WEIGHT, kept_weights, last_choice, scheduled_densities
 from gru_audio.voice import Voice, save_voice
 
 _BAD_STEPS_IN_A_ROW = 10  # non-finite losses or gradients after which a run gives up
+_GATES = ("reset", "update", "new")  # in the order of the recurrent weights' rows
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class TrainResult:
         finished: all steps of the config were done.
         first_bits: validation bits a sample before the first step of this run.
         last_bits: validation bits a sample at the last validation.
-        best_bits: the lowest so far; its weights are the run's voice.
+        best_bits: the lowest so far, of those since blocks were last pruned; its weights are the run's voice.
         audio_s: seconds of audio trained on by this call.
         wall_s: seconds that this call took.
         stopped_by: the signal that stopped it, if one did.
@@ -77,7 +79,8 @@ def train(
     Args:
         dataset_path: folder that `prep` wrote.
         run: folder for the run's config, metrics, checkpoints and voice.
-        config: all settings; with `resume`, only its `train` table may differ from the run's.
+        config: all settings; with `resume`, only its `prep` and `train` tables may differ from the run's, and
+            as long as nothing is pruned yet `model.recurrent_density`, so that a dense run can be pruned later.
         resume: go on from the run's newest checkpoint.
         device: `"auto"`, `"cpu"`, `"cuda"` or another torch device.
         threads: torch's threads on the CPU; None leaves one core to each data worker.
@@ -108,7 +111,7 @@ def train(
 
 
 class Trainer:
-    """One run's state: network, moving average, optimiser and counters."""
+    """One run's state: network, moving average, optimiser, kept weights and counters."""
 
     def __init__(self, dataset: Dataset, run: Path, config: Config, device: torch.device) -> None:
         """Start from random weights, normalised to the dataset.
@@ -131,7 +134,8 @@ class Trainer:
         if (self.dtype, device.type, config.model.cell) == (torch.float16, "cpu", "lstm"):
             raise ConfigError("train.precision 'fp16': torch has no such lstm for a CPU; use bf16 or fp32")
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
-        self.step, self.best_bits, self.skipped = 0, math.inf, 0
+        self.kept: Tensor | None = None  # (3H, H) bool: recurrent weights that are left
+        self.step, self.best_bits, self.best_step, self.skipped = 0, math.inf, 0, 0
 
     def fit(self, log: MetricsLog, stopped: StopRequest, progress: ProgressCallback) -> TrainResult:
         """Run the remaining steps."""
@@ -144,7 +148,8 @@ class Trainer:
             losses, gradient_norm = self.train_step(TensorBatch.of(batch, self.device))
             meter.add(losses, gradient_norm)
             if self.step % settings.log_every == 0 or self.step == settings.steps:
-                figures = {**meter.figures(), "learning_rate": learning_rate(settings, self.step)}
+                rate = learning_rate(settings, self.step)
+                figures = {**meter.figures(), **self.densities(), "learning_rate": rate}
                 log.log("train", self.step, figures)
                 progress(Progress(self.step, settings.steps, _shown(figures, last_bits)))
             paused = time.perf_counter()
@@ -193,7 +198,15 @@ class Trainer:
         self.step += 1
         self._count_skipped(bool(torch.isfinite(norm)))
         self._update_average()
+        self._prune()
         return losses, norm
+
+    def densities(self) -> dict[str, float]:
+        """Share of each gate's recurrent weights that is left, its diagonal included; empty before pruning."""
+        if self.kept is None:
+            return {}
+        shares = self.kept.view(3, -1).float().mean(1).tolist()
+        return {f"density_{gate}": share for gate, share in zip(_GATES, shares, strict=True)}
 
     @torch.no_grad()
     def measure(self) -> dict[str, float]:
@@ -210,11 +223,15 @@ class Trainer:
         }
 
     def validate(self, log: MetricsLog) -> float:
-        """Measure and log; the best voice so far is written to the run's folder. Returns the bits a sample."""
+        """Measure and log; the best voice so far is written to the run's folder. Returns the bits a sample.
+
+        A voice from before the last pruning has weights that are gone since, so that any later one takes its place.
+        """
         figures = self.measure()
         log.log("valid", self.step, figures)
-        if self.step and figures["bits"] < self.best_bits:
-            self.best_bits = figures["bits"]
+        has_best = self.best_step >= last_choice(self.config, self.step)
+        if self.step and figures["bits"] < (self.best_bits if has_best else math.inf):
+            self.best_bits, self.best_step = figures["bits"], self.step
             self.export(figures)
         return figures["bits"]
 
@@ -244,6 +261,7 @@ class Trainer:
         document = {
             "config": self.config.model_dump(),
             "best_bits": self.best_bits if math.isfinite(self.best_bits) else None,
+            "best_step": self.best_step,
             "skipped": self.skipped,
             "dataset": self.dataset.fingerprint,
             "scaler": self.scaler.state_dict(),
@@ -252,6 +270,7 @@ class Trainer:
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": moments,
+            "masks": {} if self.kept is None else {RECURRENT_WEIGHT: self.kept},
         }
         return save_checkpoint(
             self.run, Checkpoint(self.step, groups, document), self.config.train.checkpoints_kept
@@ -267,9 +286,12 @@ class Trainer:
                 key: moments[f"{name}/{key}"].to("cpu" if key == "step" else self.device)
                 for key in ("step", "exp_avg", "exp_avg_sq")
             }
+        if masks := checkpoint.groups.get("masks"):
+            self.kept = masks[RECURRENT_WEIGHT].to(self.device)
         self.step = checkpoint.step
         best = checkpoint.document["best_bits"]
         self.best_bits = math.inf if best is None else best
+        self.best_step = checkpoint.document.get("best_step", 0)  # not told by versions that did not prune
         self.skipped = checkpoint.document["skipped"]
         if checkpoint.document["scaler"]:  # empty where it was not in use: the precision may have changed
             self.scaler.load_state_dict(checkpoint.document["scaler"])
@@ -308,6 +330,20 @@ class Trainer:
         averages: list[Tensor] = list(self.average.parameters())
         weights: list[Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(averages, weights, 1 - decay)
+
+    @torch.no_grad()
+    def _prune(self) -> None:
+        """Choose the blocks that are kept where it is time, and set the others to zero, here and in the average.
+
+        At every step, since the optimiser's momentum would bring them back.
+        """
+        weight = self.network.get_parameter(RECURRENT_WEIGHT)
+        if last_choice(self.config, self.step) == self.step:
+            kept = kept_weights(weight.detach().cpu().numpy(), scheduled_densities(self.config, self.step))
+            self.kept = torch.from_numpy(kept).to(self.device)
+        if self.kept is not None:
+            for tensor in (weight, self.average.get_parameter(RECURRENT_WEIGHT)):
+                tensor.masked_fill_(~self.kept, 0.0)
 
 
 def learning_rate(settings: TrainConfig, step: int) -> float:
@@ -376,9 +412,7 @@ def _previous_checkpoint(run: Path, config: Config, dataset: Dataset) -> Checkpo
         raise TrainingError(f"{run}: holds no checkpoint to resume from; start without --resume")
     checkpoint = load_checkpoint(existing[-1])
     stored = config_from_dict(checkpoint.document["config"], str(existing[-1]))
-    for table in ("mel", "signal", "model"):
-        if getattr(stored, table) != getattr(config, table):
-            raise TrainingError(f"{run}: was started with another [{table}]; resume with its {CONFIG_FILE}")
+    _require_same_network(run, checkpoint, stored, config)
     if checkpoint.document.get("dataset", dataset.fingerprint) != dataset.fingerprint:
         raise TrainingError(
             f"{run}: was started on other clips than {dataset.path} holds; name its own dataset"
@@ -388,3 +422,19 @@ def _previous_checkpoint(run: Path, config: Config, dataset: Dataset) -> Checkpo
             f"{run}: has done all {checkpoint.step} steps; raise them with --set train.steps=N"
         )
     return checkpoint
+
+
+def _require_same_network(run: Path, checkpoint: Checkpoint, stored: Config, config: Config) -> None:
+    """Make sure that the run's weights fit the config, and that what is to be pruned is pruned from the start."""
+    is_pruned, model = "masks" in checkpoint.groups, stored.model
+    if not is_pruned:
+        model = model.model_copy(update={"recurrent_density": config.model.recurrent_density})
+    for table, found in (("mel", stored.mel), ("signal", stored.signal), ("model", model)):
+        if found != getattr(config, table):
+            raise TrainingError(f"{run}: was started with another [{table}]; resume with its {CONFIG_FILE}")
+    start, step = config.train.sparsify_start_step, checkpoint.step
+    if config.model.is_pruned and not is_pruned and step >= start:
+        raise TrainingError(
+            f"{run}: is dense at step {step}, past train.sparsify_start_step ({start}); set that to {step + 1} or "
+            "more, and train.sparsify_end_step to a later one"
+        )

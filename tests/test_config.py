@@ -59,6 +59,7 @@ def test_presets_say_what_their_names_say() -> None:
     assert load_config("universal-16k").model.gru_size == 896
     assert load_config("voice-16k").model.gru_size == 384
     assert load_config("ljspeech-22k").mel == MEL_PRESETS["hifigan-22k"]
+    assert [name for name in preset_names() if load_config(name).model.is_pruned] == ["voice-16k"]
     assert load_config("tiny").mel == MEL_PRESETS["speech-16k"] == MelConfig()
 
 
@@ -164,6 +165,22 @@ def test_toml_round_trip_is_exact(
             "c.toml: mel.hop_samples (202) must be a multiple of model.samples_per_step (4)",
         ),
         (
+            "[model]\nrecurrent_density = [1.0, 0.5, 1.0]\n[train]\nsteps = 40_000",
+            "c.toml: train.sparsify_start_step (10000) < train.sparsify_end_step (50000) <= train.steps (40000) "
+            "must hold, or model.recurrent_density be [1, 1, 1]",
+        ),
+        (
+            "[model]\nrecurrent_density = [1.0, 0.5, 1.0]\n[train]\nsparsify_start_step = 50_000",
+            "c.toml: train.sparsify_start_step (50000) < train.sparsify_end_step (50000) <= train.steps (100000)",
+        ),
+        ("[train]\nsparsify_start_step = 0", "c.toml: [train] sparsify_start_step: input should be greater"),
+        ("[model]\nrecurrent_density = [0.0, 0.5, 1.0]", "c.toml: [model] recurrent_density: "),
+        ("[model]\nrecurrent_density = [0.5, 1.0]", "c.toml: [model] recurrent_density: "),
+        (
+            "[model]\ncell = 'lstm'\nrecurrent_density = [1.0, 0.5, 1.0]",
+            "c.toml: [model] recurrent_density is for a gru's three gates; leave it out for cell 'lstm'",
+        ),
+        (
             "[signal]\npitch_max_hz = 2001",
             "c.toml: signal.pitch_max_hz (2001) must be at most an eighth of the",
         ),
@@ -194,6 +211,13 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "c.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="not a readable TOML file"):
         load_config(tmp_path / "c.toml")
+
+
+def test_a_dense_config_needs_no_schedule() -> None:
+    overrides = ["train.sparsify_start_step=9", "train.sparsify_end_step=3"]
+    assert load_config("tiny", [*overrides, "model.recurrent_density=[1, 1, 1]"]).train.steps == 1000
+    with pytest.raises(ConfigError, match=r"sparsify_start_step \(9\) < "):
+        load_config("tiny", [*overrides, "model.recurrent_density=[1, 1, 0.5]"])
 
 
 def test_a_dict_from_elsewhere_names_its_origin() -> None:

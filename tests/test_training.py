@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from gru_audio import objective, training
-from gru_audio.checkpoint import load_checkpoint
+from gru_audio.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from gru_audio.config import CONTEXT_FRAMES, Config, TrainConfig, load_config, to_toml
 from gru_audio.crops import Batch, CropSource
 from gru_audio.dataset import Dataset
@@ -31,6 +32,9 @@ from gru_audio.objective import Losses, TensorBatch
 from gru_audio.prepare import prepare
 from gru_audio.progress import Progress
 from gru_audio.run_folder import checkpoint_paths
+from gru_audio.sparsity import RECURRENT_WEIGHT, kept_weights, scheduled_densities
+from gru_audio.synthesis.folding import fold
+from gru_audio.synthesis.packing import pack_gru
 from gru_audio.synthesis.vocoder import load
 from gru_audio.training import Trainer, TrainResult, learning_rate, train
 from gru_audio.voice import load_voice
@@ -348,6 +352,21 @@ def test_the_voice_is_the_average(dataset: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(tensors[name], tensor.numpy())
 
 
+def assert_same_runs(one: Path, other: Path) -> None:
+    """The same checkpoints and voice, bit for bit."""
+    paths = checkpoint_paths(one), checkpoint_paths(other)
+    assert [path.name for path in paths[0]] == [path.name for path in paths[1]]
+    for expected_path, found_path in zip(*paths, strict=True):
+        expected, found = load_checkpoint(expected_path), load_checkpoint(found_path)
+        assert expected.document == found.document
+        assert expected.groups.keys() == found.groups.keys()
+        for group, named in expected.groups.items():
+            assert named.keys() == found.groups[group].keys()
+            for name, tensor in named.items():
+                assert torch.equal(tensor, found.groups[group][name]), f"{group}/{name}"
+    assert (one / "voice.safetensors").read_bytes() == (other / "voice.safetensors").read_bytes()
+
+
 @forks
 @pytest.mark.parametrize("workers", [0, 1])
 def test_resume_is_exact(dataset: Path, tmp_path: Path, workers: int) -> None:
@@ -358,17 +377,7 @@ def test_resume_is_exact(dataset: Path, tmp_path: Path, workers: int) -> None:
     assert (first.step, first.finished, first.stopped_by) == (3, False, signal.SIGINT)
     second = run_to_end(dataset, tmp_path / "halves", setting, resume=True)
     assert (second.step, second.finished) == (6, True)
-    whole, halves = (checkpoint_paths(tmp_path / name) for name in ("whole", "halves"))
-    assert [path.name for path in whole] == [path.name for path in halves]
-    for one, other in zip(whole, halves, strict=True):
-        expected, found = load_checkpoint(one), load_checkpoint(other)
-        assert expected.document == found.document
-        for group, named in expected.groups.items():
-            assert named.keys() == found.groups[group].keys()
-            for name, tensor in named.items():
-                assert torch.equal(tensor, found.groups[group][name]), f"{group}/{name}"
-    voices = [(tmp_path / name / "voice.safetensors").read_bytes() for name in ("whole", "halves")]
-    assert voices[0] == voices[1]
+    assert_same_runs(tmp_path / "whole", tmp_path / "halves")
 
 
 @forks
@@ -408,6 +417,211 @@ def test_a_runs_length_may_be_changed(dataset: Path, tmp_path: Path) -> None:
     result = run_to_end(dataset, tmp_path, "train.steps=4", "train.learning_rate=1e-4", resume=True)
     assert (result.step, result.finished) == (4, True)
     assert load_config(tmp_path / "config.toml").train.steps == 4
+
+
+# Pruning
+
+N_COLUMNS, KEPT_COLUMNS = 10, (2, 3, 5)  # blocks of a group of rows, and how many of each gate are kept
+PRUNED = (
+    "model.gru_size=40",
+    "model.recurrent_density=[0.2, 0.3, 0.5]",
+    "train.steps=11",
+    "train.learning_rate=1e-2",
+    "train.sparsify_start_step=2",
+    "train.sparsify_end_step=9",
+    "train.sparsify_every=4",
+    "train.valid_every=1",
+    "train.checkpoint_every=1",
+    "train.checkpoints_kept=20",
+)
+DENSE = "model.recurrent_density=[1, 1, 1]"
+
+
+def recurrent(checkpoint: Checkpoint, group: str) -> torch.Tensor:
+    return checkpoint.groups[group][RECURRENT_WEIGHT]
+
+
+def n_kept_blocks(weight: NDArray[np.float32]) -> list[list[int]]:
+    """Blocks with anything beside the diagonal, for each gate and group of rows of (120, 40)."""
+    gates = np.where(np.eye(40, dtype=bool), 0, weight.reshape(3, 40, 40))
+    padded = np.pad(gates, [(0, 0), (0, 8), (0, 0)])
+    counts: list[list[int]] = padded.reshape(3, 3, 16, N_COLUMNS, 4).any((2, 4)).sum(2).tolist()
+    return counts
+
+
+@pytest.fixture(scope="module")
+def pruned_run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eleven steps, after 2, 6 and 9 of which the blocks are chosen, and a checkpoint of each."""
+    run = tmp_path_factory.mktemp("pruned") / "run"
+    run_to_end(dataset, run, *PRUNED)
+    return run
+
+
+def test_what_is_pruned_is_zero_after_every_step(pruned_run: Path) -> None:
+    checkpoints = [load_checkpoint(path) for path in checkpoint_paths(pruned_run)]
+    assert ["masks" in checkpoint.groups for checkpoint in checkpoints] == [False] + [True] * 10
+    before = recurrent(checkpoints[1], "masks")
+    assert before.all(), "all are kept at the start"
+    for checkpoint in checkpoints[1:]:
+        kept = recurrent(checkpoint, "masks")
+        assert kept.dtype == torch.bool
+        assert torch.equal(kept, before) == (checkpoint.step not in (6, 9)), checkpoint.step
+        for group in ("network", "average"):
+            assert torch.equal(recurrent(checkpoint, group) != 0, kept), "all that are kept, and nothing else"
+        before = kept
+    momentum = checkpoints[-1].groups["optimizer"][f"{RECURRENT_WEIGHT}/exp_avg"]
+    assert (momentum[~before] != 0).any(), "which would have moved them"
+
+
+def test_the_strongest_weights_of_that_moment_are_kept(dataset: Path, tmp_path: Path) -> None:
+    trainer, dense = (trainer_of(dataset, tmp_path, *PRUNED, *more) for more in ((), (DENSE,)))
+    batch = first_batch(trainer)
+    for _ in range(6):
+        trainer.train_step(batch)
+        dense.train_step(batch)
+    weights = dense.network.get_parameter(RECURRENT_WEIGHT).detach().numpy()
+    densities = scheduled_densities(trainer.config, 6)
+    assert densities == pytest.approx([share + (1 - share) * (3 / 7) ** 3 for share in (0.2, 0.3, 0.5)])
+    expected = torch.from_numpy(kept_weights(weights, densities))
+    assert trainer.kept is not None
+    assert torch.equal(trainer.kept, expected)
+    assert torch.equal(trainer.network.get_parameter(RECURRENT_WEIGHT), torch.from_numpy(weights) * expected)
+    assert dense.kept is None
+
+
+def test_a_pruned_block_may_come_back_until_the_end(dataset: Path, tmp_path: Path) -> None:
+    """Where a single step gives it more than those that were kept have left."""
+    trainer = trainer_of(dataset, tmp_path, *PRUNED)
+    batch = first_batch(trainer)
+    kept = [torch.empty(0)]
+    for step in range(1, 12):
+        if step in (9, 10):
+            trainer.network.get_parameter(RECURRENT_WEIGHT).data *= 1e-6
+        trainer.train_step(batch)
+        kept.append(torch.empty(0) if trainer.kept is None else trainer.kept)
+    assert (kept[9] & ~kept[8]).any()
+    assert torch.equal(kept[9], kept[11])
+
+
+def test_the_voice_holds_only_what_is_kept(pruned_run: Path) -> None:
+    """And so does its packed form."""
+    voice = load_voice(pruned_run)
+    weight, last = voice.tensors[RECURRENT_WEIGHT], load_checkpoint(checkpoint_paths(pruned_run)[-1])
+    np.testing.assert_array_equal(weight != 0, recurrent(last, "masks").numpy())
+    assert n_kept_blocks(weight) == [[count] * 3 for count in KEPT_COLUMNS]
+    layer, _ = pack_gru(fold(voice), 0)
+    assert len(layer.blocks) == 3 * sum(KEPT_COLUMNS)
+
+
+def test_the_densities_are_logged(pruned_run: Path, tmp_path: Path, dataset: Path) -> None:
+    names = [f"density_{gate}" for gate in ("reset", "update", "new")]
+    lines = [line for line in logged(pruned_run) if line["group"] == "train"]
+    assert not lines[0].keys() & set(names)
+    assert [lines[1][name] for name in names] == [1, 1, 1]
+    for earlier, later in pairwise(lines[1:]):
+        assert all(later[name] <= earlier[name] for name in names)
+    # The blocks, and what of the diagonal lies outside them: at most 40 of a gate's 1600 weights.
+    for name, share in zip(names, (0.2, 0.3, 0.5), strict=True):
+        assert share <= lines[-1][name] <= share + 40 / 1600
+    run_to_end(dataset, tmp_path, "train.steps=1")
+    assert not logged(tmp_path)[-2].keys() & set(names), "nothing is said of a dense run"
+
+
+def test_a_voice_from_before_the_last_choice_is_replaced(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However good it was: it is less sparse than what was asked for."""
+    measured, steps = iter(range(1, 20)), list[int]()
+    measure, export = Trainer.measure, Trainer.export
+    monkeypatch.setattr(
+        Trainer, "measure", lambda trainer: {**measure(trainer), "bits": float(next(measured))}
+    )
+
+    def spying(trainer: Trainer, figures: Any) -> None:
+        steps.append(trainer.step)
+        export(trainer, figures)
+
+    monkeypatch.setattr(Trainer, "export", spying)
+    run_to_end(dataset, tmp_path, *PRUNED, progress=stop_at(10))
+    result = run_to_end(dataset, tmp_path, *PRUNED, resume=True)
+    assert steps == [1, 2, 6, 9], "it gets worse all the time"
+    assert (result.best_bits, result.last_bits) == (10.0, 13.0), "12 is what the resumed run began with"
+    assert load_voice(tmp_path).metadata["steps"] == 9
+
+
+@pytest.mark.parametrize("stop", [1, 2, 4, 6, 9, 10])
+def test_resume_is_exact_while_pruning(dataset: Path, pruned_run: Path, tmp_path: Path, stop: int) -> None:
+    """Before the start, at it, between two choices, at one, at the end and after it."""
+    run_to_end(dataset, tmp_path, *PRUNED, progress=stop_at(stop))
+    assert run_to_end(dataset, tmp_path, *PRUNED, resume=True).finished
+    assert_same_runs(pruned_run, tmp_path)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_pruning_in_every_precision(dataset: Path, tmp_path: Path, precision: str) -> None:
+    run_to_end(dataset, tmp_path, *PRUNED, f"train.precision={precision}")
+    weight = load_voice(tmp_path).tensors[RECURRENT_WEIGHT]
+    assert n_kept_blocks(weight) == [[count] * 3 for count in KEPT_COLUMNS]
+
+
+def without_what_is_new(run: Path) -> None:
+    """Make the newest checkpoint one of a version that did not prune."""
+    saved = load_checkpoint(checkpoint_paths(run)[-1])
+    document = {key: value for key, value in saved.document.items() if key != "best_step"}
+    document["config"]["model"].pop("recurrent_density")
+    for key in ("start_step", "end_step", "every"):
+        document["config"]["train"].pop(f"sparsify_{key}")
+    save_checkpoint(run, Checkpoint(saved.step, saved.groups, document), 20)
+
+
+def test_a_dense_run_goes_on_as_before(dataset: Path, tmp_path: Path) -> None:
+    """Its checkpoints hold no masks, as those of earlier versions, which resume exactly."""
+    for name in ("whole", "halves"):
+        run_to_end(dataset, tmp_path / name, progress=stop_at(4) if name == "halves" else lambda _: None)
+        assert "masks" not in load_checkpoint(checkpoint_paths(tmp_path / name)[-1]).groups
+    without_what_is_new(tmp_path / "halves")
+    run_to_end(dataset, tmp_path / "halves", resume=True)
+    expected, found = (load_checkpoint(checkpoint_paths(tmp_path / name)[-1]) for name in ("whole", "halves"))
+    for group, named in expected.groups.items():
+        assert all(torch.equal(tensor, found.groups[group][name]) for name, tensor in named.items())
+
+
+def test_a_dense_run_can_be_pruned_later(dataset: Path, tmp_path: Path) -> None:
+    """Up to its start it is the same as one that was to be pruned from the first; an old checkpoint will do."""
+    run_to_end(dataset, tmp_path / "dense", *PRUNED, DENSE, progress=stop_at(4))
+    without_what_is_new(tmp_path / "dense")
+    schedule = "train.sparsify_start_step=5", "train.sparsify_end_step=8"
+    assert run_to_end(dataset, tmp_path / "dense", *PRUNED, *schedule, resume=True).finished
+    run_to_end(dataset, tmp_path / "whole", *PRUNED, *schedule)
+    for group in ("network", "average", "optimizer", "masks"):
+        expected, found = (
+            load_checkpoint(checkpoint_paths(tmp_path / name)[-1]).groups[group]
+            for name in ("whole", "dense")
+        )
+        assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+    assert load_config(tmp_path / "dense" / "config.toml").model.recurrent_density == (0.2, 0.3, 0.5)
+    weight = load_voice(tmp_path / "dense").tensors[RECURRENT_WEIGHT]
+    assert n_kept_blocks(weight) == [[count] * 3 for count in KEPT_COLUMNS]
+
+
+def test_a_dense_run_past_the_start(dataset: Path, tmp_path: Path) -> None:
+    run_to_end(dataset, tmp_path, *PRUNED, DENSE, "train.steps=4")
+    message = (
+        r"is dense at step 4, past train\.sparsify_start_step \(4\); set that to 5 or more, and "
+        r"train\.sparsify_end_step to a later one"
+    )
+    with pytest.raises(TrainingError, match=message):
+        run_to_end(dataset, tmp_path, *PRUNED, "train.sparsify_start_step=4", resume=True)
+    assert load_config(tmp_path / "config.toml").model.recurrent_density == (1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "overrides", [(DENSE,), ("model.recurrent_density=[0.1, 0.3, 0.5]",), ("model.readout_size=8",)]
+)
+def test_a_pruned_run_keeps_its_model(dataset: Path, tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    run_to_end(dataset, tmp_path, *PRUNED, progress=stop_at(2))
+    with pytest.raises(TrainingError, match=r"started with another \[model\]"):
+        run_to_end(dataset, tmp_path, *PRUNED, *overrides, resume=True)
 
 
 # Refusals
