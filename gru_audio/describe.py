@@ -40,7 +40,6 @@ from gru_audio.melfile import MEL_SUFFIXES, read_mel
 from gru_audio.run_folder import CONFIG_FILE, METRICS_FILE, VOICE_FILE, checkpoint_steps
 from gru_audio.shards import is_shard, shard_files
 from gru_audio.sources import readable
-from gru_audio.synthesis.engines import choose_engine
 from gru_audio.tensorfile import METADATA_KEY, read_document
 
 _BUFFERS = frozenset({"mel_mean", "mel_std"})  # tensors of a network that are not learned
@@ -110,7 +109,7 @@ def _is_foreign(path: Path) -> bool:
 def _describe_voice(path: Path, document: Mapping[str, Any]) -> VoiceFacts:
     config, told = config_from_dict(document["config"], str(path)), document["metadata"]
     steps, hours = told.get("steps"), told.get("training_hours")
-    engine, reason = choose_engine(config)
+    engine, reason = _engine_choice(config)
     return VoiceFacts(
         path=readable(path),
         file_bytes=path.stat().st_size,
@@ -127,6 +126,12 @@ def _describe_voice(path: Path, document: Mapping[str, Any]) -> VoiceFacts:
         engine=engine,
         engine_reason=reason,
     )
+
+
+def _engine_choice(config: Config) -> tuple[str, str]:
+    from gru_audio.synthesis.engines import choose_engine  # late: numba tells the processor's features
+
+    return choose_engine(config)
 
 
 def _describe_checkpoint(path: Path, document: Mapping[str, Any]) -> CheckpointFacts:

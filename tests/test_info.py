@@ -142,7 +142,7 @@ def test_a_voice_in_json(voice: Path) -> None:
     said = told_in_json(voice)
     assert next(iter(said)) == "kind"
     assert said["kind"] == "voice"
-    assert said == {**asdict(describe(voice))}
+    assert said == json.loads(json.dumps(asdict(describe(voice))))  # JSON has lists for tuples
     assert said["licence"] == METADATA["licence"]
 
 

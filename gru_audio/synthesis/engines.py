@@ -1,14 +1,16 @@
 """The engines that run the sample loop, and the choice among them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gru_audio.config import Config
 from gru_audio.errors import ConfigError
 from gru_audio.mel import FloatArray
 from gru_audio.synthesis.folding import FoldedNetwork, can_compile
-from gru_audio.synthesis.frontend import FrameBlock
 from gru_audio.tensorfile import Array
+
+if TYPE_CHECKING:  # numba comes with it; `info` asks for the choice alone
+    from gru_audio.synthesis.frontend import FrameBlock
 
 
 class Engine(Protocol):
@@ -27,7 +29,7 @@ class Engine(Protocol):
     def generate(
         self,
         state: Any,
-        blocks: Sequence[FrameBlock],
+        blocks: "Sequence[FrameBlock]",
         uniforms: FloatArray,
         temperature: float,
         tail_cut: float,
@@ -99,7 +101,10 @@ def choose_engine(config: Config, device: str = "auto") -> tuple[str, str]:
     if device not in ("auto", "cpu"):
         return "torch", f"the only engine on device {device}"
     if not can_compile(config):
-        return "torch", f"the others run a gru with a tree, this voice is a {model.cell} with a {model.output}"
+        return (
+            "torch",
+            f"the others run a gru with a tree, this voice is a {model.cell} with a {model.output}",
+        )
     byte_product = byte_product_for(processor_features())
     if byte_product == "portable" and sum(model.recurrent_density) / 3 > _PORTABLE_DENSITY:
         return "float32", "the fastest for a dense voice on a processor without products of bytes"
