@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from gru_audio.config import MEL_PRESETS, MelConfig, SignalConfig
 from gru_audio.lpc import frame_filters, levinson_durbin, linear_prediction
-from gru_audio.mel import convert_mel, from_linear, log_mel, silent_frames, to_linear
+from gru_audio.mel import (
+    analysis_window,
+    convert_mel,
+    filterbank,
+    from_linear,
+    log_mel,
+    silent_frames,
+    to_linear,
+)
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -168,6 +176,25 @@ def test_a_mel_in_another_log_gives_the_same_predictor(speech: Floats) -> None:
 
     for mine, others in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine, others, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
+def test_the_spectrum_is_the_filterbanks_pseudo_inverse_of_the_mel(contract: MelConfig) -> None:
+    """The signal's level against the whole dense inverse; without emphasis it is the power's sum."""
+    filters = filterbank(contract).astype(np.float64)
+    mel = np.random.default_rng(0).uniform(-4, 2, (11, contract.n_mels)).astype(np.float32)
+    _, _, signal_rms = linear_prediction(mel, contract, SignalConfig(preemphasis=contract.preemphasis))
+
+    spectrum = to_linear(mel, contract).astype(np.float64) @ np.linalg.pinv(filters).T  # (F, K)
+    covered = np.flatnonzero(filters.any(axis=0))
+    middles = filters.argmax(axis=1)
+    outside = np.clip(np.arange(filters.shape[1]), middles[0], middles[-1])
+    nearest = np.where(np.isin(np.arange(filters.shape[1]), covered), np.arange(filters.shape[1]), outside)
+    floored = np.maximum(spectrum, 1e-14 if contract.spectrum == "power" else 1e-7)[:, nearest]
+    power = floored if contract.spectrum == "power" else floored**2
+    total = (2 * power.sum(1) - power[:, 0] - power[:, -1]) / contract.n_fft
+    energy = np.sum(analysis_window(contract).astype(np.float64) ** 2)
+    np.testing.assert_allclose(signal_rms, np.sqrt((total * (1 + 1e-4) + 1e-9) / energy), rtol=1e-12)
 
 
 # Stability

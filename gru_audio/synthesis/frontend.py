@@ -1,22 +1,23 @@
 """From mel frames to what the sample loop needs of each frame, as the frames come.
 
-The conditioner and the pitch head in numpy, computed frame by frame: every product has the same shape
-however the frames are chunked, so streaming gives the same bits as one call.
+The conditioner, the pitch head and the linear prediction run in frame_kernels.py, whose results for a frame do not
+depend on how the frames are chunked, so streaming gives the same bits as one call.
 """
 
-from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from gru_audio.config import CONTEXT_FRAMES
-from gru_audio.lpc import FrameFilters, frame_filters
-from gru_audio.mel import FloatArray, silent_frames
+from gru_audio.lpc import FrameFilters, PredictionTables
+from gru_audio.mel import FloatArray, silent_frames, to_linear
+from gru_audio.products import padded, tiled
+from gru_audio.synthesis import frame_kernels as kernels
 from gru_audio.synthesis.folding import FoldedNetwork, TensorReader
 from gru_audio.voice import Voice
 
-_REFINED_BINS = 2  # on each side of the likeliest lag
+_FLOAT32 = 4  # bytes
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,17 @@ class FrameBlock:
 
 
 class ConditioningWeights:
-    """The conditioner's and the pitch head's weights, with what both do to the same input stacked."""
+    """The conditioner's and the pitch head's weights, laid out for frame_kernels.py; nothing changes them.
+
+    Attributes:
+        config: the voice's.
+        network: the folded sample network.
+        with_pitch: whether there is a pitch head.
+        plan: the layers, see frame_kernels.fill_block; `places`, `weights` and `units` likewise.
+        n_numbers: of a stream's rows.
+        prediction: the linear prediction's tables.
+        sizes: G H, R and P, the widths of what comes out.
+    """
 
     def __init__(self, voice: Voice, network: FoldedNetwork) -> None:
         """Take them out of a voice.
@@ -57,46 +68,25 @@ class ConditioningWeights:
         Raises:
             CheckpointError: a tensor is missing or has another shape than the config says.
         """
-        config = voice.config
-        n_mels, size, pitch_size = config.mel.n_mels, config.model.conditioning_size, config.model.pitch_size
+        config, signal = voice.config, voice.config.signal
         self.config, self.network = config, network
-        self.with_pitch = config.signal.lpc_order > 0
-        plain, take = TensorReader(voice.tensors, ""), TensorReader(voice.tensors, "conditioner.")
-        self.mel_mean, self.mel_std = plain("mel_mean", n_mels), plain("mel_std", n_mels)
-        first, first_bias = _flat(take("first.weight", size, n_mels, 3)), take("first.bias", size)
-        self.second, self.second_bias = _flat(take("second.weight", size, size, 3)), take("second.bias", size)
-        self.third = take("third.weight", size, size + 2 * self.with_pitch)
-        self.third_bias = take("third.bias", size)
-        self.fourth, self.fourth_bias = take("fourth.weight", size, size), take("fourth.bias", size)
-        if self.with_pitch:
-            take = TensorReader(voice.tensors, "pitch_head.")
-            first = np.concatenate([first, _flat(take("first.weight", pitch_size, n_mels, 3))])
-            first_bias = np.concatenate([first_bias, take("first.bias", pitch_size)])
-            self.pitch_second = _flat(take("second.weight", pitch_size, pitch_size, 3))
-            self.pitch_second_bias = take("second.bias", pitch_size)
-            self.pitch_output = take("output.weight", config.n_lag_bins + 1, pitch_size)
-            self.pitch_output_bias = take("output.bias", config.n_lag_bins + 1)
-        self.first, self.first_bias = first, first_bias
-
-    def lag(self, outputs: FloatArray) -> float:
-        """The pitch head's outputs (n_bins + 1,) to a lag in samples, 0 where unvoiced; see model.PitchHead."""
-        scores, n_bins = outputs[:-1], len(outputs) - 1
-        if outputs[-1] < 0:
-            return 0.0
-        best = int(np.argmax(scores))
-        around = np.arange(max(0, best - _REFINED_BINS), min(n_bins, best + _REFINED_BINS + 1))
-        weights = np.exp(scores[around] - scores[best])
-        position = float(np.sum(weights * around) / np.sum(weights)) / (n_bins - 1)
-        low, high = self.config.lag_min_samples, self.config.lag_max_samples
-        return float(low * (high / low) ** position)
-
-    def pitch_features(self, lag: float) -> FloatArray:
-        """(2,): voiced or not, and log lag from -1 to 1; see model.Conditioner."""
-        if lag <= 0:
-            return np.zeros(2, np.float32)
-        low, high = self.config.lag_min_samples, self.config.lag_max_samples
-        position = np.log(np.clip(lag, low, high) / low) / np.log(high / low)
-        return np.array([1.0, 2 * position - 1], np.float32)
+        self.with_pitch = signal.lpc_order > 0
+        layers = _layers(voice, network, self.with_pitch)
+        plain = TensorReader(voice.tensors, "")
+        normalisation = [plain(name, config.mel.n_mels) for name in ("mel_mean", "mel_std")]
+        self.weights = np.concatenate([*normalisation, *(tiled(*layer).ravel() for layer in layers)])
+        self.plan, self.places, self.n_numbers = _plan(
+            layers, config.mel.n_mels, config.model.conditioning_size
+        )
+        octaves = float(np.log(config.lag_max_samples / config.lag_min_samples))
+        self.units = (
+            float(config.lag_min_samples),
+            octaves,
+            float(signal.excitation_range),
+            float(signal.signal_range),
+        )
+        self.prediction = PredictionTables.of(config.mel, signal)
+        self.sizes = (len(network.gate_bias), config.model.readout_size, signal.lpc_order)
 
 
 class FrontEnd:
@@ -105,58 +95,126 @@ class FrontEnd:
     def __init__(self, weights: ConditioningWeights) -> None:
         """Start a stream; before its first frame there is silence."""
         self._weights = weights
-        self._mels: deque[FloatArray] = deque(maxlen=CONTEXT_FRAMES + 1)
-        self._normalised: deque[FloatArray] = deque(maxlen=3)
-        self._firsts: deque[FloatArray] = deque(maxlen=3)
+        self._rows = np.zeros(weights.n_numbers, np.float32)
+        self._scratch = weights.prediction.scratch()
+        self._n_without_context = 2 * CONTEXT_FRAMES  # of the next frames
         self.push(silent_frames(CONTEXT_FRAMES, weights.config.mel))
 
     def push(self, mel: FloatArray) -> FrameBlock:
         """Take frames (k, M); give those that have their lookahead now: as many, less the first two."""
-        ready = [frame for frame in map(self._step, mel) if frame is not None]
-        return self._block(ready)
+        weights, n_frames = self._weights, len(mel)
+        mel = np.ascontiguousarray(mel, np.float32)
+        out = np.empty(n_frames * (sum(weights.sizes) + 2), np.float32)
+        lags = np.empty(n_frames, np.int64)
+        kernels.fill_block(
+            mel,
+            to_linear(mel, weights.config.mel),
+            weights.plan,
+            weights.places,
+            weights.weights,
+            self._rows,
+            weights.units,
+            weights.prediction.band,
+            weights.prediction.numbers,
+            self._scratch,
+            out,
+            lags,
+        )
+        first = min(self._n_without_context, n_frames)
+        self._n_without_context -= first
+        return _block(out, lags, weights.sizes, first)
 
     def finish(self) -> FrameBlock:
         """The last frames, with silence after them."""
         return self.push(silent_frames(CONTEXT_FRAMES, self._weights.config.mel))
 
-    def _step(self, frame: FloatArray) -> tuple[FloatArray, FloatArray, float] | None:
-        """One frame in; the mel, conditioning (C,) and lag of the frame two before it out, if there is one."""
-        weights = self._weights
-        self._mels.append(frame)
-        self._normalised.append((frame - weights.mel_mean) / weights.mel_std)
-        if len(self._normalised) < 3:
-            return None
-        self._firsts.append(np.tanh(weights.first @ np.concatenate(self._normalised) + weights.first_bias))
-        if len(self._firsts) < 3:
-            return None
-        size = weights.config.model.conditioning_size
-        hidden = np.tanh(
-            weights.second @ np.concatenate([first[:size] for first in self._firsts]) + weights.second_bias
+
+Layer = tuple[FloatArray, FloatArray | None]
+"""A matrix (out, in), whose columns are those of padded rows, and the bias (out,)."""
+
+
+def _layers(voice: Voice, network: FoldedNetwork, with_pitch: bool) -> list[Layer]:
+    """The layers in the order in which they run, those of the pitch head without outputs if there is none."""
+    config, take = voice.config, TensorReader(voice.tensors, "conditioner.")
+    n_mels, size = config.mel.n_mels, config.model.conditioning_size
+    width = padded(size, _FLOAT32)
+    third = take("third.weight", size, size + kernels.N_PITCH_FEATURES * with_pitch)
+    features = np.zeros((size, kernels.N_PITCH_FEATURES), np.float32)
+    features[:, : third.shape[1] - size] = third[:, size:]
+    return [
+        *(_pitch_layers(voice) if with_pitch else [(np.zeros((0, 0), np.float32), None)] * 3),
+        (_end_to_end(take("first.weight", size, n_mels, 3), n_mels), take("first.bias", size)),
+        (_end_to_end(take("second.weight", size, size, 3), width), take("second.bias", size)),
+        (np.concatenate([_widened(third[:, :size], width), features], 1), take("third.bias", size)),
+        (_widened(take("fourth.weight", size, size), width), take("fourth.bias", size)),
+        (_widened(network.gate_conditioning, width), network.gate_bias),
+        (_widened(network.readout_conditioning, width), None),
+    ]
+
+
+def _pitch_layers(voice: Voice) -> list[Layer]:
+    config, take = voice.config, TensorReader(voice.tensors, "pitch_head.")
+    n_mels, size, n_outputs = config.mel.n_mels, config.model.pitch_size, config.n_lag_bins + 1
+    width = padded(size, _FLOAT32)
+    return [
+        (_end_to_end(take("first.weight", size, n_mels, 3), n_mels), take("first.bias", size)),
+        (_end_to_end(take("second.weight", size, size, 3), width), take("second.bias", size)),
+        (_widened(take("output.weight", n_outputs, size), width), take("output.bias", n_outputs)),
+    ]
+
+
+def _end_to_end(kernel: FloatArray, width: int) -> FloatArray:
+    """A Conv1d kernel (out, in, 3) as a matrix (out, 3 width) for three rows of that width laid end to end."""
+    return _widened(kernel.transpose(0, 2, 1), width).reshape(len(kernel), -1)
+
+
+def _widened(weight: FloatArray, width: int) -> FloatArray:
+    """(..., in) with zeros up to a width."""
+    return np.pad(weight, [(0, 0)] * (weight.ndim - 1) + [(0, width - weight.shape[-1])])
+
+
+def _plan(
+    layers: list[Layer], n_mels: int, conditioning_size: int
+) -> tuple[npt.NDArray[np.int64], tuple[int, int, int], int]:
+    """Where everything lies: the plan and the places of frame_kernels.fill_block, and how many numbers the rows are."""
+    n_rows = CONTEXT_FRAMES + kernels.FRAMES_AT_ONCE
+    linear, normalised = 0, n_rows * n_mels
+    free, tiles = 2 * n_rows * n_mels, 2 * n_mels
+    plan, starts = np.zeros((len(layers), 9), np.int64), list[int]()  # where each layer's rows start
+    for layer, (matrix, _) in enumerate(layers):
+        n_outputs, n_inputs = matrix.shape
+        width = padded(n_outputs, _FLOAT32)
+        source = {kernels.PITCH_FIRST: None, kernels.FIRST: None, kernels.READOUT: kernels.FOURTH}.get(
+            layer, layer - 1
         )
-        lag = 0.0
-        if weights.with_pitch:
-            pitch_hidden = np.tanh(
-                weights.pitch_second @ np.concatenate([first[size:] for first in self._firsts])
-                + weights.pitch_second_bias
-            )
-            lag = weights.lag(weights.pitch_output @ pitch_hidden + weights.pitch_output_bias)
-            hidden = np.concatenate([hidden, weights.pitch_features(lag)])
-        hidden = np.tanh(weights.third @ hidden + weights.third_bias)
-        return self._mels[0], np.tanh(weights.fourth @ hidden + weights.fourth_bias), lag
-
-    def _block(self, ready: list[tuple[FloatArray, FloatArray, float]]) -> FrameBlock:
-        config, network = self._weights.config, self._weights.network
-        mel = np.array([mel for mel, _, _ in ready], np.float32).reshape(-1, config.mel.n_mels)
-        gates = [network.gate_conditioning @ conditioning + network.gate_bias for _, conditioning, _ in ready]
-        readouts = [network.readout_conditioning @ conditioning for _, conditioning, _ in ready]
-        return FrameBlock(
-            np.array(gates, np.float32).reshape(-1, len(network.gate_bias)),
-            np.array(readouts, np.float32).reshape(-1, config.model.readout_size),
-            frame_filters(mel, config.mel, config.signal),
-            np.array([round(lag) for _, _, lag in ready], np.int64),
-        )
+        looks_ahead = layer in (
+            kernels.PITCH_FIRST,
+            kernels.FIRST,
+        )  # its rows are read with those before them
+        stride = width + kernels.N_PITCH_FEATURES * (layer == kernels.SECOND)
+        output = free + CONTEXT_FRAMES * stride * looks_ahead
+        plan[layer, kernels.TILES], plan[layer, kernels.N_TILES] = tiles, width * (n_inputs + 1)
+        plan[layer, kernels.N_INPUTS] = n_inputs
+        plan[layer, kernels.INPUT] = normalised if source is None else starts[source]
+        plan[layer, kernels.INPUT_STRIDE] = n_mels if source is None else plan[source, kernels.OUTPUT_STRIDE]
+        plan[layer, kernels.OUTPUT], plan[layer, kernels.OUTPUT_STRIDE] = output, stride
+        plan[layer, kernels.WIDTH], plan[layer, kernels.N_OUTPUTS] = width, n_outputs
+        starts.append(free)
+        free += n_rows * stride
+        tiles += width * (n_inputs + 1)
+    features = int(plan[kernels.SECOND, kernels.OUTPUT]) + padded(conditioning_size, _FLOAT32)
+    return plan, (linear, normalised, features), free
 
 
-def _flat(kernel: FloatArray) -> FloatArray:
-    """A Conv1d kernel (out, in, 3) as a matrix (out, 3 in) for three frames laid end to end."""
-    return np.ascontiguousarray(kernel.transpose(0, 2, 1).reshape(len(kernel), -1))
+def _block(
+    out: FloatArray, lags: npt.NDArray[np.int64], sizes: tuple[int, int, int], first: int
+) -> FrameBlock:
+    """The frames from number `first` on of what frame_kernels.fill_block gave."""
+    n_frames, parts, start = len(lags), list[FloatArray](), 0
+    for size in sizes:
+        parts.append(out[start : start + n_frames * size].reshape(n_frames, size)[first:])
+        start += n_frames * size
+    gate_inputs, readout_inputs, coefficients = parts
+    excitation_scale, signal_scale = out[start + first : start + n_frames], out[start + n_frames + first :]
+    filters = FrameFilters(coefficients, excitation_scale, signal_scale)
+    return FrameBlock(gate_inputs, readout_inputs, filters, lags[first:])

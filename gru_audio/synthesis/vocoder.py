@@ -19,7 +19,7 @@ from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontE
 from gru_audio.synthesis.stream import ReadyVoice, Sampling, Stream
 from gru_audio.voice import Voice, load_voice
 
-_FRAMES_AT_ONCE = 16  # between two reports of progress, and two looks at Ctrl-C
+_FRAMES_AT_ONCE = 64  # between two reports of progress, and two looks at Ctrl-C
 
 
 class Vocoder:

@@ -1,0 +1,285 @@
+"""Products of one matrix with the rows of another, whose bits for a row do not depend on how many rows there are.
+
+numba, its LLVM and numpy alone. Each sum has one accumulator and runs over the inputs in order, with the same
+instructions for four rows at once and for one alone, and every row reads a tile of the matrix while the cache has it.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from gru_audio.jit import compiled
+
+Floats = npt.NDArray[Any]
+"""float32 or float64; one product's arrays have the same type."""
+
+_VECTOR_BYTES = 64
+_VECTORS = (
+    0,
+    0,
+    0,
+    0,
+    2,
+    0,
+    0,
+    0,
+    3,
+)  # of a tile, by the bytes of a number: four rows of sums fit the registers
+_ROWS_AT_ONCE = 4
+
+
+@compiled()
+def padded(n_outputs: int, itemsize: int) -> int:
+    """A number of outputs, rounded up to whole tiles of numbers of some bytes."""
+    width = _VECTORS[itemsize] * _VECTOR_BYTES // itemsize
+    return -(-n_outputs // width) * width
+
+
+def tiled(matrix: Floats, bias: Floats | None = None) -> Floats:
+    """A matrix (n_outputs, n_inputs) as `multiply` reads it.
+
+    Returns:
+        (n_tiles, n_inputs + 1, width): a tile has its outputs' weights for each input and then their bias;
+        outputs beyond the matrix's are 0.
+    """
+    n_outputs, n_inputs = matrix.shape
+    width = padded(1, matrix.itemsize)
+    rows = np.zeros((padded(n_outputs, matrix.itemsize), n_inputs + 1), matrix.dtype)
+    rows[:n_outputs, :n_inputs] = matrix
+    if bias is not None:
+        rows[:n_outputs, n_inputs] = bias
+    return np.ascontiguousarray(rows.reshape(-1, width, n_inputs + 1).transpose(0, 2, 1))
+
+
+def _rows_product(n_rows: int) -> Any:
+    """The intrinsic that multiplies one tile with some rows."""
+
+    @intrinsic
+    def product(
+        typingctx: Any,
+        inputs: Any,
+        first_input: Any,
+        row_stride: Any,
+        step: Any,
+        tiles: Any,
+        tile: Any,
+        n_inputs: Any,
+        out: Any,
+        first_out: Any,
+        out_stride: Any,
+    ) -> Any:
+        if not inputs.dtype == tiles.dtype == out.dtype:
+            return None  # numba refuses the call
+
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+            _emit_rows_product(builder, n_rows, *_data_of_arrays(context, builder, signature, arguments))
+            return context.get_dummy_value()
+
+        index = types.intp
+        return types.void(inputs, index, index, index, tiles, index, index, out, index, index), codegen
+
+    return product
+
+
+def _data_of_arrays(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> list[ir.Value]:
+    """An intrinsic's arguments, with pointers to their first element for its arrays."""
+    return [
+        context.make_array(kind)(context, builder, value).data if isinstance(kind, types.Array) else value
+        for kind, value in zip(signature.args, arguments, strict=True)
+    ]
+
+
+def _emit_rows_product(
+    builder: ir.IRBuilder,
+    n_rows: int,
+    inputs: ir.Value,
+    first_input: ir.Value,
+    row_stride: ir.Value,
+    step: ir.Value,
+    tiles: ir.Value,
+    tile: ir.Value,
+    n_inputs: ir.Value,
+    out: ir.Value,
+    first_out: ir.Value,
+    out_stride: ir.Value,
+) -> None:
+    """Emit the sums of a tile's outputs for some rows, in registers; places and strides count numbers."""
+    number, width = tiles.type.pointee, tile.type
+    vector = _vector_of(number)
+    n_vectors = _VECTORS[_itemsize(number)]
+    tile_row = ir.Constant(width, n_vectors * vector.count)
+
+    def places(start: ir.Value) -> list[ir.Value]:
+        return [builder.add(start, ir.Constant(width, i * vector.count)) for i in range(n_vectors)]
+
+    bias = places(builder.add(tile, builder.mul(n_inputs, tile_row)))
+    sums = [
+        [cgutils.alloca_once_value(builder, _load(builder, tiles, place, vector)) for place in bias]
+        for _ in range(n_rows)
+    ]
+    with cgutils.for_range(builder, n_inputs) as loop:
+        weights = places(builder.add(tile, builder.mul(loop.index, tile_row)))
+        columns = [_load(builder, tiles, place, vector) for place in weights]
+        place = builder.add(first_input, builder.mul(loop.index, step))
+        for totals in sums:
+            value = _spread(builder, builder.load(builder.gep(inputs, [place])), vector)
+            for total, column in zip(totals, columns, strict=True):
+                builder.store(_multiply_add(builder, value, column, builder.load(total)), total)
+            place = builder.add(place, row_stride)
+    for totals in sums:
+        for total, place in zip(totals, places(first_out), strict=True):
+            _store(builder, builder.load(total), out, place)
+        first_out = builder.add(first_out, out_stride)
+
+
+def _blend_intrinsic(
+    typingctx: Any, band: Any, lower: Any, upper: Any, floor: Any, bands: Any, n_out: Any, out: Any
+) -> Any:
+    """See `blend`; the values of a row are one vector."""
+    if not lower.dtype == upper.dtype == bands.dtype == out.dtype == floor:
+        return None  # numba refuses the call
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        band, lower, upper, floor, bands, n_out, out = _data_of_arrays(context, builder, signature, arguments)
+        vector = _vector_of(bands.type.pointee)
+        lanes, lowest = ir.Constant(n_out.type, vector.count), _spread(builder, floor, vector)
+        with cgutils.for_range(builder, n_out) as loop:
+            below = builder.mul(builder.load(builder.gep(band, [loop.index])), lanes)
+            share, other = (
+                _spread(builder, builder.load(builder.gep(weight, [loop.index])), vector)
+                for weight in (lower, upper)
+            )
+            value = builder.fmul(other, _load(builder, bands, builder.add(below, lanes), vector))
+            value = _multiply_add(builder, share, _load(builder, bands, below, vector), value)
+            value = builder.select(builder.fcmp_ordered(">", value, lowest), value, lowest)
+            _store(builder, value, out, builder.mul(loop.index, lanes))
+        return context.get_dummy_value()
+
+    return types.void(band, lower, upper, floor, bands, types.intp, out), codegen
+
+
+def _itemsize(number: ir.Type) -> int:
+    return 4 if number == ir.FloatType() else 8
+
+
+def _vector_of(number: ir.Type) -> ir.VectorType:
+    return ir.VectorType(number, _VECTOR_BYTES // _itemsize(number))
+
+
+def _load(builder: ir.IRBuilder, data: ir.Value, place: ir.Value, vector: ir.VectorType) -> ir.Value:
+    """A vector from any place of an array."""
+    pointer = builder.bitcast(builder.gep(data, [place]), vector.as_pointer())
+    value = builder.load(pointer)
+    value.align = _itemsize(vector.element)
+    return value
+
+
+def _store(builder: ir.IRBuilder, value: ir.Value, data: ir.Value, place: ir.Value) -> None:
+    """A vector to any place of an array."""
+    pointer = builder.bitcast(builder.gep(data, [place]), value.type.as_pointer())
+    builder.store(value, pointer).align = _itemsize(value.type.element)
+
+
+def _spread(builder: ir.IRBuilder, scalar: ir.Value, vector: ir.VectorType) -> ir.Value:
+    """A scalar in every lane."""
+    undefined, lane = ir.Constant(vector, ir.Undefined), ir.IntType(32)
+    first = builder.insert_element(undefined, scalar, ir.Constant(lane, 0))
+    zeros = ir.Constant(ir.VectorType(lane, vector.count), [0] * vector.count)
+    return builder.shuffle_vector(first, undefined, zeros)
+
+
+def _multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+    """A b + c, in one rounding where the processor has such an instruction."""
+    name = f"llvm.fmuladd.v{a.type.count}f{8 * _itemsize(a.type.element)}"
+    kind = ir.FunctionType(a.type, [a.type] * 3)
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [a, b, c])
+
+
+_four_rows, _one_row = _rows_product(_ROWS_AT_ONCE), _rows_product(1)
+_blend_lanes: Any = intrinsic(_blend_intrinsic)  # called without its first argument, numba's context
+
+
+@compiled()
+def multiply(
+    inputs: Floats,
+    row_stride: int,
+    step: int,
+    n_rows: int,
+    tiles: Floats,
+    n_inputs: int,
+    out: Floats,
+    out_stride: int,
+) -> None:
+    """Out = inputs matrix^T + bias, on flat arrays.
+
+    Args:
+        inputs: value i of row f is at `row_stride * f + step * i`; rows may overlap, as frames laid end to end do.
+        row_stride: see inputs.
+        step: see inputs.
+        n_rows: how many.
+        tiles: of `tiled`, flattened.
+        n_inputs: of the matrix.
+        out: receives row f, the outputs of all tiles, from `out_stride * f` on.
+        out_stride: at least the outputs of all tiles.
+    """
+    width = padded(1, inputs.itemsize)
+    tile_size = (n_inputs + 1) * width
+    for tile in range(tiles.size // tile_size):
+        column, row = tile * width, 0
+        while row < n_rows:
+            place, out_place = row * row_stride, row * out_stride + column
+            if row + _ROWS_AT_ONCE <= n_rows:
+                _four_rows(
+                    inputs,
+                    place,
+                    row_stride,
+                    step,
+                    tiles,
+                    tile * tile_size,
+                    n_inputs,
+                    out,
+                    out_place,
+                    out_stride,
+                )
+                row += _ROWS_AT_ONCE
+            else:
+                _one_row(
+                    inputs,
+                    place,
+                    row_stride,
+                    step,
+                    tiles,
+                    tile * tile_size,
+                    n_inputs,
+                    out,
+                    out_place,
+                    out_stride,
+                )
+                row += 1
+
+
+@compiled()
+def blend(
+    band: npt.NDArray[np.int64],
+    lower: npt.NDArray[np.float64],
+    upper: npt.NDArray[np.float64],
+    floor: float,
+    bands: npt.NDArray[np.float64],
+    out: npt.NDArray[np.float64],
+) -> None:
+    """Rows of 8 as blends of two neighbouring rows: out[k] = max(floor, lower[k] bands[b] + upper[k] bands[b + 1]).
+
+    Args:
+        band: (K,), the b of each row.
+        lower: (K,).
+        upper: (K,).
+        floor: the least value.
+        bands: (M, 8), flattened.
+        out: (K, 8), flattened.
+    """
+    _blend_lanes(band, lower, upper, floor, bands, band.size, out)
