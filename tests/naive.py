@@ -5,6 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from gru_audio.mulaw import expansion_table, thresholds
+from gru_audio.synthesis.folding import FoldedNetwork
+from gru_audio.synthesis.frontend import FrameBlock
+
 Doubles = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
@@ -97,9 +101,9 @@ def delayed_codes(history: Codes, lags: Doubles, n_samples: int, middle_code: in
 # The codec
 
 
-def mu_law_code(value: np.float32, thresholds: NDArray[np.float32]) -> int:
-    """How many of the thresholds the value has reached."""
-    return sum(1 for threshold in thresholds if value >= threshold)
+def mu_law_code(value: np.float32, edges: NDArray[np.float32]) -> int:
+    """How many of the edges the value has reached."""
+    return sum(1 for edge in edges if value >= edge)
 
 
 def closed_loop(
@@ -142,3 +146,122 @@ def closed_loop(
         )
         rebuilt.append(prediction + excitation_scale[frame] * expansion[noisy])
     return np.array(rows, np.int64).T.reshape(4, len(signal)), np.array(rebuilt, np.float32)
+
+
+# The int8 engine's network
+
+
+class Int8Rows:
+    """Rows of int8 weights and int16 table rows, each row in a unit of its own.
+
+    Attributes:
+        units: (rows,).
+        weight: (..., rows, columns) integers, in 127 units.
+        tables: (n, Q, rows) integers, in 32 units.
+    """
+
+    def __init__(self, weight: Doubles, tables: Doubles) -> None:
+        largest = np.abs(weight).max(-1).reshape(-1, weight.shape[-2]).max(0)
+        room = 32 * (32_767 - len(tables))
+        self.units = np.maximum(largest / 127**2, np.abs(tables).max(1).sum(0) / room)
+        self.weight = np.rint(weight / (127 * self.units[:, None])).astype(np.int64)
+        self.tables = np.rint(tables / (32 * self.units)).astype(np.int64)
+
+    def inputs(self, codes: Codes, frame: Doubles) -> Codes:
+        """The rows of some codes (n,), one a table, and a frame's inputs (rows,)."""
+        rows = sum(table[code] for table, code in zip(self.tables, codes, strict=True))
+        return np.asarray(32 * rows + np.rint(frame / self.units).astype(np.int64))
+
+
+class Int8Network:
+    """A folded network of a GRU and a tree, quantised: sums in integers, all else in doubles."""
+
+    def __init__(self, network: FoldedNetwork) -> None:
+        model = network.config.model
+        size, shape = model.gru_size, (model.samples_per_step, model.readout_size, model.gru_size)
+        recurrent = network.recurrent.astype(np.float64).reshape(3, size, size)
+        self.own = np.einsum("gii->gi", recurrent)
+        recurrent = recurrent * (1 - np.eye(size))
+        self.gru = Int8Rows(recurrent.reshape(3 * size, size), network.step_tables.astype(np.float64))
+        self.new_bias = np.rint(network.recurrent_bias[2 * size :] / self.gru.units[2 * size :])
+        weight = network.readout_hidden.astype(np.float64).reshape(shape)
+        self.readout = Int8Rows(weight, network.readout_tables.astype(np.float64))
+        self.readout_bias = np.rint(network.readout_hidden_bias.reshape(shape[:2]) / self.readout.units)
+        self.output_units = np.abs(network.output).max(1) / 127
+        self.output = np.rint(network.output / self.output_units[:, None]).astype(np.int64)
+        self.output_bias = network.output_bias
+
+    def step(self, codes: Codes, frame: Doubles, h: Doubles) -> Doubles:
+        """The next state (H,) from the codes of the step's tables and the frame's gates (3H,)."""
+        units_r, units_z, units_n = np.split(self.gru.units, 3)
+        r, z, n = np.split(self.gru.inputs(codes, frame), 3)
+        product_r, product_z, product_n = np.split(self.gru.weight @ np.rint(127 * h).astype(np.int64), 3)
+        reset = sigmoid(units_r * (r + product_r) + self.own[0] * h)
+        update = sigmoid(units_z * (z + product_z) + self.own[1] * h)
+        new = np.tanh(units_n * n + reset * (units_n * (product_n + self.new_bias) + self.own[2] * h))
+        return np.asarray(new + update * (h - new))
+
+    def logits(self, i: int, codes: Codes, frame: Doubles, h: Doubles) -> Doubles:
+        """The tree's logits (Q - 1,) for the i-th sample of a step."""
+        sums = self.readout.weight[i] @ np.rint(127 * h).astype(np.int64) + self.readout.inputs(codes, frame)
+        values = np.maximum(self.readout.units * (sums + self.readout_bias[i]), 0)
+        unit = max(values.max(), 1e-20) / 127
+        return np.asarray(
+            self.output_units * unit * (self.output @ np.rint(values / unit)) + self.output_bias
+        )
+
+
+def interval_of(logits: Doubles, code: int, tail_cut: float = 0.0) -> tuple[float, float]:
+    """Where a code lies in the cumulative distribution of a tree: from P of those below it to that and its own."""
+    node, low, high = 0, 0.0, 1.0
+    bit = (len(logits) + 1) // 2
+    while bit:
+        right = float(sigmoid(logits[node]))
+        right = 0.0 if right < tail_cut else 1.0 if right > 1 - tail_cut else right
+        middle = low + (high - low) * (1 - right)
+        low, high, node = (middle, high, 2 * node + 2) if code & bit else (low, middle, 2 * node + 1)
+        bit //= 2
+    return low, high
+
+
+def int8_intervals(
+    network: FoldedNetwork,
+    block: FrameBlock,
+    codes: Codes,
+    past: Codes,
+    temperature: float = 1.0,
+    tail_cut: float = 0.0,
+) -> Doubles:
+    """The `interval_of` each given code (T,) after those before it: (2, T).
+
+    Args:
+        network: a GRU with a tree.
+        block: its F frames.
+        codes: of the excitation.
+        past: what came before; it is as long as the longest lag.
+        temperature: divides the logits.
+        tail_cut: branches less likely are never taken.
+    """
+    config, filters, layers = network.config, block.filters, Int8Network(network)
+    order, stride = config.signal.lpc_order, config.model.samples_per_step
+    edges, expansion = thresholds(config.signal.n_classes), expansion_table(config.signal.n_classes)
+    hop, rebuilt, history = len(codes) // len(block), [np.float32(0)] * order, [*past, *codes]
+    h, intervals = np.zeros(config.model.gru_size), []
+    for t, code in enumerate(codes):
+        frame, at = t // hop, len(past) + t
+        prediction = np.float32(0)
+        for k in range(order):
+            prediction += filters.coefficients[frame, k] * rebuilt[-1 - k]
+        before = [history[at - 1 - k] for k in range(stride)]
+        levels, delayed = [], []
+        if order:
+            scale, lag = filters.signal_scale[frame], block.lags[frame]
+            levels = [mu_law_code(value / scale, edges) for value in (rebuilt[-1], prediction)]
+            delayed = [history[at + k - lag] if lag else len(expansion) // 2 for k in range(stride)]
+        if t % stride == 0:
+            h = layers.step(np.array(before + levels + delayed), block.gate_inputs[frame], h)
+        read = np.array(before + levels + delayed[:1])
+        logits = layers.logits(t % stride, read, block.readout_inputs[frame], h)
+        intervals.append(interval_of(logits / temperature, int(code), tail_cut))
+        rebuilt.append(prediction + filters.excitation_scale[frame] * expansion[code])
+    return np.asarray(np.array(intervals).T, np.float64)

@@ -15,16 +15,21 @@ from gru_audio.bench import peers
 from gru_audio.bench.cases import Case, find_cases, find_engines, known_cases, random_voice
 from gru_audio.bench.limits import Limits, ReadSpeed, measure_limits, read_bytes_per_s
 from gru_audio.bench.run import Plan, run_bench
+from gru_audio.bench.stages import Int8Stages
 from gru_audio.bench.turns import Speed, Task, frames_a_turn, take_turns
 from gru_audio.bench.work import Work, bound_of, work_of
 from gru_audio.cli import app
+from gru_audio.cli.bench import print_report
 from gru_audio.config import Config, preset_names, to_toml
 from gru_audio.errors import ConfigError
 from gru_audio.progress import Progress
-from gru_audio.synthesis.engines import ENGINES
+from gru_audio.sparsity import RECURRENT_WEIGHT
+from gru_audio.synthesis.engines import ENGINES, choose_engine
+from gru_audio.synthesis.folding import fold
+from gru_audio.synthesis.packing import LARGEST_ACTIVATION, ROW_SHIFT
 from tests.small import RATE, small_config
 
-RECURRENT = "sample_network.cell.weight_hh_l0"
+INT8_LOOP = ["recurrent product", "gates and tables", "readout", "draw", "overlap and rest"]
 SHORT = ("--seconds", "0.02", "--turns", "1")
 
 
@@ -52,12 +57,13 @@ def document(case_file: Path) -> dict[str, Any]:
 # The command
 
 
-def test_json_has_every_engine_and_its_parts(document: dict[str, Any]) -> None:
+def test_json_has_every_engine_and_its_parts(document: dict[str, Any], case_file: Path) -> None:
     assert [row["engine"] for row in document["synthesis"]] == list(ENGINES)
     assert document["machine"].keys() >= {"cpu", "cores", "load", "python", "torch", "numba"}
     assert (document["seconds"], document["turns"]) == (0.02, 1)
     assert [row["crops_per_step"] > 0 for row in document["training"]] == [True]
     assert document["peers"] == []
+    assert document["engine_choice"] == {str(case_file): ", ".join(choose_engine(sparse_config()))}
 
 
 def test_json_agrees_with_itself(document: dict[str, Any]) -> None:
@@ -67,8 +73,10 @@ def test_json_agrees_with_itself(document: dict[str, Any]) -> None:
             assert speed["times_real_time"] == pytest.approx(speed["samples_per_s"] / RATE)
             assert speed["us_per_sample"] == pytest.approx(1e6 / speed["samples_per_s"])
         stages = row["stages"]
-        assert stages.keys() == {"front end", "random numbers", "sample loop", "rest"}
-        assert sum(stages.values()) >= 0.999 * row["one_stream"]["us_per_sample"]
+        loop = INT8_LOOP if row["engine"] == "int8" else ["sample loop", "rest"]
+        assert list(stages) == ["front end", "random numbers", *loop]
+        assert all(us > 0 for stage, us in stages.items() if "rest" not in stage)
+        assert sum(stages.values()) == pytest.approx(row["one_stream"]["us_per_sample"])
         assert row["bound"]["us_per_sample"] == max(row["bound"]["read_us"], row["bound"]["multiply_us"])
         if row["each_core"]:
             ratio = row["each_core"]["samples_per_s"] / row["one_stream"]["samples_per_s"]
@@ -88,6 +96,11 @@ def test_a_table_in_a_pipe(case_file: Path) -> None:
     assert "\x1b" not in said.stdout
     assert not any(line.startswith("training") for line in lines)
     assert any(line.startswith("one core reads") for line in lines)
+    assert lines[1].startswith(
+        f"engine auto for {case_file}: {choose_engine(sparse_config())[0]}, the fastest "
+    )
+    head = next(i for i, line in enumerate(lines) if line.startswith("µs a sample"))
+    assert lines[head].split()[4:] == ["front", "end", "random", "numbers", *" ".join(INT8_LOOP).split()]
 
 
 def test_a_table_in_a_terminal(case_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,6 +144,16 @@ def test_an_engine_that_cannot_run_the_case() -> None:
         run_bench(Plan([case], ["int8"], seconds=0.02, turns=1))
 
 
+def test_engines_that_auto_picks_are_told_by_case(capsys: pytest.CaptureFixture[str]) -> None:
+    cases = [Case(f"lstm {i}", small_config(cell="lstm"), trains=False) for i in (1, 2)]
+    report = run_bench(Plan([*cases, Case("gru", small_config(), False)], ["torch"], 0.02, 1, training=False))
+    assert list(report.engine_choice) == ["lstm 1", "lstm 2", "gru"]
+    print_report(report)
+    lstm, gru = (line for line in capsys.readouterr().out.splitlines() if line.startswith("engine auto"))
+    assert lstm.startswith("engine auto for lstm 1, lstm 2: torch, the others run a gru with a tree")
+    assert gru.startswith("engine auto for gru: ")
+
+
 # Cases
 
 
@@ -142,7 +165,7 @@ def test_known_cases_are_the_presets_and_more() -> None:
         density = case.config.model.recurrent_density
         assert (f"{name}-dense" in cases) == (case.trains and density != (1.0, 1.0, 1.0))
     lpcnet = cases["lpcnet-size"].config.model
-    assert lpcnet.gru_size * lpcnet.readout_size == 24_576
+    assert lpcnet.gru_size * lpcnet.readout_size == 384 * 3 * 16  # its second GRU's product has 16 units
     assert find_cases([]) == list(cases.values())
     assert [case.name for case in find_cases(["tiny", "tiny"])] == ["tiny"]
     assert find_engines([]) == list(ENGINES)
@@ -151,8 +174,8 @@ def test_known_cases_are_the_presets_and_more() -> None:
 
 def test_a_random_voice_is_pruned_and_the_same_again() -> None:
     config = sparse_config()
-    weight = random_voice(config).tensors[RECURRENT]
-    assert np.array_equal(weight, random_voice(config).tensors[RECURRENT])
+    weight = random_voice(config).tensors[RECURRENT_WEIGHT]
+    assert np.array_equal(weight, random_voice(config).tensors[RECURRENT_WEIGHT])
     blocks = weight[:32].reshape(2, 16, 8, 4).swapaxes(1, 2)  # the reset gate's 16
     full = (blocks != 0).all((2, 3)).sum()
     assert full == 4
@@ -161,23 +184,45 @@ def test_a_random_voice_is_pruned_and_the_same_again() -> None:
 # Work and limits
 
 
-def test_work_agrees_with_a_count_by_hand() -> None:
+def test_float32_work_agrees_with_a_count_by_hand() -> None:
     # H 16, R 10, S 1, 8 bits, with prediction: 4 step tables and 4 readout tables.
     voice = random_voice(small_config())
     weights = 3 * 16 * 16 + 10 * 16 + 8 * 10
-    rows = 4 * 3 * 16 + 4 * 10
-    assert work_of(voice, "float32") == Work(4 * (weights + rows), 4 * (weights + rows), weights)
-    assert work_of(voice, "int8") == Work(weights + 2 * rows, weights + 2 * rows, weights)
+    n_bytes = 4 * (weights + 4 * 3 * 16 + 4 * 10)
+    for engine in ("float32", "torch"):
+        assert work_of(voice, engine) == Work(n_bytes, n_bytes, weights)
+
+
+def test_int8_work_agrees_with_a_count_by_hand() -> None:
+    # As above, R rounded up to 16; two subtrees of 15 nodes and an empty one.
+    weights = 3 * 16 * 16 + 16 * 16 + 2 * 16 * 16
+    columns, rows = 2 * 3 * 4, 2 * (4 * 3 * 16 + 4 * 16)
+    gru_numbers = 4 * (6 + 3 + 1) * 16  # constants, frame inputs, product start
+    readout_numbers = (
+        4 * (1 + 1) * 16 + 2 * 4 * (1 + 1) * 16
+    )  # units and frame inputs; units and biases of nodes
+    state, products, values = 5 * 16, 4 * 3 * 16, 5 * 16
+    once = weights + columns + rows + gru_numbers + readout_numbers
+    twice = state + products + values
+    work = work_of(random_voice(small_config()), "int8")
+    assert work == Work(once + 2 * twice, once + twice, weights)
 
 
 def test_work_of_two_samples_a_step_counts_what_pruning_left() -> None:
     voice = random_voice(sparse_config())
-    kept = np.count_nonzero(voice.tensors[RECURRENT])
+    kept = np.count_nonzero(voice.tensors[RECURRENT_WEIGHT])
     assert (4 + 4 + 8) * 64 <= kept <= (4 + 4 + 8) * 64 + 3 * 32  # blocks, and the diagonal beside them
     weights = kept + 2 * 10 * 32 + 2 * 8 * 10
     rows = 6 * 3 * 32 + 2 * 5 * 10
-    work = work_of(voice, "int8")
-    assert work == Work((weights + 2 * rows) / 2, weights + 2 * rows, weights / 2)
+    work = work_of(voice, "float32")
+    assert work == Work(4 * (weights + rows) / 2, 4 * (weights + rows), weights / 2)
+    # The int8 blocks alone, without the diagonal; and with twice as many for r, that many bytes more.
+    config = small_config(gru_size=32, samples_per_step=2, recurrent_density=(0.5, 0.25, 0.5))
+    work, more = work_of(voice, "int8"), work_of(random_voice(config), "int8")
+    assert work.macs_per_sample == (16 * 64 + 2 * 16 * 32 + 2 * 2 * 16 * 16) / 2
+    assert more.macs_per_sample - work.macs_per_sample == 4 * 64 / 2
+    assert more.bytes_per_sample - work.bytes_per_sample == 4 * (64 + 2) / 2
+    assert more.working_set_bytes - work.working_set_bytes == 4 * (64 + 2)
 
 
 def test_a_softmax_needs_all_its_rows() -> None:
@@ -213,6 +258,75 @@ def test_limits_of_this_machine_are_plausible() -> None:
     assert 1e8 < speeds[-1] <= speeds[0] < 1e13
     assert 1e8 < limits.float32_macs_per_s < 1e13
     assert 1e8 < limits.int8_macs_per_s < 1e14
+
+
+# Stages
+
+
+def test_stages_do_the_work_of_the_loop() -> None:
+    """They leave the products, the readout's bytes and the codes that plain arithmetic gives."""
+    network = fold(random_voice(sparse_config()))
+    stages = Int8Stages(network, 2_001)
+    assert [run() for run in stages.runs().values()] == [2_002] * 4
+
+    state = stages.activations.astype(np.int64)
+    products = stages.scratch.products.reshape(-1, 3, 16)
+    at = 0
+    for group in products:
+        for product, count in zip(group, stages.gru.counts, strict=True):
+            columns = stages.gru.columns[at : at + count, None] + np.arange(4)
+            naive = np.einsum(
+                "krc,kc->r", stages.gru.blocks[at : at + count].astype(np.int64), state[columns]
+            )
+            assert np.array_equal(product, naive)
+            at += count
+    assert at == len(stages.gru.blocks)
+
+    values = stages.scratch.values
+    assert 0 < values.max() == pytest.approx(stages.unit * LARGEST_ACTIVATION)
+    assert np.abs(stages.scratch.row * stages.unit - values).max() <= 0.501 * stages.unit
+    code = stages.codes[-1]
+    rows = sum(table[code[k]].astype(np.int64) for k, table in enumerate(stages.readout.tables)) << ROW_SHIFT
+    product = np.einsum(
+        "gkrc,kc->gr", stages.readout.blocks[1].astype(np.int64), state.reshape(-1, 4)
+    ).ravel()
+    sums = (product + rows + stages.readout_inputs[1]) * stages.readout.units
+    assert np.allclose(values, np.maximum(sums, 0), atol=1e-5)
+
+
+def test_a_stage_steps_the_state() -> None:
+    stages = Int8Stages(fold(random_voice(sparse_config())), 400)
+    unit_r, unit_z, unit_n, own_r, own_z, own_n = stages.gru.constants.swapaxes(0, 1)  # each (N, 16)
+    product_r, product_z, product_n = stages.scratch.products.reshape(-1, 3, 16).swapaxes(0, 1)
+    h = stages.hidden.reshape(-1, 16).astype(np.float64)
+    for code in stages.codes[:200]:
+        rows = sum(table[code[k]].astype(np.int64) for k, table in enumerate(stages.gru.tables)) << ROW_SHIFT
+        r, z, n = (rows + stages.gate_inputs).swapaxes(0, 1)
+        reset = 0.5 + np.tanh((r + product_r) * unit_r + own_r * h) / 2
+        update = 0.5 + np.tanh((z + product_z) * unit_z + own_z * h) / 2
+        inner = (product_n + stages.gru.product_start) * unit_n + own_n * h
+        new = np.tanh(n * unit_n + reset * inner)
+        h = new + update * (h - new)
+    assert np.abs(stages.new_hidden.reshape(-1, 16) - h).max() < 0.005
+    assert np.abs(stages.new_hidden - stages.hidden).max() > 0.1
+
+
+def test_a_stage_draws_the_codes_that_its_tree_gives() -> None:
+    stages = Int8Stages(fold(random_voice(small_config())), 300)
+    row = stages.scratch.row.astype(np.int64)
+    sums = np.einsum("skrc,kc->sr", stages.tree.blocks.astype(np.int64), row.reshape(-1, 4))
+    right = 1 / (1 + np.exp(-(sums * stages.tree.units * stages.unit + stages.tree.bias)))  # (17, 16)
+    p = np.ones(1)  # of all codes that begin with the bits so far
+    for level in range(8):
+        codes = np.arange(p.size)
+        subtree = 0 if level < 4 else 1 + (codes >> (level - 4))
+        node = (1 << level % 4) - 1 + (codes & ((1 << level % 4) - 1))
+        branch = right[subtree, node]
+        p = np.stack([p * (1 - branch), p * branch], 1).ravel()
+    expected = np.searchsorted(np.cumsum(p), stages.uniforms, side="right")
+    assert (stages.drawn == expected).mean() > 0.98  # rounding decides at the edges of intervals
+    assert np.abs(stages.drawn - expected).max() <= 1
+    assert np.unique(stages.drawn).size > 100
 
 
 # Turns

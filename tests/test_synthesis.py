@@ -23,8 +23,8 @@ from gru_audio.mel import log_mel, silent_frames
 from gru_audio.model import CodeInputs, Network
 from gru_audio.mulaw import expansion_table, thresholds
 from gru_audio.progress import Progress
-from gru_audio.synthesis import sample_loop
-from gru_audio.synthesis.engines import ENGINES
+from gru_audio.synthesis import byte_products, sample_loop
+from gru_audio.synthesis.engines import ENGINES, choose_engine
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd
 from gru_audio.synthesis.vocoder import Vocoder
@@ -434,18 +434,17 @@ def test_what_is_not_audio(vocoder: Vocoder, audio: NDArray[Any], reason: str) -
 # Engines
 
 
-@pytest.mark.parametrize("engine", COMPILED)
 @pytest.mark.parametrize(
     ("stride", "lpc_order", "bits"), [(1, 8, 8), (2, 8, 8), (4, 8, 6), (1, 0, 10), (2, 0, 8), (4, 16, 8)]
 )
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 0.7, "tail_cut": 0.05}])
-def test_compiled_engines_draw_what_torch_draws(
-    engine: str, stride: int, lpc_order: int, bits: int, sampling: dict[str, Any]
+def test_float32_draws_what_torch_draws(
+    stride: int, lpc_order: int, bits: int, sampling: dict[str, Any]
 ) -> None:
     """The same samples, until rounding tips a draw; on most seeds it never does in this short clip."""
     config = small_config(lpc_order, bits, samples_per_step=stride)
     voice, mel = voice_of(network_of(config)), mel_of(config, 8)
-    torch_vocoder, compiled = (Vocoder(voice, name, "cpu") for name in ("torch", engine))
+    torch_vocoder, compiled = (Vocoder(voice, name, "cpu") for name in ("torch", "float32"))
     shares = []
     for seed in range(3):
         expected = torch_vocoder.synthesize(mel, seed=seed, **sampling)
@@ -453,6 +452,22 @@ def test_compiled_engines_draw_what_torch_draws(
         differing = np.flatnonzero(np.abs(found - expected) > 1e-3 * np.abs(expected).max())
         shares.append((differing[0] if differing.size else found.size) / found.size)
     assert np.mean(shares) > 0.6, f"shares of the clip up to the first difference: {shares}"
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.7, "tail_cut": 0.05}])
+def test_int8_sounds_like_torch(stride: int, sampling: dict[str, Any]) -> None:
+    """Its weights are others, so that draws soon differ; but no more than with another seed. See test_int8.py."""
+    config = small_config(samples_per_step=stride)
+    voice, mel = voice_of(network_of(config)), mel_of(config, 40)
+    vocoders = [Vocoder(voice, name, "cpu") for name in ("torch", "int8")]
+    of_torch, of_int8 = (
+        np.array([log_mel(vocoder.synthesize(mel, seed=seed, **sampling), config.mel) for seed in range(4)])
+        for vocoder in vocoders
+    )  # (4, F, M)
+    between_seeds = np.abs(of_torch - np.roll(of_torch, 1, 0)).mean()
+    assert np.abs(of_int8 - np.roll(of_torch, 1, 0)).mean() < 1.03 * between_seeds
+    assert np.abs(of_int8.mean(0) - of_torch.mean(0)).mean() < 0.7 * between_seeds, "nor is it off on average"
 
 
 @pytest.mark.parametrize("engine", COMPILED)
@@ -464,9 +479,28 @@ def test_a_voice_that_a_compiled_engine_cannot_run(engine: str, model: dict[str,
     assert Vocoder(voice, "auto").engine_name == "torch"
 
 
-def test_auto_is_the_fastest_engine() -> None:
+@pytest.mark.parametrize(
+    ("features", "density", "engine"),
+    [
+        ("+avx2,+fma", 1.0, "int8"),
+        ("+neon,+dotprod", 1.0, "int8"),
+        ("+sse2", 0.2, "int8"),
+        ("+sse2", 1.0, "float32"),
+    ],
+)
+def test_auto_is_the_fastest_engine(
+    monkeypatch: pytest.MonkeyPatch, features: str, density: float, engine: str
+) -> None:
+    monkeypatch.setattr(byte_products, "processor_features", lambda: features)
+    config = small_config(recurrent_density=[density] * 3)
+    assert choose_engine(config)[0] == choose_engine(config, "cpu")[0] == engine
+    assert choose_engine(config, "cuda")[0] == "torch"
+
+
+def test_auto_is_the_default() -> None:
     voice = voice_of(network_of(small_config()))
-    assert Vocoder(voice, "auto").engine_name == Vocoder(voice).engine_name == next(iter(ENGINES))
+    chosen, _ = choose_engine(voice.config)
+    assert Vocoder(voice, "auto").engine_name == Vocoder(voice).engine_name == chosen
 
 
 def test_a_whole_clip_at_the_default_contract(speech: Floats) -> None:

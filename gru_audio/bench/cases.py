@@ -10,7 +10,6 @@ from gru_audio.synthesis.engines import ENGINES
 from gru_audio.voice import Voice
 
 _DENSE = (1.0, 1.0, 1.0)
-_RECURRENT = "sample_network.cell.weight_hh_l0"
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ def known_cases() -> dict[str, Case]:
     for name in preset_names():
         config = load_config(name)
         cases.append(Case(name, config, True))
-        if config.model.recurrent_density != _DENSE:
+        if config.model.is_pruned:
             dense = config.model.model_copy(update={"recurrent_density": _DENSE})
             cases.append(Case(f"{name}-dense", config.model_copy(update={"model": dense}), False))
     cases += [Case("lpcnet-size", _lpcnet_size(1), False), Case("lpcnet-size-s2", _lpcnet_size(2), False)]
@@ -68,13 +67,13 @@ def random_voice(config: Config) -> Voice:
     import torch
 
     from gru_audio.model import Network
-    from gru_audio.sparsity import prune_blocks
+    from gru_audio.sparsity import RECURRENT_WEIGHT, prune_blocks
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         tensors = {name: tensor.numpy() for name, tensor in Network(config).state_dict().items()}
-    if config.model.recurrent_density != _DENSE:
-        tensors[_RECURRENT] = prune_blocks(tensors[_RECURRENT], config.model.recurrent_density)
+    if config.model.is_pruned:
+        tensors[RECURRENT_WEIGHT] = prune_blocks(tensors[RECURRENT_WEIGHT], config.model.recurrent_density)
     return Voice(config, tensors)
 
 
@@ -89,13 +88,14 @@ def _find(name: str, known: Mapping[str, Case]) -> Case:
 def _lpcnet_size(samples_per_step: Literal[1, 2]) -> Config:
     """The sizes of LPCNet, whose own code is not timed here.
 
-    Its first GRU has 384 units at these densities. Its second, dense one of 16 units on 512 inputs takes 25k
-    multiply-adds; the readout has about as many, 64 x 384. Source: Valin & Skoglund, LPCNet (2019), section 3.
+    Its first GRU has 384 units at these densities. In place of its second, of 16 units, stands the readout: 48 x 384
+    is the product that the second one's three gates compute from the first one's state.
+    Source: Valin & Skoglund, LPCNet (2019), section 3.
     """
     return Config(
         model=ModelConfig(
             gru_size=384,
-            readout_size=64,
+            readout_size=48,
             conditioning_size=128,
             samples_per_step=samples_per_step,
             recurrent_density=(0.05, 0.05, 0.2),

@@ -1,7 +1,7 @@
 """What one core of this machine can do at most: bytes read a second, and multiply-adds a second.
 
 Each figure is the best of several runs, as a limit is what nothing else slows down. The multiply-adds are of
-registers only, in the instructions that the engines use; see synthesis/vectors.py.
+registers only, in the instructions that the engines use; see synthesis/byte_products.py.
 """
 
 import time
@@ -17,13 +17,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from gru_audio.jit import compiled
-from gru_audio.synthesis.vectors import (
-    BYTE_PRODUCTS,
-    LANES,
-    Vectors,
-    byte_product_for,
-    processor_features,
-)
+from gru_audio.synthesis.byte_products import BYTE_PRODUCTS, byte_product_for, processor_features
+from gru_audio.synthesis.lanes import I8, I32, LANES, vector_type
+from gru_audio.synthesis.vectors import Vectors
 
 _WORKING_SETS = tuple(1 << power for power in range(13, 27))  # 8 KiB, half the smallest L1, to 64 MiB
 _RUNS = 9
@@ -48,7 +44,7 @@ class Limits:
         read: by rising size of the working set; the caches show as steps.
         float32_macs_per_s: multiply-adds of float32.
         int8_macs_per_s: multiply-adds of int8 into int32.
-        int8_instructions: the instruction set that the latter use, a name in `vectors.BYTE_PRODUCTS`.
+        int8_instructions: the instruction set that the latter use, a name in `byte_products.BYTE_PRODUCTS`.
     """
 
     read: tuple[ReadSpeed, ...]
@@ -117,7 +113,7 @@ def _float_code(typingctx: Any, n_times: Any) -> Any:
             return vectors.multiply_add(total, factor, vectors.number(float(chain)))
 
         total = _chains(vectors, vectors.number(1.0), arguments[0], step)
-        return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
+        return builder.extract_element(total, ir.Constant(I32, 0))
 
     return types.float32(types.int64), codegen
 
@@ -128,14 +124,14 @@ def _byte_code(typingctx: Any, n_times: Any) -> Any:
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         features = context.codegen().magic_tuple()[2]
         vectors, product = Vectors(builder, features), BYTE_PRODUCTS[byte_product_for(features)]
-        kind = ir.VectorType(ir.IntType(8), _BYTES_A_LANE * LANES)
+        kind = vector_type(I8, _BYTES_A_LANE * LANES)
 
         def step(chain: int, total: ir.Value, turn: ir.Value) -> ir.Value:
             weights = ir.Constant(kind, [chain + 1] * kind.count)
-            return product(vectors, total, builder.trunc(turn, ir.IntType(32)), weights)
+            return product(builder, total, builder.trunc(turn, I32), weights)
 
         total = _chains(vectors, vectors.integer(0), arguments[0], step)
-        return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
+        return builder.extract_element(total, ir.Constant(I32, 0))
 
     return types.int32(types.int64), codegen
 

@@ -14,6 +14,7 @@ from gru_audio.bench.synthesis import Subject, SynthesisSpeed
 from gru_audio.bench.training import TrainingSpeed, TrainingSubject
 from gru_audio.bench.turns import Speed, Task, take_turns
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
+from gru_audio.synthesis.engines import choose_engine
 
 _LONGEST_STEP = 4  # times the seconds of a turn; a training step that would take longer gets fewer crops
 
@@ -46,6 +47,7 @@ class Report:
     Attributes:
         machine: on what.
         limits: of one core.
+        engine_choice: for each case by name, the engine that `auto` stands for on the CPU, and why.
         synthesis: for each case and engine.
         training: for each case that is meant to be trained.
         peers: for each that is installed.
@@ -54,6 +56,7 @@ class Report:
 
     machine: Machine
     limits: Limits
+    engine_choice: dict[str, str]
     synthesis: tuple[SynthesisSpeed, ...]
     training: tuple[TrainingSpeed, ...]
     peers: tuple[PeerSpeed, ...]
@@ -89,6 +92,7 @@ def run_bench(plan: Plan, progress: ProgressCallback = ignore_progress) -> Repor
     return Report(
         machine,
         limits,
+        {case.name: ", ".join(choose_engine(case.config, "cpu")) for case in plan.cases},
         tuple(subject.result(speeds, limits) for subject in subjects),
         tuple(trainee.result(speeds) for trainee in trainees),
         tuple(_peer_speed(peer, speeds) for peer in peers),

@@ -8,6 +8,7 @@ import numpy as np
 
 from gru_audio.bench.cases import Case
 from gru_audio.bench.limits import Limits
+from gru_audio.bench.stages import Int8Stages
 from gru_audio.bench.turns import Speed, Task, frames_a_turn
 from gru_audio.bench.work import Bound, Work, bound_of, work_of
 from gru_audio.config import CONTEXT_FRAMES
@@ -36,7 +37,8 @@ class SynthesisSpeed:
         each_core: a stream on each core at the same time, together; None for an engine whose streams go in step.
         times_one_stream: how much faster that is than one stream; the number of cores at best.
         many_streams: `N_STREAMS` clips over all cores, or in step.
-        stages: µs a sample of each stage of the one stream; "rest" is what the stages leave of it.
+        stages: µs a sample of each stage of the one stream. What they leave of it is the "rest"; where the int8
+            loop overlaps its stages, they take more than the stream, and "overlap and rest" is negative.
         work: what a sample needs.
         bound: the least time that this takes.
     """
@@ -76,9 +78,8 @@ class Subject:
         if self._vocoder.batches:
             runs[_MANY] = self._synthesize_in_step
         else:
-            clip = self._mel[
-                : -(-len(self._mel) * n_cores // N_STREAMS)
-            ]  # a turn takes as long as one stream's
+            n_frames = -(-len(self._mel) * n_cores // N_STREAMS)  # a turn takes as long as one stream's
+            clip = self._mel[:n_frames]
             runs[_EACH_CORE] = lambda: sum(pool.map(self._synthesize, [self._mel] * n_cores))
             runs[_MANY] = lambda: sum(pool.map(self._synthesize, [clip] * N_STREAMS))
         runs |= {_STAGE + name: run for name, run in self._stages().items()}
@@ -94,7 +95,8 @@ class Subject:
             for figure, speed in figures.items()
             if figure.startswith(_STAGE)
         }
-        stages["rest"] = max(0.0, one.us_per_sample - sum(stages.values()))
+        rest = "overlap and rest" if self.engine == "int8" else "rest"
+        stages[rest] = one.us_per_sample - sum(stages.values())
         return SynthesisSpeed(
             case=self.case.name,
             engine=self.engine,
@@ -112,11 +114,8 @@ class Subject:
         """What a stream does, part by part on ready inputs."""
         network, n_samples = fold(self.voice), len(self._mel) * self._mel_config.hop_samples
         weights = ConditioningWeights(self.voice, network)
-        _, engine = make_engine(self.engine, network, "cpu")
         front_end, lookahead = FrontEnd(weights), silent_frames(CONTEXT_FRAMES, self._mel_config)
         front_end.push(lookahead)
-        block = FrontEnd(weights).push(np.concatenate([self._mel, lookahead]))
-        uniforms = np.random.default_rng(0).random((1, n_samples), np.float32)
 
         def run_front_end() -> int:
             return len(front_end.push(self._mel)) * self._mel_config.hop_samples
@@ -124,10 +123,17 @@ class Subject:
         def draw() -> int:
             return np.random.default_rng(0).random((1, n_samples), np.float32).size
 
+        runs: dict[str, Callable[[], int]] = {"front end": run_front_end, "random numbers": draw}
+        if self.engine == "int8":
+            return runs | Int8Stages(network, n_samples).runs()
+        _, engine = make_engine(self.engine, network, "cpu")
+        block = FrontEnd(weights).push(np.concatenate([self._mel, lookahead]))
+        uniforms = np.random.default_rng(0).random((1, n_samples), np.float32)
+
         def run_sample_loop() -> int:
             return engine.generate(engine.start(1), [block], uniforms, 1.0, 0.0).size
 
-        return {"front end": run_front_end, "random numbers": draw, "sample loop": run_sample_loop}
+        return runs | {"sample loop": run_sample_loop}
 
     def _made_up_mel(self, n_frames: int) -> FloatArray:
         """(n_frames, M), noise about as loud as speech."""

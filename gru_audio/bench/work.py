@@ -1,8 +1,10 @@
 """What a sample asks of the machine, counted from the network, and how long that takes at the least.
 
 Counted are the recurrent layer, the readout, the tree's nodes on the way to a code, and the table rows of the
-codes. Weights that pruning made zero are not counted, whether an engine leaves them out or not, nor is the work
-of a frame, which falls to its 200 or so samples. Shapes: see model.py; G is the number of the cell's gates.
+codes; not the work of a frame, which falls to its 200 or so samples. For float32 and torch these are the weights
+that pruning left, whether an engine leaves the others out or not, and the rows. For int8 it is all that the loop reads
+and writes of its packed layers, their empty places included, as those are small. Shapes: see model.py and
+synthesis/packing.py; G is the number of the cell's gates.
 """
 
 from dataclasses import dataclass
@@ -10,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from gru_audio.bench.limits import Limits
-from gru_audio.synthesis.folding import GATES, fold
+from gru_audio.synthesis.folding import GATES, FoldedNetwork, fold
+from gru_audio.synthesis.packing import SUBTREE_BITS, pack_gru, pack_readout, pack_tree
 from gru_audio.voice import Voice
 
-_NUMBER_BYTES = {"float32": (4, 4), "int8": (1, 2), "torch": (4, 4)}
-"""Engine to bytes of a weight, and of a number in a table row."""
+_NUMBER_BYTES = 4
+_ACTIVATION_BYTES = 1 + _NUMBER_BYTES  # as a byte, and as a number before
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,8 @@ class Work:
     """What a sample needs.
 
     Attributes:
-        bytes_per_sample: of weights and table rows, read once each.
-        working_set_bytes: what a recurrent step reads, for its S samples together.
+        bytes_per_sample: read or written; what is written and read again counts twice.
+        working_set_bytes: where all of a recurrent step's S samples lie, once each.
         macs_per_sample: multiply-adds of the products.
     """
 
@@ -37,7 +40,7 @@ class Bound:
     """The least time that a sample's work takes on one core.
 
     Attributes:
-        read_us: to read its bytes, if all that a step reads is in the smallest cache that can hold it.
+        read_us: to read its bytes, if a step's working set is in the smallest cache that can hold it.
         multiply_us: to do its multiply-adds.
         us_per_sample: the longer of the two, as they can overlap.
         limited_by: which one it is, `"reading"` or `"multiplying"`.
@@ -55,17 +58,40 @@ def work_of(voice: Voice, engine: str) -> Work:
     Raises:
         CheckpointError: the voice's tensors do not fit its config.
     """
-    config, network = voice.config, fold(voice)
-    model, (n_step_tables, n_readout_tables) = config.model, config.table_counts
-    stride, n_nodes = model.samples_per_step, config.signal.bits
-    n_outputs = n_nodes if model.output == "tree" else config.n_outputs
+    network = fold(voice)
+    return _int8_work(network) if engine == "int8" else _float32_work(network)
+
+
+def _float32_work(network: FoldedNetwork) -> Work:
+    config, model = network.config, network.config.model
+    (n_step_tables, n_readout_tables), stride = config.table_counts, model.samples_per_step
+    n_outputs = config.signal.bits if model.output == "tree" else config.n_outputs
     n_weights = int(np.count_nonzero(network.recurrent)) + network.readout_hidden.size
     n_weights += stride * n_outputs * model.readout_size
     n_row_numbers = n_step_tables * GATES[model.cell] * model.gru_size
     n_row_numbers += stride * n_readout_tables * model.readout_size
-    weight_bytes, row_bytes = _NUMBER_BYTES[engine]
-    step_bytes = n_weights * weight_bytes + n_row_numbers * row_bytes
+    step_bytes = _NUMBER_BYTES * (n_weights + n_row_numbers)
     return Work(step_bytes / stride, step_bytes, n_weights / stride)
+
+
+def _int8_work(network: FoldedNetwork) -> Work:
+    stride = network.config.model.samples_per_step
+    # The offset of activations changes the values that are packed, not how many there are.
+    gru, readout, tree = pack_gru(network, 0)[0], pack_readout(network, 0)[0], pack_tree(network)
+    n_subtrees = -(-network.config.signal.bits // SUBTREE_BITS)  # on the way to a code
+    n_units, n_readout_units = gru.product_start.size, readout.units.size
+    gate_bytes = 3 * _NUMBER_BYTES * n_units
+    step_bytes = gru.blocks.nbytes + gru.columns.nbytes + gru.constants.nbytes + gru.product_start.nbytes
+    step_bytes += gru.tables[:, 0].nbytes + gate_bytes + readout.blocks.nbytes
+    sample_bytes = readout.tables[:, 0].nbytes + 2 * readout.units.nbytes  # the units, and the frame's inputs
+    sample_bytes += n_subtrees * (tree.blocks[0].nbytes + tree.units[0].nbytes + tree.bias[0].nbytes)
+    # The products and the state of a step, and the values of a sample's readout, are written and read.
+    step_bytes_twice = gate_bytes + _ACTIVATION_BYTES * n_units
+    sample_bytes_twice = _ACTIVATION_BYTES * n_readout_units
+    once = step_bytes + stride * sample_bytes
+    twice = step_bytes_twice + stride * sample_bytes_twice
+    n_weights = gru.blocks.size + readout.blocks.size + stride * n_subtrees * tree.blocks[0].size
+    return Work((once + 2 * twice) / stride, once + twice, n_weights / stride)
 
 
 def bound_of(work: Work, engine: str, limits: Limits) -> Bound:

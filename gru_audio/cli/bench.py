@@ -82,7 +82,7 @@ def bench(
     if json:
         print_json({"seconds": plan.seconds, "turns": plan.turns, **asdict(report)})
     else:
-        _print_report(report)
+        print_report(report)
     for package in report.missing_peers:
         note(
             f"{package} is not installed and was left out; pip install 'gru-audio[bench]' brings it",
@@ -90,12 +90,16 @@ def bench(
         )
 
 
-def _print_report(report: "Report") -> None:
+def print_report(report: "Report") -> None:
+    """Tell what was measured, as text."""
     machine, limits = report.machine, report.limits
     typer.echo(
         f"{machine.cpu} ({machine.cpu_kind}), {machine.cores} cores, load {machine.load:.1f} before; "
         f"Python {machine.python}, torch {machine.torch}, numba {machine.numba}, gru-audio {machine.gru_audio}"
     )
+    for choice in dict.fromkeys(report.engine_choice.values()):
+        names = [name for name, its_choice in report.engine_choice.items() if its_choice == choice]
+        typer.echo(f"engine auto for {', '.join(names)}: {choice}")
     _print_table(*_synthesis_table(report))
     _print_table(*_stage_table(report))
     if report.training:
@@ -159,7 +163,9 @@ def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
 
     console = Console(highlight=False)
-    numbers = [all(row[i][:1].isdigit() or row[i] == "-" for row in rows) for i in range(len(head))]
+    numbers = [
+        all(row[i] == "-" or row[i].removeprefix("-")[:1].isdigit() for row in rows) for i in range(len(head))
+    ]
     if not console.is_terminal:
         widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
         lines = [

@@ -45,7 +45,7 @@ class SignalTables(NamedTuple):
     """The signal model's constants.
 
     Attributes:
-        edges: (Q,) mu-law's ascending thresholds, and infinity behind them.
+        edges: (Q,) mu-law's ascending thresholds, and behind them NaN, which not even infinity reaches.
         expansion: (Q,) the amplitude of each code.
         first_codes: for each bucket of floats the code of its least; see `_code_of`.
         bucket_bits: (1,), how many of a float's bits a bucket leaves open.
@@ -61,7 +61,7 @@ class SignalTables(NamedTuple):
 
 def signal_tables(config: SignalConfig) -> SignalTables:
     """The constants of a signal model."""
-    edges = np.append(thresholds(config.n_classes), np.float32(np.inf))
+    edges = np.append(thresholds(config.n_classes), np.float32(np.nan))
     bucket_bits = _BITS_OF_BUCKET + 8 - config.bits
     half = (int(np.float32(1).view(np.int32)) >> bucket_bits) + 1
     ordered = np.arange(-half, half, dtype=np.int32) << bucket_bits
@@ -214,13 +214,14 @@ def generate(
     if order:
         before = stream.past[order - 1]
     multiply_gru(gru, counts, 0, gru.n_groups, state, products)
+    from_past = _predict_from_past(sizes, frames, 0, stream, 0)
     for frame in range(frames.lags.size):
         gates = frames.gates.ctypes.data + frame * gru.n_groups * GATES * VECTOR_BYTES
         inputs = frames.readout.ctypes.data + frame * stride * n_units * 4
         for first in range(frame * hop, (frame + 1) * hop, stride):
             for i in range(stride):
                 t = first + i
-                prediction = _read_past(sizes, signal, frames, frame, stream, t, before, codes)
+                prediction = _read_past(sizes, signal, frames, frame, stream, t, from_past, before, codes)
                 if i == 0:
                     for k in range(n_step_tables):
                         rows[k] = gru.tables + k * gru.table_bytes + codes[k] * gru.row_bytes
@@ -231,6 +232,8 @@ def generate(
                 values, at_rows = scratch.values.ctypes.data, rows.ctypes.data
                 at_inputs = inputs + i * n_units * 4
                 read_out(readout, i, n_units // LANES, at_rows, n_readout_tables, at_inputs, state, values)
+                following = min(frame + (t + 1 == (frame + 1) * hop), frames.lags.size - 1)
+                from_past = _predict_from_past(sizes, frames, following, stream, t + 1)
                 code, probability = _draw(
                     gru,
                     tree,
@@ -263,26 +266,36 @@ def _read_past(
     frame: int,
     stream: Stream,
     t: int,
+    from_past: np.float32,
     before: np.float32,
     codes: IntArray,
 ) -> np.float32:
-    """The prediction of sample t, and the codes that its step reads, in the order of the tables."""
+    """The prediction of sample t, and the codes that its step reads, in the order of the tables.
+
+    `from_past` is what `_predict_from_past` gave for it, `before` the sample before.
+    """
     stride, order = len(sizes.turns), len(sizes.taps)
     at, lag = stream.history.size - stream.uniforms.size + t, frames.lags[frame]
     prediction: np.float32 = _ZERO
     for k in range(stride):
         codes[k] = stream.history[at - 1 - k]
     if order:
-        # The sample before comes last, so that the rest can be summed while it is being drawn.
-        for k in range(order - 1, 0, -1):
-            prediction += frames.coefficients[frame, k] * stream.past[order + t - 1 - k]
-        prediction += frames.coefficients[frame, 0] * before
+        prediction = from_past + frames.coefficients[frame, 0] * before
         inverse_scale = _ONE / frames.signal_scale[frame]
         codes[stride] = _code_of(before * inverse_scale, signal)
         codes[stride + 1] = _code_of(prediction * inverse_scale, signal)
         for k in range(stride):
             codes[stride + 2 + k] = stream.history[at + k - lag] if lag else signal.expansion.size // 2
     return prediction
+
+
+@compiled(inline="always")
+def _predict_from_past(sizes: Sizes, frames: Frames, frame: int, stream: Stream, t: int) -> np.float32:
+    """What all samples but the last add to the prediction of sample t: it can be summed before that is drawn."""
+    order, total = len(sizes.taps), _ZERO
+    for k in range(order - 1, 0, -1):
+        total += frames.coefficients[frame, k] * stream.past[order + t - 1 - k]
+    return total
 
 
 @compiled(inline="always")

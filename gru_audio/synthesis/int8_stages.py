@@ -217,7 +217,8 @@ class _Gates:
         )
         inner = vectors.multiply_add(product, unit_n, builder.fmul(own_n, h))
         new = vectors.tanh(vectors.multiply_add(n, unit_n, builder.fmul(reset, inner)))
-        h = vectors.multiply_add(update, builder.fsub(h, new), new)
+        # The gates overshoot 1 by their error: unlimited, a state that is held would grow out of its byte.
+        h = vectors.clip(vectors.multiply_add(update, builder.fsub(h, new), new), 1.0)
         for group, part in zip(groups, split(builder, h), strict=True):
             vectors.store(part, self._at(self._hidden, group, VECTOR_BYTES))
             byte_values = vectors.to_bytes(part, vectors.number(LARGEST_ACTIVATION), vectors.offset)
@@ -459,12 +460,13 @@ def walk_subtree(
     node = 0
     for level in range(depth):
         left = interval * probabilities[node]
-        # Without a branch, as half of them would be guessed wrong.
-        goes_right = uniform >= left
+        right = interval - left
+        # Never where nothing is left: rounding may have put the number at the interval's very end. And without a
+        # branch, as half of them would be guessed wrong.
+        goes_right = (uniform >= left) & (right > 0)
         if leaf >= 0:
             goes_right = (leaf >> (depth - 1 - level)) & 1 == 1
-        share = np.float32(goes_right)
-        uniform -= share * left
-        interval = left + share * (interval - left - left)
+        uniform = uniform - left if goes_right else uniform
+        interval = right if goes_right else left
         node = 2 * node + 1 + goes_right
     return node - ((1 << depth) - 1), interval, uniform

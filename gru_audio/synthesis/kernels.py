@@ -170,7 +170,8 @@ def _walk(
         elif right > 1 - tail_cut:
             right = _ONE
         left = _ONE - right
-        if (leaf & half > 0) if leaf >= 0 else uniform >= left:
+        # Never where nothing is left: the division may have rounded the number up to 1.
+        if (leaf & half > 0) if leaf >= 0 else (uniform >= left and right > 0):
             uniform = (uniform - left) / right
             probability *= right
             node = 2 * node + 2

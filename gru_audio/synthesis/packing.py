@@ -26,6 +26,8 @@ SUBTREE_BITS = 4
 
 _LARGEST_ROW_SUM = 32_767 << ROW_SHIFT
 _LARGEST_WEIGHT = 127
+_LARGEST_INPUT = 2.0**30
+_LEAST_UNIT = 128 / _LARGEST_INPUT  # a row without weights has frame inputs all the same
 
 Int8Array = npt.NDArray[np.int8]
 Int16Array = npt.NDArray[np.int16]
@@ -47,7 +49,7 @@ class FrameScale(NamedTuple):
     def __call__(self, inputs: FloatArray) -> Int32Array:
         """(F, ...) float32 to int32; inputs are laid out as the factor is."""
         scaled = np.rint(inputs * self.factor)
-        return np.asarray(np.clip(scaled, -(2.0**30), 2.0**30), np.int32) + self.shift
+        return np.asarray(np.clip(scaled, -_LARGEST_INPUT, _LARGEST_INPUT), np.int32) + self.shift
 
 
 class PackedGRU(NamedTuple):
@@ -198,7 +200,7 @@ def _row_units(largest_weight: FloatArray, tables: FloatArray) -> FloatArray:
     for_weights = largest_weight / (_LARGEST_WEIGHT * LARGEST_ACTIVATION)
     # Each row is rounded, up at worst: leave room for one step of each table.
     for_tables = np.abs(tables).max(1).sum(0) / (_LARGEST_ROW_SUM - (len(tables) << ROW_SHIFT))
-    return np.asarray(np.maximum(np.maximum(for_weights, for_tables), 1e-20), np.float32)
+    return np.asarray(np.maximum(np.maximum(for_weights, for_tables), _LEAST_UNIT), np.float32)
 
 
 def _quantised(weight: FloatArray, units: FloatArray) -> Int8Array:
