@@ -1,50 +1,109 @@
-"""Start-up time: the median wall and CPU time of each command's --help, in processes of their own.
+"""Start-up time: of each command's --help, and of a first and a second `synthesize`, in processes of their own.
 
-The CPU time is what a quiet machine would take, or little more; the wall time follows the load.
+The first `synthesize` finds no compiled code on disk. It is of 3 s of noise, with a voice of voice-16k's size and
+random weights. The CPU time is what a quiet machine would take, or little more; the wall time follows the load.
 
-python benchmarks/startup.py [--runs N]
+python benchmarks/startup.py [--runs N] [--engine E]...
 """
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
-COMMANDS = ("", "prep", "train", "synthesize", "preview", "info")
+COMMANDS = ("", "prep", "train", "synthesize", "preview", "info", "bench")
+SETTING = """
+import sys
+from pathlib import Path
+
+import numpy as np
+from gru_audio.audio import write_audio
+from gru_audio.bench.cases import random_voice
+from gru_audio.config import load_config
+from gru_audio.voice import save_voice
+
+folder = Path(sys.argv[1])
+save_voice(folder / "voice.safetensors", random_voice(load_config("voice-16k")))
+write_audio(folder / "noise.wav", np.random.default_rng(0).uniform(-0.1, 0.1, 48_000).astype(np.float32), 16_000)
+"""
 
 
-def median_times_s(arguments: list[str], n_runs: int) -> tuple[float, float]:
-    """Median wall and CPU time over `n_runs` runs of a Python process, after one that warms the caches."""
-    walls, cpus = [], []
-    for run in range(n_runs + 1):
-        began, used = time.perf_counter(), cpu_of_children_s()
-        subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)
-        if run:
-            walls.append(time.perf_counter() - began)
-            cpus.append(cpu_of_children_s() - used)
-    return statistics.median(walls), statistics.median(cpus)
+@dataclass(frozen=True)
+class Cost:
+    """What a process took."""
+
+    wall_s: float
+    cpu_s: float
+    peak_mib: float
+
+    def __str__(self) -> str:
+        return f"{self.wall_s:.3f} s wall, {self.cpu_s:.3f} s CPU, {self.peak_mib:.0f} MiB"
 
 
-def cpu_of_children_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def cost_of(arguments: Sequence[str], **environment: str) -> Cost:
+    """Run a Python process; it shows nothing but its errors."""
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, *arguments], stdout=subprocess.DEVNULL, env={**os.environ, **environment}
+    )
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(arguments)}: exit code {process.returncode}")
+    return Cost(time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--runs", type=int, default=15)
-    n_runs: int = parser.parse_args().runs
-    print(f"median of {n_runs} runs, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+def median_cost(arguments: Sequence[str], n_runs: int, **environment: str) -> Cost:
+    """Each figure's median over `n_runs` runs."""
+    costs = [cost_of(arguments, **environment) for _ in range(n_runs)]
+    return Cost(*(statistics.median(getattr(cost, name) for cost in costs) for name in vars(costs[0])))
+
+
+def measure_help(n_runs: int) -> None:
     measured = {"python -c pass": ["-c", "pass"]}
     for command in COMMANDS:
         arguments = [*command.split(), "--help"]
         measured[" ".join(["gru-audio", *arguments])] = ["-m", "gru_audio", *arguments]
     for shown, arguments in measured.items():
-        wall_s, cpu_s = median_times_s(arguments, n_runs)
-        print(f"{shown:<28} {wall_s:.3f} s wall, {cpu_s:.3f} s CPU")
+        cost_of(arguments)  # warms the caches
+        print(f"{shown:<28} {median_cost(arguments, n_runs)}")
+
+
+def measure_synthesize(engine: str, n_runs: int) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        cost_of(["-c", SETTING, place])
+        folder = Path(place)
+        arguments = [
+            "-m",
+            "gru_audio",
+            "synthesize",
+            str(folder / "noise.wav"),
+            "-o",
+            str(folder / "out.wav"),
+        ]
+        arguments += ["--voice", str(folder / "voice.safetensors"), "--engine", engine, "--quiet"]
+        cache = str(folder / "cache")
+        first = cost_of(arguments, NUMBA_CACHE_DIR=cache)
+        second = median_cost(arguments, n_runs, NUMBA_CACHE_DIR=cache)
+        for shown, cost in (("first", first), ("second", second)):
+            print(f"{f'synthesize {engine}, {shown}':<28} {cost}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--engine", action="append", help="int8 and float32 if absent")
+    given = parser.parse_args()
+    print(f"medians of {given.runs} runs, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    measure_help(given.runs)
+    for engine in given.engine or ("int8", "float32"):
+        measure_synthesize(engine, given.runs)
 
 
 if __name__ == "__main__":

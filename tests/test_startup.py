@@ -6,7 +6,7 @@ import sys
 import pytest
 
 HEAVY = {"torch", "librosa", "numba", "scipy", "soundfile", "numpy", "joblib", "safetensors", "tensorboard"}
-COMMANDS = ("prep", "train", "synthesize", "preview", "info")
+COMMANDS = ("prep", "train", "synthesize", "preview", "info", "bench")
 SCRIPT = """
 import sys
 from gru_audio.cli import app

@@ -8,7 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from gru_audio.compiling import compiling
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
+
+_COMPILING = "compiling the loops for this processor, once (about 10 s)"
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no notes; errors remain.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -68,15 +71,19 @@ def _strict(value: Any) -> Any:
 def progress_bar(description: str, *, quiet: bool = False) -> Iterator[ProgressCallback]:
     """A Rich progress bar on stderr, fed by the callback that this gives.
 
-    Shows a bar, the share done, each report's figures, the time spent and the time left. Where stderr is
-    not a terminal nothing is drawn.
+    Shows a bar, the share done, each report's figures, the time spent and the time left; while loops are compiled,
+    a spinner that says so. Where stderr is not a terminal nothing is drawn; see `compile_spinner`.
     """
-    if quiet:
-        yield ignore_progress
-        return
     from rich.console import Console
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        with compile_spinner(quiet=quiet) as ignore:
+            yield ignore
+        return
     from rich.progress import (
         BarColumn,
+        SpinnerColumn,
         TaskProgressColumn,
         TextColumn,
         TimeElapsedColumn,
@@ -84,7 +91,6 @@ def progress_bar(description: str, *, quiet: bool = False) -> Iterator[ProgressC
     )
     from rich.progress import Progress as Bar
 
-    console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -94,11 +100,44 @@ def progress_bar(description: str, *, quiet: bool = False) -> Iterator[ProgressC
         TextColumn("eta"),
         TimeRemainingColumn(),
     )
-    with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
+    spinner = (SpinnerColumn(), TextColumn(f"{_COMPILING}…"), TimeElapsedColumn())
+    with Bar(*columns, console=console) as bar:
         task = bar.add_task(description, total=None, figures="")
+
+        def tell(begins: bool) -> None:
+            bar.columns = spinner if begins else columns
 
         def show(report: Progress) -> None:
             figures = " · ".join(f"{name} {value}" for name, value in report.figures.items())
             bar.update(task, completed=report.done, total=report.total, figures=figures)
 
-        yield show
+        with compiling(tell):
+            yield show
+
+
+@contextlib.contextmanager
+def compile_spinner(*, quiet: bool = False) -> Iterator[ProgressCallback]:
+    """A spinner on stderr while loops are compiled, and nothing else; where that is no terminal, one line.
+
+    Gives a callback that shows nothing, for work that has no end to measure by.
+    """
+    if quiet:
+        yield ignore_progress
+        return
+    from rich.console import Console
+
+    console, said = Console(stderr=True), False
+    spinner = console.status(f"{_COMPILING}…") if console.is_terminal else None
+
+    def tell(begins: bool) -> None:
+        nonlocal said
+        if spinner is None:
+            note(_COMPILING, quiet=said or not begins)
+            said = True
+        elif begins:
+            spinner.start()
+        else:
+            spinner.stop()
+
+    with compiling(tell):
+        yield ignore_progress

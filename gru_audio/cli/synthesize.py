@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from gru_audio.cli.console import Json, Quiet, error_line, note, one_line, print_json, progress_bar
+from gru_audio.cli.console import (
+    Json,
+    Quiet,
+    compile_spinner,
+    error_line,
+    note,
+    one_line,
+    print_json,
+    progress_bar,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -112,7 +121,8 @@ def synthesize(
     sampling = Sampling(seed, temperature, tail_cut)
     vocoder = load(voice, engine, device)
     began, results = time.perf_counter(), []
-    with progress_bar("synthesizing", quiet=quiet or piped) as progress:
+    display = compile_spinner(quiet=quiet) if piped else progress_bar("synthesizing", quiet=quiet)
+    with display as progress:
         for result in (
             _from_stdin(vocoder, stdin.value, output, sampling, contract, quiet)
             if piped

@@ -20,6 +20,7 @@ from gru_audio.synthesis.stream import ReadyVoice, Sampling, Stream
 from gru_audio.voice import Voice, load_voice
 
 _FRAMES_AT_ONCE = 64  # between two reports of progress, and two looks at Ctrl-C
+_SLOW_FRAMES_AT_ONCE = 16
 
 
 class Vocoder:
@@ -115,7 +116,8 @@ class Vocoder:
             ConfigError: a setting is out of range.
         """
         frames = check_mel(mel, self.mel_config)
-        chunks = (frames[first : first + _FRAMES_AT_ONCE] for first in range(0, len(frames), _FRAMES_AT_ONCE))
+        step = _SLOW_FRAMES_AT_ONCE if self.batches else _FRAMES_AT_ONCE
+        chunks = (frames[first : first + step] for first in range(0, len(frames), step))
         hop, parts, done = self.mel_config.hop_samples, [np.zeros(0, np.float32)], 0
         for part in self.stream(chunks, seed=seed, temperature=temperature, tail_cut=tail_cut):
             parts.append(part)
@@ -148,8 +150,8 @@ class Vocoder:
             [np.random.default_rng(sampling.seed).random(longest * hop, np.float32) for _ in checked]
         )
         state, parts = self._engine.start(len(checked)), []
-        for first in range(0, longest, _FRAMES_AT_ONCE):
-            last = min(first + _FRAMES_AT_ONCE, longest)
+        for first in range(0, longest, _SLOW_FRAMES_AT_ONCE):
+            last = min(first + _SLOW_FRAMES_AT_ONCE, longest)
             part = [block[first:last] for block in blocks]
             uniforms = draws[:, first * hop : last * hop]
             parts.append(
