@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small import RATE, small_config
 from typer.testing import CliRunner
 
 from gru_audio.bench import peers
@@ -27,7 +28,6 @@ from gru_audio.sparsity import RECURRENT_WEIGHT
 from gru_audio.synthesis.engines import ENGINES, choose_engine
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.packing import LARGEST_ACTIVATION, ROW_SHIFT
-from tests.small import RATE, small_config
 
 INT8_LOOP = ["recurrent product", "gates and tables", "readout", "draw", "overlap and rest"]
 SHORT = ("--seconds", "0.02", "--turns", "1")

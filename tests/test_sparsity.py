@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from small import small_config
 
 from gru_audio.config import Config, ModelConfig, TrainConfig
 from gru_audio.model import Network
@@ -17,7 +18,6 @@ from gru_audio.sparsity import (
     prune_blocks,
     scheduled_densities,
 )
-from tests.small import small_config
 
 Weights = NDArray[np.float32]
 

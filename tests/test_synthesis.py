@@ -342,7 +342,9 @@ def test_progress(vocoder: Vocoder) -> None:
     mel, reports, batch_reports = mel_of(vocoder.config, n_frames), list[Progress](), list[Progress]()
     vocoder.synthesize(mel, progress=reports.append)
     vocoder.synthesize_batch([mel, mel[:3]], progress=batch_reports.append)
-    steps_of_batch = n_frames if vocoder.batches else n_frames + 3  # in step with the longest, or one after the other
+    steps_of_batch = (
+        n_frames if vocoder.batches else n_frames + 3
+    )  # in step with the longest, or one after the other
     for made, total in ((reports, n_frames), (batch_reports, steps_of_batch)):
         done = [report.done for report in made]
         assert {report.total for report in made} == {total}

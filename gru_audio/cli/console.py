@@ -1,6 +1,7 @@
 """What the commands share: consoles, progress bars and JSON. Results go to stdout, all else to stderr."""
 
 import contextlib
+import gc
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -65,6 +66,21 @@ def _strict(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_strict(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextlib.contextmanager
+def made_to_stay() -> Iterator[None]:
+    """For imports, compiled loops and a voice, which live until the process ends.
+
+    The garbage collector does not run meanwhile, and never looks at them again: among numba's hundreds of thousands
+    of objects that would take a third of a short command's time, most of it when the process ends.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @contextlib.contextmanager

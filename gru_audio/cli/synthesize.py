@@ -13,6 +13,7 @@ from gru_audio.cli.console import (
     Quiet,
     compile_spinner,
     error_line,
+    made_to_stay,
     note,
     one_line,
     print_json,
@@ -108,18 +109,19 @@ def synthesize(
 
         tts --mel-frames | gru-audio synthesize - --voice runs/mine | aplay -f S16_LE -r 16000 -c 1
     """
-    from gru_audio.config import load_mel_config
-    from gru_audio.synthesis.batch import plan_jobs, synthesize_files
-    from gru_audio.synthesis.stream import Sampling
-    from gru_audio.synthesis.vocoder import load
+    with made_to_stay():
+        from gru_audio.config import load_mel_config
+        from gru_audio.synthesis.batch import plan_jobs, synthesize_files
+        from gru_audio.synthesis.stream import Sampling
+        from gru_audio.synthesis.vocoder import load
 
-    piped = _STANDARD in inputs
-    if piped:
-        _check_pipe(inputs, output, json)
-    planned = [] if piped else plan_jobs(inputs, output, f".{format.value}")
-    contract = load_mel_config(mel) if mel else None
-    sampling = Sampling(seed, temperature, tail_cut)
-    vocoder = load(voice, engine, device)
+        piped = _STANDARD in inputs
+        if piped:
+            _check_pipe(inputs, output, json)
+        planned = [] if piped else plan_jobs(inputs, output, f".{format.value}")
+        contract = load_mel_config(mel) if mel else None
+        sampling = Sampling(seed, temperature, tail_cut)
+        vocoder = load(voice, engine, device)
     began, results = time.perf_counter(), []
     display = compile_spinner(quiet=quiet) if piped else progress_bar("synthesizing", quiet=quiet)
     with display as progress:

@@ -292,7 +292,8 @@ def _read_past(
 @compiled(inline="always")
 def _predict_from_past(sizes: Sizes, frames: Frames, frame: int, stream: Stream, t: int) -> np.float32:
     """What all samples but the last add to the prediction of sample t: it can be summed before that is drawn."""
-    order, total = len(sizes.taps), _ZERO
+    order = len(sizes.taps)
+    total: np.float32 = _ZERO
     for k in range(order - 1, 0, -1):
         total += frames.coefficients[frame, k] * stream.past[order + t - 1 - k]
     return total
