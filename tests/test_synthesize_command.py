@@ -353,7 +353,7 @@ def test_a_closed_stdin_is_refused(world: Path) -> None:
 
 def test_the_samples_do_not_depend_on_the_jobs(world: Path, tmp_path: Path) -> None:
     for jobs in (1, 3):
-        done = run(f"in -o {tmp_path}/{jobs} {VOICE} --jobs {jobs} --json", world)
+        done = run(f"in -o {tmp_path}/{jobs} {VOICE} --jobs {jobs} --json --quiet", world)
         assert done.returncode == 1
         assert done.stderr.decode().startswith("error: in/3.wav: ")
         files = json.loads(done.stdout)["files"]
@@ -366,7 +366,7 @@ def test_the_samples_do_not_depend_on_the_jobs(world: Path, tmp_path: Path) -> N
 
 def test_ctrl_c_ends_the_clips_under_way(world: Path, tmp_path: Path) -> None:
     """Each of the two long ones has 40 minutes of audio before it."""
-    with running(f"long -o {tmp_path} {VOICE} --jobs 2", world) as process:
+    with running(f"long -o {tmp_path} {VOICE} --jobs 2 --quiet", world) as process:
         assert process.stderr
         give_up = time.monotonic() + 60
         while not (tmp_path / "a.wav").exists() and time.monotonic() < give_up:
