@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pickle
+import re
 import resource
 import shlex
 import shutil

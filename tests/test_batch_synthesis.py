@@ -259,7 +259,7 @@ def test_the_samples_do_not_depend_on_the_threads(tmp_path: Path, vocoder: Vocod
 
 def test_progress_of_several_at_a_time(tmp_path: Path, vocoder: Vocoder) -> None:
     for index in range(5):
-        write(tmp_path / "in" / f"{index}.wav", (60 + index) * HOP)
+        write(tmp_path / "in" / f"{index}.wav", (240 + index) * HOP)
     (tmp_path / "in" / "2.wav").write_bytes(b"not audio")
     reports: list[Progress] = []
     jobs = plan_jobs([tmp_path / "in"], tmp_path / "out", ".wav")
