@@ -14,29 +14,21 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from gru_audio.jit import compiled
+from gru_audio.lanes import F32, multiply_add, spread, vector_type
 
 Floats = npt.NDArray[Any]
 """float32 or float64; one product's arrays have the same type."""
 
 _VECTOR_BYTES = 64
-_VECTORS = (
-    0,
-    0,
-    0,
-    0,
-    2,
-    0,
-    0,
-    0,
-    3,
-)  # of a tile, by the bytes of a number: four rows of sums fit the registers
+_FLOAT_VECTORS, _DOUBLE_VECTORS = 2, 3  # of a tile: the sums of four rows fit the registers
 _ROWS_AT_ONCE = 4
 
 
 @compiled()
 def padded(n_outputs: int, itemsize: int) -> int:
     """A number of outputs, rounded up to whole tiles of numbers of some bytes."""
-    width = _VECTORS[itemsize] * _VECTOR_BYTES // itemsize
+    n_vectors = _FLOAT_VECTORS if itemsize == 4 else _DOUBLE_VECTORS
+    width = n_vectors * _VECTOR_BYTES // itemsize
     return -(-n_outputs // width) * width
 
 
@@ -111,7 +103,7 @@ def _emit_rows_product(
     """Emit the sums of a tile's outputs for some rows, in registers; places and strides count numbers."""
     number, width = tiles.type.pointee, tile.type
     vector = _vector_of(number)
-    n_vectors = _VECTORS[_itemsize(number)]
+    n_vectors = _FLOAT_VECTORS if number == F32 else _DOUBLE_VECTORS
     tile_row = ir.Constant(width, n_vectors * vector.count)
 
     def places(start: ir.Value) -> list[ir.Value]:
@@ -127,9 +119,9 @@ def _emit_rows_product(
         columns = [_load(builder, tiles, place, vector) for place in weights]
         place = builder.add(first_input, builder.mul(loop.index, step))
         for totals in sums:
-            value = _spread(builder, builder.load(builder.gep(inputs, [place])), vector)
+            value = spread(builder, builder.load(builder.gep(inputs, [place])), vector.count)
             for total, column in zip(totals, columns, strict=True):
-                builder.store(_multiply_add(builder, value, column, builder.load(total)), total)
+                builder.store(multiply_add(builder, value, column, builder.load(total)), total)
             place = builder.add(place, row_stride)
     for totals in sums:
         for total, place in zip(totals, places(first_out), strict=True):
@@ -147,15 +139,15 @@ def _blend_intrinsic(
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         band, lower, upper, floor, bands, n_out, out = _data_of_arrays(context, builder, signature, arguments)
         vector = _vector_of(bands.type.pointee)
-        lanes, lowest = ir.Constant(n_out.type, vector.count), _spread(builder, floor, vector)
+        lanes, lowest = ir.Constant(n_out.type, vector.count), spread(builder, floor, vector.count)
         with cgutils.for_range(builder, n_out) as loop:
             below = builder.mul(builder.load(builder.gep(band, [loop.index])), lanes)
             share, other = (
-                _spread(builder, builder.load(builder.gep(weight, [loop.index])), vector)
+                spread(builder, builder.load(builder.gep(weight, [loop.index])), vector.count)
                 for weight in (lower, upper)
             )
             value = builder.fmul(other, _load(builder, bands, builder.add(below, lanes), vector))
-            value = _multiply_add(builder, share, _load(builder, bands, below, vector), value)
+            value = multiply_add(builder, share, _load(builder, bands, below, vector), value)
             value = builder.select(builder.fcmp_ordered(">", value, lowest), value, lowest)
             _store(builder, value, out, builder.mul(loop.index, lanes))
         return context.get_dummy_value()
@@ -164,11 +156,11 @@ def _blend_intrinsic(
 
 
 def _itemsize(number: ir.Type) -> int:
-    return 4 if number == ir.FloatType() else 8
+    return 4 if number == F32 else 8
 
 
 def _vector_of(number: ir.Type) -> ir.VectorType:
-    return ir.VectorType(number, _VECTOR_BYTES // _itemsize(number))
+    return vector_type(number, _VECTOR_BYTES // _itemsize(number))
 
 
 def _load(builder: ir.IRBuilder, data: ir.Value, place: ir.Value, vector: ir.VectorType) -> ir.Value:
@@ -183,21 +175,6 @@ def _store(builder: ir.IRBuilder, value: ir.Value, data: ir.Value, place: ir.Val
     """A vector to any place of an array."""
     pointer = builder.bitcast(builder.gep(data, [place]), value.type.as_pointer())
     builder.store(value, pointer).align = _itemsize(value.type.element)
-
-
-def _spread(builder: ir.IRBuilder, scalar: ir.Value, vector: ir.VectorType) -> ir.Value:
-    """A scalar in every lane."""
-    undefined, lane = ir.Constant(vector, ir.Undefined), ir.IntType(32)
-    first = builder.insert_element(undefined, scalar, ir.Constant(lane, 0))
-    zeros = ir.Constant(ir.VectorType(lane, vector.count), [0] * vector.count)
-    return builder.shuffle_vector(first, undefined, zeros)
-
-
-def _multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-    """A b + c, in one rounding where the processor has such an instruction."""
-    name = f"llvm.fmuladd.v{a.type.count}f{8 * _itemsize(a.type.element)}"
-    kind = ir.FunctionType(a.type, [a.type] * 3)
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [a, b, c])
 
 
 _four_rows, _one_row = _rows_product(_ROWS_AT_ONCE), _rows_product(1)

@@ -16,6 +16,7 @@ from folded import HOP, random_block, random_network, voiceless_config
 from llvmlite import ir
 from numpy.typing import NDArray
 
+from gru_audio.lanes import I8, I32
 from gru_audio.synthesis.byte_products import (
     BYTE_PRODUCTS,
     activation_offset,
@@ -26,7 +27,6 @@ from gru_audio.synthesis.compiled import CompiledEngine, Int8Loop
 from gru_audio.synthesis.folding import FoldedNetwork
 from gru_audio.synthesis.frontend import FrameBlock
 from gru_audio.synthesis.int8_stages import GATES, gru_addresses, multiply_gru
-from gru_audio.synthesis.lanes import I8, I32
 from gru_audio.synthesis.packing import aligned, pack_gru
 from gru_audio.synthesis.vectors import Vectors
 

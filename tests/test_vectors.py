@@ -10,8 +10,8 @@ from llvmlite import ir
 from numba.core import cgutils
 from numpy.typing import NDArray
 
+from gru_audio.lanes import I16, join, pick, split, spread
 from gru_audio.synthesis.byte_products import activation_offset, byte_product_for
-from gru_audio.synthesis.lanes import I16, join, pick, split, spread
 from gru_audio.synthesis.packing import aligned
 from gru_audio.synthesis.vectors import TANH_ERROR, TANH_LIMIT, Vectors
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gru_audio.jit import compiled
+from gru_audio.lanes import LANES
 from gru_audio.mel import FloatArray
 from gru_audio.mulaw import encode
 from gru_audio.synthesis import int8_stages
@@ -20,6 +21,7 @@ from gru_audio.synthesis.int8_stages import (
     GRUAddresses,
     ReadoutAddresses,
     TreeAddresses,
+    find_rows,
     multiply_gru,
     read_out,
     step_gru,
@@ -27,14 +29,13 @@ from gru_audio.synthesis.int8_stages import (
     walk_subtree,
     weigh_nodes,
 )
-from gru_audio.synthesis.lanes import LANES
 from gru_audio.synthesis.packing import (
-    LARGEST_ACTIVATION,
     SUBTREE_BITS,
     aligned,
     pack_gru,
     pack_readout,
     pack_tree,
+    state_bytes,
 )
 
 ByteArray = npt.NDArray[np.uint8]
@@ -86,8 +87,7 @@ class Int8Stages:
         self.gate_inputs = aligned(gate_scale(_noise(rng, gate_scale.factor.shape)))  # (N, 3, 16)
         self.readout_inputs = aligned(readout_scale(_noise(rng, readout_scale.factor.shape)))  # (S, R')
         self.hidden = aligned(np.tanh(_noise(rng, (self.gru.product_start.size,))))
-        integers = np.rint(self.hidden * np.float32(LARGEST_ACTIVATION)).astype(np.int16) + offset
-        self.activations = aligned(integers.astype(np.uint8))
+        self.activations = aligned(state_bytes(self.hidden, offset))
         self.uniforms = rng.random(n_samples, np.float32)
         self.drawn = np.zeros(n_samples, np.int64)
         self._zeros = np.zeros(max(config.signal.n_classes, _BYTES), np.int64)
@@ -178,9 +178,9 @@ def _repeat_gates(
     activations: int,
 ) -> None:
     """A step for each row of codes (steps, n); `tables` has as many numbers as there are tables."""
+    flat = codes.ravel()
     for step in range(len(codes)):
-        for k in range(len(tables)):
-            rows[k] = gru.tables + k * gru.table_bytes + codes[step, k] * gru.row_bytes
+        find_rows(gru, len(tables), flat, step * codes.shape[1], rows)
         step_gru(gru, products, rows.ctypes.data, len(tables), frame, hidden, activations)
 
 
@@ -203,12 +203,12 @@ def _repeat_readout(
     came out, which the compiler cannot know.
     """
     stride, n_groups = len(sizes.turns), len(sizes.readout_groups)
+    flat = codes.ravel()
     unit: np.float32 = _ZERO
     for first in range(0, len(codes), stride):
         for i in range(stride):
             t = first + i + zeros[row[0]]
-            for k in range(len(tables)):
-                rows[k] = readout.tables + k * readout.table_bytes + codes[t, k] * readout.row_bytes
+            find_rows(readout, len(tables), flat, t * codes.shape[1], rows)
             frame = inputs + i * n_groups * (4 * LANES)
             read_out(readout, i, n_groups, rows.ctypes.data, len(tables), frame, activations, values)
             unit = to_activations(values, n_groups, row.ctypes.data)

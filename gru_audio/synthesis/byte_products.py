@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from llvmlite import ir
 
-from gru_audio.synthesis.lanes import I8, I16, I32, LANES, call, join, pick, split, spread, vector_type
+from gru_audio.lanes import I8, I16, I32, LANES, call, join, pick, split, spread, vector_type
 
 
 def _avx512_vnni(builder: ir.IRBuilder, total: ir.Value, four: ir.Value, block: ir.Value) -> ir.Value:

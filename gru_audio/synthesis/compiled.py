@@ -9,14 +9,15 @@ import numpy.typing as npt
 
 from gru_audio.config import Config
 from gru_audio.errors import ConfigError
+from gru_audio.lanes import LANES
 from gru_audio.mel import FloatArray
 from gru_audio.mulaw import expansion_table, thresholds
 from gru_audio.synthesis import int8_kernels, int8_stages, kernels
 from gru_audio.synthesis.byte_products import activation_offset, byte_product_for, processor_features
+from gru_audio.synthesis.engines import require_saved
 from gru_audio.synthesis.folding import FoldedNetwork, can_compile
 from gru_audio.synthesis.frontend import FrameBlock
-from gru_audio.synthesis.lanes import LANES
-from gru_audio.synthesis.packing import LARGEST_ACTIVATION, aligned, pack_gru, pack_readout, pack_tree
+from gru_audio.synthesis.packing import aligned, pack_gru, pack_readout, pack_tree, state_bytes
 
 
 @dataclass
@@ -137,15 +138,11 @@ class CompiledEngine:
         """The state that `export_state` gave, of this engine or of another.
 
         Raises:
-            ConfigError: an array is missing or has another shape.
+            ConfigError: an array is missing or has another shape or type.
         """
         (state,) = self.start(1)
+        require_saved(arrays, vars(state))
         for name, own in vars(state).items():
-            if name not in arrays or arrays[name].shape != own.shape:
-                found = arrays[name].shape if name in arrays else "nothing"
-                raise ConfigError(
-                    f"saved stream: '{name}' is {found}, not {own.shape}; it is of another voice"
-                )
             own[...] = arrays[name]
         return [state]
 
@@ -182,7 +179,13 @@ class Float32Loop:
         kernels.generate(
             self._network,
             self._signal,
-            (block.gate_inputs, block.readout_inputs, *_filters(block)),
+            (
+                block.gate_inputs,
+                block.readout_inputs,
+                block.filters.coefficients,
+                block.filters.excitation_scale,
+                block.filters.signal_scale,
+            ),
             block.lags,
             draws.uniforms,
             draws.forced,
@@ -225,7 +228,6 @@ class Int8Loop:
         model, n_frames = self._model, len(block)
         n_units, n_readout_units = self._gru.product_start.size, self._readout.units.size
         hidden = aligned(np.pad(stream.hidden, (0, n_units - model.gru_size)))
-        activations = np.rint(hidden * np.float32(LARGEST_ACTIVATION)).astype(np.int16) + self._offset
         gates = np.zeros((n_frames, 3, n_units), np.float32)
         gates[..., : model.gru_size] = block.gate_inputs.reshape(n_frames, 3, model.gru_size)
         readout = np.zeros((n_frames, 1, n_readout_units), np.float32)
@@ -233,7 +235,9 @@ class Int8Loop:
         frames = int8_kernels.Frames(
             aligned(self._gate_scale(gates.reshape(n_frames, 3, -1, LANES).swapaxes(1, 2))),
             aligned(self._readout_scale(readout)),
-            *_filters(block),
+            block.filters.coefficients,
+            block.filters.excitation_scale,
+            np.float32(1) / block.filters.signal_scale,
             block.lags,
         )
         int8_kernels.generate(
@@ -243,7 +247,7 @@ class Int8Loop:
             frames,
             int8_kernels.Stream(
                 hidden,
-                aligned(activations.astype(np.uint8)),
+                aligned(state_bytes(hidden, self._offset)),
                 past.codes,
                 past.rebuilt,
                 stream.audio,
@@ -257,11 +261,6 @@ class Int8Loop:
             out,
         )
         stream.hidden[:] = hidden[: model.gru_size]
-
-
-def _filters(block: FrameBlock) -> tuple[FloatArray, FloatArray, FloatArray]:
-    filters = block.filters
-    return filters.coefficients, filters.excitation_scale, filters.signal_scale
 
 
 def _require_compilable(engine: str, network: FoldedNetwork) -> None:

@@ -88,6 +88,21 @@ _PORTABLE_DENSITY = 0.5
 """Up to this share of kept blocks int8 is faster than float32 without an instruction for it."""
 
 
+def require_saved(arrays: Mapping[str, Array], wanted: Mapping[str, Array]) -> None:
+    """Check that a saved state has the arrays that an engine's own has.
+
+    Raises:
+        ConfigError: one is missing or has another shape or type.
+    """
+    for name, own in wanted.items():
+        given = arrays.get(name)
+        if given is None or (given.dtype, given.shape) != (own.dtype, own.shape):
+            found = "missing" if given is None else f"{given.dtype} {given.shape}"
+            raise ConfigError(
+                f"saved stream: '{name}' is {found}, not {own.dtype} {own.shape}; it is of another voice"
+            )
+
+
 def choose_engine(config: Config, device: str = "auto") -> tuple[str, str]:
     """The engine that `"auto"` stands for, and why.
 

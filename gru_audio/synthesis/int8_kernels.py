@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from gru_audio.config import Config, SignalConfig
 from gru_audio.jit import compiled
+from gru_audio.lanes import LANES
 from gru_audio.mulaw import expansion_table, thresholds
 from gru_audio.synthesis.int8_stages import (
     GATES,
@@ -18,6 +19,7 @@ from gru_audio.synthesis.int8_stages import (
     GRUAddresses,
     ReadoutAddresses,
     TreeAddresses,
+    find_rows,
     multiply_gru,
     read_out,
     step_gru,
@@ -25,7 +27,6 @@ from gru_audio.synthesis.int8_stages import (
     walk_subtree,
     weigh_nodes,
 )
-from gru_audio.synthesis.lanes import LANES
 from gru_audio.synthesis.packing import SUBTREE_BITS, PackedGRU, PackedReadout, aligned
 
 FloatArray = npt.NDArray[np.float32]
@@ -114,7 +115,7 @@ class Frames(NamedTuple):
         readout: (F, S, R') int32, in the units of the readout's rows.
         coefficients: (F, P).
         excitation_scale: (F,).
-        signal_scale: (F,).
+        inverse_signal_scale: (F,).
         lags: (F,), 0 where unvoiced.
     """
 
@@ -122,7 +123,7 @@ class Frames(NamedTuple):
     readout: npt.NDArray[np.int32]
     coefficients: FloatArray
     excitation_scale: FloatArray
-    signal_scale: FloatArray
+    inverse_signal_scale: FloatArray
     lags: IntArray
 
 
@@ -223,12 +224,10 @@ def generate(
                 t = first + i
                 prediction = _read_past(sizes, signal, frames, frame, stream, t, from_past, before, codes)
                 if i == 0:
-                    for k in range(n_step_tables):
-                        rows[k] = gru.tables + k * gru.table_bytes + codes[k] * gru.row_bytes
+                    find_rows(gru, n_step_tables, codes, 0, rows)
                     hidden = stream.hidden.ctypes.data
                     step_gru(gru, products, rows.ctypes.data, n_step_tables, gates, hidden, state)
-                for k in range(n_readout_tables):
-                    rows[k] = readout.tables + k * readout.table_bytes + codes[k] * readout.row_bytes
+                find_rows(readout, n_readout_tables, codes, 0, rows)
                 values, at_rows = scratch.values.ctypes.data, rows.ctypes.data
                 at_inputs = inputs + i * n_units * 4
                 read_out(readout, i, n_units // LANES, at_rows, n_readout_tables, at_inputs, state, values)
@@ -281,7 +280,7 @@ def _read_past(
         codes[k] = stream.history[at - 1 - k]
     if order:
         prediction = from_past + frames.coefficients[frame, 0] * before
-        inverse_scale = _ONE / frames.signal_scale[frame]
+        inverse_scale = frames.inverse_signal_scale[frame]
         codes[stride] = _code_of(before * inverse_scale, signal)
         codes[stride + 1] = _code_of(prediction * inverse_scale, signal)
         for k in range(stride):

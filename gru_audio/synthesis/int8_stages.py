@@ -17,7 +17,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic as untyped_intrinsic
 
 from gru_audio.jit import compiled
-from gru_audio.synthesis.lanes import F32, I16, LANES, join, split, spread, vector_type
+from gru_audio.lanes import F32, I16, LANES, join, split, spread, vector_type
 from gru_audio.synthesis.packing import LARGEST_ACTIVATION, ROW_SHIFT, PackedGRU, PackedReadout, PackedTree
 from gru_audio.synthesis.vectors import Vectors
 
@@ -25,6 +25,7 @@ from gru_audio.synthesis.vectors import Vectors
 intrinsic: Callable[[Callable[..., Any]], Callable[..., Any]] = untyped_intrinsic
 
 FloatArray = npt.NDArray[np.float32]
+IntArray = npt.NDArray[np.int64]
 
 GATES = 3
 VECTOR_BYTES = 4 * LANES
@@ -338,6 +339,15 @@ def _node_probabilities(
 
     addresses = [_ADDRESS] * 5
     return types.void(*addresses, *[types.float32] * 3, _ADDRESS), codegen
+
+
+@compiled(inline="always")
+def find_rows(
+    layer: GRUAddresses | ReadoutAddresses, n_tables: int, codes: IntArray, first: int, rows: IntArray
+) -> None:
+    """The addresses of the rows that codes have in a layer's tables; `codes[first]` is the first table's."""
+    for k in range(n_tables):
+        rows[k] = layer.tables + k * layer.table_bytes + codes[first + k] * layer.row_bytes
 
 
 @compiled(inline="always")

@@ -177,6 +177,12 @@ def pack_tree(network: FoldedNetwork) -> PackedTree:
     return PackedTree(aligned(blocks), aligned(units), aligned(bias), np.array(depths, np.int64))
 
 
+def state_bytes(hidden: FloatArray, offset: int) -> npt.NDArray[np.uint8]:
+    """The state (H',) as the bytes that the kernels multiply; for `offset` see `pack_gru`."""
+    integers = np.rint(hidden * np.float32(LARGEST_ACTIVATION)).astype(np.int16) + offset
+    return np.asarray(integers, np.uint8)
+
+
 def _require_moderate(network: FoldedNetwork) -> None:
     """Refuse a voice whose gates could get more than `TANH_LIMIT`; activations and conditioning are within ±1."""
     most = np.abs(network.recurrent).sum(1) + np.abs(network.recurrent_bias)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gru_audio.errors import ConfigError
 from gru_audio.mel import FloatArray
+from gru_audio.synthesis.engines import require_saved
 from gru_audio.synthesis.folding import FoldedNetwork
 from gru_audio.synthesis.frontend import FrameBlock
 from gru_audio.synthesis.sample_loop import DeviceNetwork, FrameInputs, SampleLoop, TorchState
@@ -101,16 +101,12 @@ class TorchEngine:
             ConfigError: an array is missing or has another shape or type.
         """
         state = self.start(1)
-        for name, own in self.export_state(state).items():
-            given = arrays.get(name)
-            if given is None and name == "cell" and self._network.config.model.cell != "lstm":
-                continue
-            if given is None or (given.dtype, given.shape) != (own.dtype, own.shape):
-                found = "missing" if given is None else f"{given.dtype} {given.shape}"
-                raise ConfigError(
-                    f"saved stream: '{name}' is {found}, not {own.dtype} {own.shape}; it is of another voice"
-                )
-            getattr(state, name)[0] = torch.from_numpy(given.copy())
+        wanted = self.export_state(state)
+        if "cell" not in arrays and self._network.config.model.cell != "lstm":
+            del wanted["cell"]
+        require_saved(arrays, wanted)
+        for name in wanted:
+            getattr(state, name)[0] = torch.from_numpy(arrays[name].copy())
         return state
 
     def _inputs(self, blocks: Sequence[FrameBlock], uniforms: FloatArray) -> FrameInputs:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from llvmlite import ir
 from numba.core import cgutils
 
+from gru_audio.lanes import F32, I8, I16, I32, LANES, call, join, multiply_add, split, vector_type
 from gru_audio.synthesis.byte_products import BYTE_PRODUCTS, activation_offset, byte_product_for
-from gru_audio.synthesis.lanes import F32, I8, I16, I32, LANES, call, join, split, vector_type
 
 _ROUND = 12582912.0  # 1.5 * 2**23: a float of this size has no bits after the point
 
@@ -72,7 +72,7 @@ class Vectors:
 
     def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """A b + c, in one rounding where the processor has such an instruction."""
-        return self._call("llvm.fmuladd", a.type, a, b, c)
+        return multiply_add(self.builder, a, b, c)
 
     def clip(self, x: ir.Value, limit: float) -> ir.Value:
         """X limited to [-limit, limit]; a NaN becomes -limit."""

@@ -45,6 +45,12 @@ def join(builder: ir.IRBuilder, parts: Sequence[ir.Value]) -> ir.Value:
     return parts[0]
 
 
+def multiply_add(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+    """A b + c of vectors, in one rounding where the processor has such an instruction."""
+    bits = 32 if a.type.element == F32 else 64
+    return call(builder, f"llvm.fmuladd.v{a.type.count}f{bits}", a.type, a, b, c)
+
+
 def call(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.Value) -> ir.Value:
     """Call an LLVM intrinsic by its full name."""
     function_type = ir.FunctionType(result, [argument.type for argument in arguments])
