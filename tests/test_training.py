@@ -19,7 +19,7 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from gru_audio import objective, training
+from gru_audio import objective
 from gru_audio.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from gru_audio.config import CONTEXT_FRAMES, Config, TrainConfig, load_config, to_toml
 from gru_audio.crops import Batch, CropSource
@@ -36,7 +36,11 @@ from gru_audio.sparsity import RECURRENT_WEIGHT, kept_weights, scheduled_densiti
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.packing import pack_gru
 from gru_audio.synthesis.vocoder import load
-from gru_audio.training import Trainer, TrainResult, learning_rate, train
+from gru_audio.training import Trainer, TrainResult, train
+from gru_audio.training import trainer as trainer_room
+from gru_audio.training.loader import batches
+from gru_audio.training.schedules import learning_rate
+from gru_audio.training.validation import Validation
 from gru_audio.voice import load_voice
 
 CPU = torch.device("cpu")
@@ -295,7 +299,7 @@ def test_labels_first_and_own_pitch_later(
         seen.append(own_pitch)
         return compute(*arguments, own_pitch=own_pitch)
 
-    monkeypatch.setattr(training, "compute_losses", spying)
+    monkeypatch.setattr(trainer_room, "compute_losses", spying)
     trainer = trainer_of(dataset, tmp_path, "train.pitch_handover_step=2")
     batch = first_batch(trainer)
     for _ in range(4):
@@ -483,10 +487,10 @@ def test_the_strongest_weights_of_that_moment_are_kept(dataset: Path, tmp_path: 
     densities = scheduled_densities(trainer.config, 6)
     assert densities == pytest.approx([share + (1 - share) * (3 / 7) ** 3 for share in (0.2, 0.3, 0.5)])
     expected = torch.from_numpy(kept_weights(weights, densities))
-    assert trainer.kept is not None
-    assert torch.equal(trainer.kept, expected)
+    assert trainer.pruning.kept is not None
+    assert torch.equal(trainer.pruning.kept, expected)
     assert torch.equal(trainer.network.get_parameter(RECURRENT_WEIGHT), torch.from_numpy(weights) * expected)
-    assert dense.kept is None
+    assert dense.pruning.kept is None
 
 
 def test_a_pruned_block_may_come_back_until_the_end(dataset: Path, tmp_path: Path) -> None:
@@ -498,7 +502,7 @@ def test_a_pruned_block_may_come_back_until_the_end(dataset: Path, tmp_path: Pat
         if step in (9, 10):
             trainer.network.get_parameter(RECURRENT_WEIGHT).data *= 1e-6
         trainer.train_step(batch)
-        kept.append(torch.empty(0) if trainer.kept is None else trainer.kept)
+        kept.append(torch.empty(0) if trainer.pruning.kept is None else trainer.pruning.kept)
     assert (kept[9] & ~kept[8]).any()
     assert torch.equal(kept[9], kept[11])
 
@@ -685,7 +689,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, bad_calls: range) -> None:
             return losses._replace(nats=losses.nats * math.nan)
         return losses
 
-    monkeypatch.setattr(training, "compute_losses", spoiled)
+    monkeypatch.setattr(trainer_room, "compute_losses", spoiled)
 
 
 def test_a_loss_that_is_not_finite_is_skipped(
@@ -850,7 +854,7 @@ def test_an_error_in_a_data_worker_is_one_line(
     monkeypatch.setattr(CropSource, "batch", fail)
     with warnings.catch_warnings(), pytest.raises(DatasetError) as caught:
         warnings.simplefilter("ignore", DeprecationWarning)  # see `forks`
-        next(trainer._batches())
+        next(batches(trainer._source, range(6), 1, CPU))
     assert str(caught.value) == "the shard went away at 0"
 
 
@@ -909,7 +913,7 @@ def test_the_tiny_config_learns_from_the_samples(tmp_path: Path) -> None:
     )
     prepare([SAMPLES], tmp_path / "data", config, jobs=1)
     result = train(tmp_path / "data", tmp_path / "run", config, device="cpu", threads=1)
-    validation = training._validation_batches(Dataset.open(tmp_path / "data"), config)
+    validation = Validation(Dataset.open(tmp_path / "data"), config, CPU).batches
     histogram_bits = entropy_bits(np.concatenate([batch.target for batch in validation]))
     assert result.first_bits > 7.9, "an untrained network knows nothing"
     assert 7.3 < histogram_bits < 7.8

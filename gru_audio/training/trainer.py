@@ -1,4 +1,4 @@
-"""The training loop: mixed precision, moving average, validation, checkpoints and resume.
+"""The training loop: steps in mixed precision, the moving average, and when to validate and save.
 
 Every batch follows from the seed and its step's number (see crops.py), so a resumed run goes on exactly
 as the interrupted one would have.
@@ -7,36 +7,34 @@ as the interrupted one would have.
 import copy
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import joblib
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
-from gru_audio.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from gru_audio.config import CONTEXT_FRAMES, Config, TrainConfig, config_from_dict, to_toml
-from gru_audio.crops import Batch, CropSource
+from gru_audio.checkpoint import Checkpoint, save_checkpoint
+from gru_audio.config import CONTEXT_FRAMES, Config, TrainConfig
+from gru_audio.crops import CropSource
 from gru_audio.dataset import Dataset
-from gru_audio.device import choose_device, choose_dtype
-from gru_audio.errors import ConfigError, GruAudioError, TrainingError
-from gru_audio.files import atomic_path
-from gru_audio.interrupt import StopRequest, leave_signals_to_the_parent, stop_on_signals
-from gru_audio.memory import keep_freed_memory
+from gru_audio.device import choose_dtype
+from gru_audio.errors import ConfigError, TrainingError
+from gru_audio.interrupt import StopRequest
 from gru_audio.metrics import MetricsLog, TrainingMeter
 from gru_audio.model import Network
-from gru_audio.objective import Losses, TensorBatch, bits, compute_losses
-from gru_audio.progress import Progress, ProgressCallback, ignore_progress
-from gru_audio.run_folder import CONFIG_FILE, METRICS_FILE, VOICE_FILE, checkpoint_paths
-from gru_audio.sparsity import RECURRENT_WEIGHT, kept_weights, last_choice, scheduled_densities
+from gru_audio.objective import Losses, TensorBatch, compute_losses
+from gru_audio.progress import Progress, ProgressCallback
+from gru_audio.run_folder import VOICE_FILE
+from gru_audio.sparsity import RECURRENT_WEIGHT, last_choice
+from gru_audio.training.loader import batches
+from gru_audio.training.pruning import Pruning
+from gru_audio.training.schedules import learning_rate
+from gru_audio.training.validation import Validation
 from gru_audio.voice import Voice, save_voice
 
 _BAD_STEPS_IN_A_ROW = 10  # non-finite losses or gradients after which a run gives up
-_GATES = ("reset", "update", "new")  # in the order of the recurrent weights' rows
 
 
 @dataclass(frozen=True)
@@ -64,52 +62,6 @@ class TrainResult:
     stopped_by: int | None = None
 
 
-def train(
-    dataset_path: Path,
-    run: Path,
-    config: Config,
-    *,
-    resume: bool = False,
-    device: str = "auto",
-    threads: int | None = None,
-    progress: ProgressCallback = ignore_progress,
-) -> TrainResult:
-    """Train until the config's last step, or until SIGINT or SIGTERM, which save a checkpoint and stop.
-
-    Args:
-        dataset_path: folder that `prep` wrote.
-        run: folder for the run's config, metrics, checkpoints and voice.
-        config: all settings; with `resume`, only its `prep` and `train` tables may differ from the run's, and
-            as long as nothing is pruned yet `model.recurrent_density`, so that a dense run can be pruned later.
-        resume: go on from the run's newest checkpoint.
-        device: `"auto"`, `"cpu"`, `"cuda"` or another torch device.
-        threads: torch's threads on the CPU; None leaves one core to each data worker.
-        progress: called after each step that is logged.
-
-    Raises:
-        DatasetError: the dataset does not fit the config.
-        TrainingError: the run's folder is taken, there is nothing to resume, or the loss is not finite.
-        CheckpointError: the checkpoint is damaged.
-        OutputError: the run's folder cannot be written.
-    """
-    dataset = Dataset.open(dataset_path)
-    chosen = choose_device(device)
-    previous = _previous_checkpoint(run, config, dataset) if resume else None
-    if previous is None:
-        _require_new(run)
-    if chosen.type == "cpu":
-        keep_freed_memory()
-        free_cores = joblib.cpu_count() - config.train.workers
-        torch.set_num_threads(threads or max(1, free_cores))
-    trainer = Trainer(dataset, run, config, chosen)
-    with atomic_path(run / CONFIG_FILE) as temporary:
-        temporary.write_text(to_toml(config), encoding="utf-8")
-    if previous is not None:
-        trainer.restore(previous)
-    with stop_on_signals() as stopped, MetricsLog(run, trainer.step) as log:
-        return trainer.fit(log, stopped, progress)
-
-
 class Trainer:
     """One run's state: network, moving average, optimiser, kept weights and counters."""
 
@@ -123,7 +75,7 @@ class Trainer:
         self.dataset, self.run, self.config, self.device = dataset, run, config, device
         settings = config.train
         self._source = CropSource(dataset, config, "train", CONTEXT_FRAMES)
-        self._validation = _validation_batches(dataset, config)
+        self._validation = Validation(dataset, config, device)
         torch.manual_seed(settings.seed)
         self.network = Network(config).to(device)
         mean, std = self._source.mel_statistics()
@@ -134,7 +86,7 @@ class Trainer:
         if (self.dtype, device.type, config.model.cell) == (torch.float16, "cpu", "lstm"):
             raise ConfigError("train.precision 'fp16': torch has no such lstm for a CPU; use bf16 or fp32")
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
-        self.kept: Tensor | None = None  # (3H, H) bool: recurrent weights that are left
+        self.pruning = Pruning(config)
         self.step, self.best_bits, self.best_step, self.skipped = 0, math.inf, 0, 0
 
     def fit(self, log: MetricsLog, stopped: StopRequest, progress: ProgressCallback) -> TrainResult:
@@ -144,12 +96,13 @@ class Trainer:
         # A resumed run measures where it stands, but logs and exports no more than an uninterrupted one.
         first_bits = last_bits = self.measure()["bits"] if self.step else self.validate(log)
         meter = TrainingMeter(self.config)
-        for batch in self._batches():
+        steps = range(self.step, settings.steps)
+        for batch in batches(self._source, steps, settings.workers, self.device):
             losses, gradient_norm = self.train_step(TensorBatch.of(batch, self.device))
             meter.add(losses, gradient_norm)
             if self.step % settings.log_every == 0 or self.step == settings.steps:
                 rate = learning_rate(settings, self.step)
-                figures = {**meter.figures(), **self.densities(), "learning_rate": rate}
+                figures = {**meter.figures(), **self.pruning.densities(), "learning_rate": rate}
                 log.log("train", self.step, figures)
                 progress(Progress(self.step, settings.steps, _shown(figures, last_bits)))
             paused = time.perf_counter()
@@ -198,29 +151,12 @@ class Trainer:
         self.step += 1
         self._count_skipped(bool(torch.isfinite(norm)))
         self._update_average()
-        self._prune()
+        self.pruning.apply(self.step, self.network, self.average)
         return losses, norm
 
-    def densities(self) -> dict[str, float]:
-        """Share of each gate's recurrent weights that is left, its diagonal included; empty before pruning."""
-        if self.kept is None:
-            return {}
-        shares = self.kept.view(3, -1).float().mean(1).tolist()
-        return {f"density_{gate}": share for gate, share in zip(_GATES, shares, strict=True)}
-
-    @torch.no_grad()
     def measure(self) -> dict[str, float]:
-        """Figures of the moving average on the validation crops, with the pitch head's own estimates."""
-        totals = torch.zeros(4, dtype=torch.float64)
-        for batch in self._validation:
-            losses = compute_losses(self.average, TensorBatch.of(batch, self.device), own_pitch=True)
-            totals += torch.stack(losses).double().cpu() / len(self._validation)
-        return {
-            "bits": bits(float(totals[0])),
-            "pitch_loss": float(totals[1]),
-            "voicing_accuracy": float(totals[2]),
-            "pitch_cents": float(totals[3]),
-        }
+        """Teacher-forced figures of the moving average on the validation crops."""
+        return self._validation.measure(self.average)
 
     def validate(self, log: MetricsLog) -> float:
         """Measure and log; the best voice so far is written to the run's folder. Returns the bits a sample.
@@ -270,7 +206,7 @@ class Trainer:
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": moments,
-            "masks": {} if self.kept is None else {RECURRENT_WEIGHT: self.kept},
+            "masks": self.pruning.masks(),
         }
         return save_checkpoint(
             self.run, Checkpoint(self.step, groups, document), self.config.train.checkpoints_kept
@@ -287,7 +223,7 @@ class Trainer:
                 for key in ("step", "exp_avg", "exp_avg_sq")
             }
         if masks := checkpoint.groups.get("masks"):
-            self.kept = masks[RECURRENT_WEIGHT].to(self.device)
+            self.pruning.kept = masks[RECURRENT_WEIGHT].to(self.device)
         self.step = checkpoint.step
         best = checkpoint.document["best_bits"]
         self.best_bits = math.inf if best is None else best
@@ -299,22 +235,6 @@ class Trainer:
     @property
     def _rate(self) -> int:
         return self.config.mel.sample_rate_hz
-
-    def _batches(self) -> Iterator[Batch]:
-        settings = self.config.train
-        steps = range(self.step, settings.steps)
-        loader = DataLoader(
-            _BatchesByStep(self._source),
-            batch_size=None,
-            sampler=steps,
-            num_workers=settings.workers,
-            worker_init_fn=leave_signals_to_the_parent if settings.workers else None,
-            pin_memory=self.device.type == "cuda",
-        )
-        for batch in loader:
-            if isinstance(batch, GruAudioError):
-                raise batch
-            yield batch
 
     def _count_skipped(self, step_was_good: bool) -> None:
         self.skipped = 0 if step_was_good else self.skipped + 1
@@ -330,43 +250,6 @@ class Trainer:
         averages: list[Tensor] = list(self.average.parameters())
         weights: list[Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(averages, weights, 1 - decay)
-
-    @torch.no_grad()
-    def _prune(self) -> None:
-        """Choose the blocks that are kept where it is time, and set the others to zero, here and in the average.
-
-        At every step, since the optimiser's momentum would bring them back.
-        """
-        weight = self.network.get_parameter(RECURRENT_WEIGHT)
-        if last_choice(self.config, self.step) == self.step:
-            kept = kept_weights(weight.detach().cpu().numpy(), scheduled_densities(self.config, self.step))
-            self.kept = torch.from_numpy(kept).to(self.device)
-        if self.kept is not None:
-            for tensor in (weight, self.average.get_parameter(RECURRENT_WEIGHT)):
-                tensor.masked_fill_(~self.kept, 0.0)
-
-
-def learning_rate(settings: TrainConfig, step: int) -> float:
-    """The rate of step 1, 2, …: a linear warm-up, then half a cosine down to the final rate at the last step.
-
-    Source: Loshchilov & Hutter, SGDR (2017), eq. 5, one period.
-    """
-    if step <= settings.warm_up_steps:
-        return settings.learning_rate * step / settings.warm_up_steps
-    done = (step - settings.warm_up_steps) / max(1, settings.steps - settings.warm_up_steps)
-    swing = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-    return settings.final_learning_rate + (settings.learning_rate - settings.final_learning_rate) * swing
-
-
-class _BatchesByStep(TorchDataset["Batch | GruAudioError"]):
-    def __init__(self, source: CropSource) -> None:
-        self._source = source
-
-    def __getitem__(self, step: int) -> Batch | GruAudioError:
-        try:
-            return self._source.batch(step)
-        except GruAudioError as error:  # raised in a worker it would come with a traceback in its text
-            return error
 
 
 def _shown(figures: Mapping[str, float], valid_bits: float) -> dict[str, str]:
@@ -386,55 +269,3 @@ def _optimizer(network: Network, settings: TrainConfig) -> torch.optim.Optimizer
     vectors = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
     groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay)
-
-
-def _validation_batches(dataset: Dataset, config: Config) -> list[Batch]:
-    """The same crops at every validation."""
-    n_batches = -(-config.train.valid_crops // config.train.batch_size)
-    source = CropSource(dataset, config, "valid", CONTEXT_FRAMES)
-    return [source.batch(index) for index in range(n_batches)]
-
-
-def _require_new(run: Path) -> None:
-    """Make sure that a new run replaces nothing."""
-    files = *checkpoint_paths(run)[-1:], run / VOICE_FILE, run / METRICS_FILE, run / CONFIG_FILE
-    taken = [path for path in files if path.exists()]
-    if taken:
-        raise TrainingError(
-            f"{run}: holds a run already ({taken[0].relative_to(run)}); add --resume, choose another, or remove it"
-        )
-
-
-def _previous_checkpoint(run: Path, config: Config, dataset: Dataset) -> Checkpoint:
-    """The run's newest checkpoint, once it is certain that this dataset and config can go on from it."""
-    existing = checkpoint_paths(run)
-    if not existing:
-        raise TrainingError(f"{run}: holds no checkpoint to resume from; start without --resume")
-    checkpoint = load_checkpoint(existing[-1])
-    stored = config_from_dict(checkpoint.document["config"], str(existing[-1]))
-    _require_same_network(run, checkpoint, stored, config)
-    if checkpoint.document.get("dataset", dataset.fingerprint) != dataset.fingerprint:
-        raise TrainingError(
-            f"{run}: was started on other clips than {dataset.path} holds; name its own dataset"
-        )
-    if checkpoint.step >= config.train.steps:
-        raise TrainingError(
-            f"{run}: has done all {checkpoint.step} steps; raise them with --set train.steps=N"
-        )
-    return checkpoint
-
-
-def _require_same_network(run: Path, checkpoint: Checkpoint, stored: Config, config: Config) -> None:
-    """Make sure that the run's weights fit the config, and that what is to be pruned is pruned from the start."""
-    is_pruned, model = "masks" in checkpoint.groups, stored.model
-    if not is_pruned:
-        model = model.model_copy(update={"recurrent_density": config.model.recurrent_density})
-    for table, found in (("mel", stored.mel), ("signal", stored.signal), ("model", model)):
-        if found != getattr(config, table):
-            raise TrainingError(f"{run}: was started with another [{table}]; resume with its {CONFIG_FILE}")
-    start, step = config.train.sparsify_start_step, checkpoint.step
-    if config.model.is_pruned and not is_pruned and step >= start:
-        raise TrainingError(
-            f"{run}: is dense at step {step}, past train.sparsify_start_step ({start}); set that to {step + 1} or "
-            "more, and train.sparsify_end_step to a later one"
-        )

@@ -1,0 +1,48 @@
+"""Pruning while training: which recurrent weights are left after each step; see sparsity.py for the choice."""
+
+import torch
+from torch import Tensor
+
+from gru_audio.config import Config
+from gru_audio.model import Network
+from gru_audio.sparsity import RECURRENT_WEIGHT, kept_weights, last_choice, scheduled_densities
+
+_GATES = ("reset", "update", "new")  # in the order of the recurrent weights' rows
+
+
+class Pruning:
+    """The kept weights of a run.
+
+    Attributes:
+        kept: (3H, H) bool, the recurrent weights that are left; None before the first choice.
+    """
+
+    def __init__(self, config: Config) -> None:
+        """Nothing is pruned yet."""
+        self._config = config
+        self.kept: Tensor | None = None
+
+    @torch.no_grad()
+    def apply(self, step: int, network: Network, average: Network) -> None:
+        """After a step: choose the blocks that are kept where it is time, and set the others to zero in both.
+
+        At every step, since the optimiser's momentum would bring them back.
+        """
+        weight = network.get_parameter(RECURRENT_WEIGHT)
+        if last_choice(self._config, step) == step:
+            kept = kept_weights(weight.detach().cpu().numpy(), scheduled_densities(self._config, step))
+            self.kept = torch.from_numpy(kept).to(weight.device)
+        if self.kept is not None:
+            for tensor in (weight, average.get_parameter(RECURRENT_WEIGHT)):
+                tensor.masked_fill_(~self.kept, 0.0)
+
+    def densities(self) -> dict[str, float]:
+        """Share of each gate's recurrent weights that is left, its diagonal included; empty before pruning."""
+        if self.kept is None:
+            return {}
+        shares = self.kept.view(3, -1).float().mean(1).tolist()
+        return {f"density_{gate}": share for gate, share in zip(_GATES, shares, strict=True)}
+
+    def masks(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps of it."""
+        return {} if self.kept is None else {RECURRENT_WEIGHT: self.kept}
