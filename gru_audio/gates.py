@@ -1,4 +1,4 @@
-"""The GRU's gates as compiled loops, for training (scan.py) and for synthesis (synthesis/kernels.py).
+"""The GRU's gates as a compiled loop for synthesis in float32 (synthesis/kernels.py); training has scan_loops.py.
 
 numba and numpy alone; callers make every buffer. Vectors run over H, the recurrent size; gates come in
 PyTorch's order: reset r, update z, new n.
@@ -32,7 +32,7 @@ def exp_parts(x: np.float32) -> tuple[np.float32, np.int32]:
     return _ONE + r * (_ONE + r * (_C2 + r * (_C3 + r * (_C4 + r * (_C5 + r * _C6))))), np.int32(k)
 
 
-@compiled(fastmath=set(FAST))
+@compiled(fastmath=set(FAST), error_model="numpy")  # which divides without a branch, and so in vectors
 def gru_step(
     gates: FloatArray,
     product: FloatArray,
@@ -73,51 +73,3 @@ def gru_step(
         n = _TWO / (_ONE + mantissa[j] * scale[j]) - _ONE
         kept[2, j] = n
         hidden[j] = n + kept[1, j] * (hidden[j] - n)
-
-
-@compiled(fastmath=set(FAST))
-def gru_steps(
-    gates: FloatArray, product: FloatArray, bias: FloatArray, hidden: FloatArray, kept: FloatArray
-) -> None:
-    """`gru_step` for B streams: gates and product (B, 3H), hidden (B, H), kept (B, 4, H)."""
-    mantissa = np.empty(2 * hidden.shape[1], np.float32)
-    exponent = np.empty(2 * hidden.shape[1], np.int32)
-    for b in range(hidden.shape[0]):
-        gru_step(gates[b], product[b], bias, hidden[b], kept[b], mantissa, exponent)
-
-
-@compiled(fastmath=set(FAST))
-def gru_steps_backward(
-    above: FloatArray,
-    before: FloatArray,
-    kept: FloatArray,
-    grad_gates: FloatArray,
-    grad_product: FloatArray,
-    carried: FloatArray,
-) -> None:
-    """The way back through `gru_steps`.
-
-    Args:
-        above: (B, H), the loss's gradient of this step's output.
-        before: (B, H), h before the step.
-        kept: (B, 4, H), as `gru_step` left it.
-        grad_gates: (B, 3H) receives the gradient of the gates.
-        grad_product: (B, 3H) receives the gradient of the product.
-        carried: (B, H), the gradient of h after the step from later steps; becomes the part of that of h before
-            it which does not go through the product.
-    """
-    n_batch, size = above.shape
-    for b in range(n_batch):
-        for j in range(size):
-            grad = above[b, j] + carried[b, j]
-            r, z, n = kept[b, 0, j], kept[b, 1, j], kept[b, 2, j]
-            grad_z = grad * (before[b, j] - n) * z * (_ONE - z)
-            grad_n = grad * (_ONE - z) * (_ONE - n * n)
-            grad_r = grad_n * kept[b, 3, j] * r * (_ONE - r)
-            grad_gates[b, j] = grad_r
-            grad_gates[b, size + j] = grad_z
-            grad_gates[b, 2 * size + j] = grad_n
-            grad_product[b, j] = grad_r
-            grad_product[b, size + j] = grad_z
-            grad_product[b, 2 * size + j] = grad_n * r
-            carried[b, j] = grad * z

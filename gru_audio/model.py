@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from gru_audio.config import Config
+from gru_audio.distribution import negative_log_likelihood
 from gru_audio.scan import can_scan, scan
+from gru_audio.tree_loss import Readout, tree_loss
 
 _CELLS = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 _EMBEDDING_SPREAD = 0.5  # size of the ramp over the codes with which embeddings start
@@ -151,18 +153,43 @@ class SampleNetwork(nn.Module):
         Returns:
             Logits (B, T, Q - 1) of a tree or (B, T, Q) of a softmax, and the state after the last step.
         """
-        steps_per_frame = self.hop_samples // self.samples_per_step
-        inputs = self.step_embedding(self._step_codes(codes))  # (B, K, C)
-        inputs = inputs + conditioning.repeat_interleave(steps_per_frame, 1)
-        if can_scan(self.cell, inputs) and not isinstance(state, tuple):
-            hidden, state = scan(self.cell, inputs, state)  # (B, K, H)
-        else:
-            hidden, state = self.cell(inputs, state)
+        hidden, state = self._run_cell(conditioning, codes, state)  # (B, K, H)
         readout = self.readout_hidden(hidden)  # (B, K, S R)
         readout = readout.unflatten(-1, (self.samples_per_step, -1)).flatten(1, 2)  # (B, T, R)
         readout = readout + self.readout_conditioning(conditioning).repeat_interleave(self.hop_samples, 1)
         readout = torch.relu(readout + self.readout_embedding(self._readout_codes(codes)))
         return self.output(readout), state
+
+    def mean_nats(self, output: str, conditioning: Tensor, codes: CodeInputs, target: Tensor) -> Tensor:
+        """Mean negative log-likelihood of the target codes (B, T), a scalar; as of `forward`'s logits."""
+        if output != "tree" or not can_scan(self.cell, conditioning):
+            logits, _ = self(conditioning, codes)
+            return negative_log_likelihood(output, logits, target).mean()
+        hidden, _ = self._scan(conditioning, codes, None)  # (K, B, H)
+        readout = Readout(
+            self.readout_hidden(hidden),
+            self.readout_conditioning(conditioning),
+            self.readout_embedding.table,
+            self.output.weight,
+            self.output.bias,
+        )
+        return tree_loss(readout, self.readout_embedding.rows(self._readout_codes(codes)), target)
+
+    def _run_cell(self, conditioning: Tensor, codes: CodeInputs, state: State | None) -> tuple[Tensor, State]:
+        """Hidden states (B, K, H), and the last one."""
+        if can_scan(self.cell, conditioning) and not isinstance(state, tuple):
+            hidden, last = self._scan(conditioning, codes, state)
+            return hidden.transpose(0, 1), last
+        steps_per_frame = self.hop_samples // self.samples_per_step
+        inputs = self.step_embedding(self._step_codes(codes))  # (B, K, C)
+        inputs = inputs + conditioning.repeat_interleave(steps_per_frame, 1)
+        hidden, last = self.cell(inputs, state)
+        return hidden, last
+
+    def _scan(self, conditioning: Tensor, codes: CodeInputs, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Hidden states (K, B, H), and the last one (1, B, H)."""
+        rows = self.step_embedding.rows(self._step_codes(codes))
+        return scan(self.cell, self.step_embedding.table, rows, conditioning, state)
 
     def _step_codes(self, codes: CodeInputs) -> Tensor:
         """(B, K, n_step_tables): e[t-1] to e[t-S], s[t-1], the prediction of s[t], the S long-term codes."""
@@ -245,9 +272,18 @@ class _SummedEmbedding(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         """(B, K, n_tables) codes -> (B, K, size)."""
-        rows = (codes + self.offsets).flatten(0, 1)  # (B K, n_tables)
-        summed = nn.functional.embedding_bag(rows, self.weight.flatten(0, 1), mode="sum")
+        rows = self.rows(codes).flatten(0, 1)  # (B K, n_tables)
+        summed = nn.functional.embedding_bag(rows, self.table, mode="sum")
         return summed.view(*codes.shape[:2], -1)
+
+    def rows(self, codes: Tensor) -> Tensor:
+        """(B, K, n_tables) codes -> their rows in `table`."""
+        return codes + self.offsets
+
+    @property
+    def table(self) -> Tensor:
+        """(n_tables Q, size), all tables one under the other."""
+        return self.weight.flatten(0, 1)
 
 
 def _ramp_embedding(n_tables: int, n_classes: int, size: int) -> _SummedEmbedding:

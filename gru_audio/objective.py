@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from gru_audio.crops import Batch
-from gru_audio.distribution import negative_log_likelihood
 from gru_audio.model import CodeInputs, Network, delayed_codes
 
 
@@ -61,17 +60,15 @@ def compute_losses(network: Network, batch: TensorBatch, *, own_pitch: bool) -> 
     nothing = mel.new_zeros(())
     if network.pitch_head is None:
         conditioning = network.conditioner(mel, None)
-        logits, _ = network.sample_network(conditioning, code_inputs(network, batch, None))
-        return Losses(_nats(network, logits, batch.target), nothing, nothing, nothing)
+        return Losses(_nats(network, batch, conditioning, None), nothing, nothing, nothing)
     outputs = network.pitch_head(mel)
     estimates = network.pitch_head.estimate(outputs.detach())
     lags = estimates if own_pitch else batch.lags
     conditioning = network.conditioner(mel, lags)
-    logits, _ = network.sample_network(conditioning, code_inputs(network, batch, lags))
     voiced, both = batch.lags > 0, (batch.lags > 0) & (estimates > 0)
     cents = 1200 * torch.log2(torch.where(both, estimates / batch.lags.clamp(min=1), 1.0)).abs()
     return Losses(
-        _nats(network, logits, batch.target),
+        _nats(network, batch, conditioning, lags),
         network.pitch_head.loss(outputs, batch.lags),
         (voiced == (estimates > 0)).float().mean(),
         cents.sum() / both.sum().clamp(min=1),
@@ -95,5 +92,6 @@ def bits(nats: float) -> float:
     return nats / math.log(2)
 
 
-def _nats(network: Network, logits: Tensor, target: Tensor) -> Tensor:
-    return negative_log_likelihood(network.config.model.output, logits, target).mean()
+def _nats(network: Network, batch: TensorBatch, conditioning: Tensor, lags: Tensor | None) -> Tensor:
+    codes = code_inputs(network, batch, lags)
+    return network.sample_network.mean_nats(network.config.model.output, conditioning, codes, batch.target)

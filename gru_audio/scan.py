@@ -1,9 +1,10 @@
 """The GRU over time on a CPU, with its own backward: what nn.GRU computes, in less time.
 
-One (B, H) x (H, 3H) product a step remains, in bf16 under autocast; the gates are fused loops; the
-weights' gradient is one product over all steps at the end, where nn.GRU adds a full one at every step.
+The input layer is folded: a code's embedding times W_ih is a row of a table, so a step adds up rows. One (B, H) x
+(H, 3H) product a step remains, in bf16 under autocast; the gates are fused loops; the weights' gradient is one
+product over all steps at the end, where nn.GRU adds a full one at every step.
 
-Shapes: see model.py; gates come in PyTorch's order r, z, n.
+Shapes: see model.py; W is the width of a row; gates come in PyTorch's order: r, z, n.
 """
 
 from collections.abc import Callable
@@ -13,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gru_audio.gates import gru_steps, gru_steps_backward
+from gru_audio.bfloat16 import as_array
+from gru_audio.scan_loops import gates_backward, gates_forward, spread_rows, sum_rows
 
 
 def can_scan(cell: nn.Module, inputs: Tensor) -> bool:
@@ -25,29 +27,59 @@ def can_scan(cell: nn.Module, inputs: Tensor) -> bool:
     )
 
 
-def scan(cell: nn.Module, inputs: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Run a one-layer batch-first GRU.
+def scan(
+    cell: nn.Module, table: Tensor, rows: Tensor, conditioning: Tensor, state: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Run a one-layer GRU on the sum of table rows and the frame's conditioning.
 
     Args:
         cell: an nn.GRU that `can_scan` allows.
-        inputs: (B, K, C).
+        table: (N, C), embeddings.
+        rows: (B, K, n), the rows that a step takes.
+        conditioning: (B, F, C), K a multiple of F.
         state: (1, B, H), zeros if None.
 
     Returns:
-        Hidden states (B, K, H), bf16 under autocast, and the last one (1, B, H), as the cell itself gives them.
+        Hidden states (K, B, H), bf16 under autocast, and the last one (1, B, H).
     """
     weight_ih, weight_hh = cell.get_parameter("weight_ih_l0"), cell.get_parameter("weight_hh_l0")
     bias_ih, bias_hh = cell.get_parameter("bias_ih_l0"), cell.get_parameter("bias_hh_l0")
-    gates = nn.functional.linear(inputs.transpose(0, 1), weight_ih, bias_ih)  # (K, B, 3H)
-    before = inputs.new_zeros(inputs.shape[0], weight_hh.shape[1]) if state is None else state[0]
-    hidden = GRUScan.apply(gates, before.float(), weight_hh, bias_hh)
-    return hidden.transpose(0, 1), hidden[-1:]
+    frames = nn.functional.linear(conditioning, weight_ih, bias_ih)  # (B, F, 3H)
+    gates = RowSum.apply(nn.functional.linear(table, weight_ih), frames, rows)  # (K, B, 3H)
+    before = frames.new_zeros(rows.shape[0], weight_hh.shape[1]) if state is None else state[0]
+    hidden = GRUScan.apply(gates, before.to(weight_hh.dtype), weight_hh, bias_hh)
+    return hidden, hidden[-1:]
+
+
+class RowSum(torch.autograd.Function):
+    """(K, B, W), each step's sum of rows of a table (N, W) and of its frame's row of (B, F, W)."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, frames: Tensor, rows: Tensor) -> Tensor:
+        """Add up rows (B, K, n) of the table."""
+        n_batch, n_steps, _ = rows.shape
+        sums = table.new_empty(n_steps, n_batch, table.shape[1])
+        scratch = torch.empty(table.shape[1], dtype=_full_precision(table))
+        sum_rows(*map(as_array, (table, frames, rows, scratch, sums)))
+        ctx.save_for_backward(rows)
+        ctx.shapes, ctx.dtype = (table.shape, frames.shape), table.dtype
+        return sums
+
+    @staticmethod
+    def backward(ctx: Any, grad_sums: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Gradients of the table and the frames."""
+        (rows,) = ctx.saved_tensors
+        full = _full_precision(grad_sums)
+        table, frames = (torch.zeros(shape, dtype=full) for shape in ctx.shapes)
+        scratch = torch.empty(table.shape[1], dtype=full)
+        spread_rows(*map(as_array, (grad_sums.contiguous(), rows, scratch, table, frames)))
+        return table.to(ctx.dtype), frames.to(ctx.dtype), None
 
 
 class GRUScan(torch.autograd.Function):
     """Hidden states (K, B, H) from gate inputs (K, B, 3H), a state (B, H), W_hh (3H, H) and b_hh (3H,).
 
-    Products are in the gate inputs' type, all else in float32. Source: the equations of torch.nn.GRU.
+    Products are in the gate inputs' type, sums in the state's. Source: the equations of torch.nn.GRU.
     """
 
     @staticmethod
@@ -55,21 +87,13 @@ class GRUScan(torch.autograd.Function):
         """Run all K steps."""
         n_steps, n_batch, width = gates.shape
         multiply = _multiplier(weight.detach().to(gates.dtype), n_batch)
-        hidden = torch.empty(n_steps + 1, n_batch, width // 3, dtype=gates.dtype)
+        hidden = gates.new_empty(n_steps + 1, n_batch, width // 3)
         hidden[0] = state
-        kept = torch.empty(n_steps, n_batch, 4, width // 3)
-        now, step_gates, product = (
-            state.detach().clone(),
-            torch.empty(n_batch, width),
-            torch.empty(n_batch, width),
-        )
-        arrays = step_gates.numpy(), product.numpy(), bias.detach().numpy(), now.numpy()
-        kept_array = kept.numpy()
+        kept = gates.new_empty(n_steps, n_batch, 4, width // 3)
+        now = state.detach().clone()
+        gates_array, others = as_array(gates), [as_array(part) for part in (bias, now, kept, hidden)]
         for t in range(n_steps):
-            product.copy_(multiply(hidden[t]))
-            step_gates.copy_(gates[t])
-            gru_steps(*arrays, kept_array[t])
-            hidden[t + 1] = now
+            gates_forward(t, gates_array, as_array(multiply(hidden[t])), *others)
         ctx.save_for_backward(hidden, kept, weight)
         return hidden[1:]
 
@@ -79,23 +103,23 @@ class GRUScan(torch.autograd.Function):
         hidden, kept, weight = ctx.saved_tensors
         n_steps, n_batch, _, size = kept.shape
         multiply = _multiplier(weight.to(hidden.dtype).t().contiguous(), n_batch)
-        grad_gates = torch.empty(n_steps, n_batch, 3 * size, dtype=hidden.dtype)
+        grad_gates = hidden.new_empty(n_steps, n_batch, 3 * size)
         grad_product = torch.empty_like(grad_gates)
-        above, before, carried = (torch.zeros(n_batch, size) for _ in range(3))
-        step_gates, step_product = torch.empty(n_batch, 3 * size), torch.empty(n_batch, 3 * size)
-        inputs = above.numpy(), before.numpy()
-        outputs = step_gates.numpy(), step_product.numpy(), carried.numpy()
-        kept_array = kept.numpy()
+        carried = torch.zeros(n_batch, size, dtype=weight.dtype)
+        through = hidden.new_zeros(n_batch, size)
+        above, hidden_array, kept_array = map(as_array, (grad_hidden.contiguous(), hidden, kept))
+        outputs = as_array(grad_gates), as_array(grad_product), as_array(carried)
         for t in range(n_steps - 1, -1, -1):
-            above.copy_(grad_hidden[t])
-            before.copy_(hidden[t])
-            gru_steps_backward(*inputs, kept_array[t], *outputs)
-            grad_gates[t] = step_gates
-            grad_product[t] = step_product
-            carried += multiply(grad_product[t])
+            gates_backward(t, above, hidden_array, kept_array, as_array(through), *outputs)
+            through = multiply(grad_product[t])
         flat = grad_product.flatten(0, 1)  # (K B, 3H)
-        grad_weight = (flat.t() @ hidden[:-1].flatten(0, 1)).float()
-        return grad_gates, carried, grad_weight, flat.sum(0, dtype=torch.float32)
+        grad_weight = (flat.t() @ hidden[:-1].flatten(0, 1)).to(weight.dtype)
+        return grad_gates, carried + through, grad_weight, flat.sum(0, dtype=weight.dtype)
+
+
+def _full_precision(tensor: Tensor) -> torch.dtype:
+    """The type in which numbers of a tensor are added up."""
+    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
 def _multiplier(weight: Tensor, n_batch: int) -> Callable[[Tensor], Tensor]:

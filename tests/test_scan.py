@@ -1,30 +1,45 @@
-"""The CPU's GRU scan and its gates against nn.GRU and against equations written out."""
+"""The CPU's GRU scan against nn.GRU, its gradients against finite differences, and its gates against equations."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from naive import gru_step as naive_gru_step
-from torch import nn
+from torch import Tensor, nn
 
-from gru_audio.gates import exp_parts, gru_step
-from gru_audio.scan import can_scan, scan
+from gru_audio.bfloat16 import as_array, exponential, narrow, widen
+from gru_audio.gates import FAST, exp_parts, gru_step
+from gru_audio.jit import compiled
+from gru_audio.scan import GRUScan, RowSum, can_scan, scan
 
-SHAPES = [(1, 1, 3, 4), (3, 7, 5, 16), (8, 40, 32, 48)]  # B, K, C, H
+SHAPES = [(1, 1, 1, 3, 4), (3, 8, 4, 5, 16), (8, 40, 2, 32, 48)]  # B, K, F, C, H
+Run = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
+
+
+def sums(table: Tensor, rows: Tensor, conditioning: Tensor) -> Tensor:
+    """(B, K, C), what a step reads, as plain torch has it."""
+    return table[rows].sum(2) + conditioning.repeat_interleave(rows.shape[1] // conditioning.shape[1], 1)
+
+
+def inputs_of(shape: tuple[int, int, int, int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    n_batch, n_steps, n_frames, n_inputs, _ = shape
+    rows = torch.randint(0, 12, (n_batch, n_steps, 3))
+    return torch.randn(12, n_inputs), rows, torch.randn(n_batch, n_frames, n_inputs)
 
 
 def results(
-    run: object, cell: nn.GRU, inputs: torch.Tensor, state: torch.Tensor | None
-) -> list[torch.Tensor]:
-    """Outputs, last state and every gradient of a weighted sum of both."""
-    leaves = [inputs.detach().clone().requires_grad_()]
+    run: Run, cell: nn.GRU, table: Tensor, conditioning: Tensor, state: Tensor | None
+) -> list[Tensor]:
+    """Outputs (B, K, H), last state and every gradient of a weighted sum of both."""
+    leaves = [part.detach().clone().requires_grad_() for part in (table, conditioning)]
     if state is not None:
         leaves.append(state.detach().clone().requires_grad_())
     cell.zero_grad()
-    hidden, last = run(leaves[0], leaves[1] if state is not None else None)  # type: ignore[operator]
+    hidden, last = run(leaves[0], leaves[1], leaves[2] if state is not None else None)
     weights = torch.linspace(-1, 1, hidden.numel()).view_as(hidden)
-    ((hidden * weights).sum() + last.pow(2).sum()).backward()
+    torch.autograd.backward((hidden * weights).sum() + last.pow(2).sum())
     gradients = [*(leaf.grad for leaf in leaves), *(parameter.grad for parameter in cell.parameters())]
     return [
         hidden.detach(),
@@ -33,45 +48,69 @@ def results(
     ]
 
 
+def both(
+    shape: tuple[int, int, int, int, int], with_state: bool, in_bf16: bool = False
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Results of the scan and of nn.GRU in float32."""
+    cell = nn.GRU(shape[3], shape[4], batch_first=True)
+    table, rows, conditioning = inputs_of(shape)
+    state = torch.randn(1, shape[0], shape[4]) if with_state else None
+
+    def ours(table: Tensor, conditioning: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=in_bf16):
+            hidden, last = scan(cell, table, rows, conditioning, state)
+        assert hidden.dtype == (torch.bfloat16 if in_bf16 else torch.float32)
+        return hidden.transpose(0, 1).float(), last.float()
+
+    def theirs(table: Tensor, conditioning: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        hidden, last = cell(sums(table, rows, conditioning), state)
+        return hidden, last
+
+    return tuple(results(run, cell, table, conditioning, state) for run in (ours, theirs))  # type: ignore[return-value]
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("with_state", [False, True])
-def test_scan_equals_nn_gru_forward_and_backward(shape: tuple[int, int, int, int], with_state: bool) -> None:
+def test_scan_equals_nn_gru_forward_and_backward(
+    shape: tuple[int, int, int, int, int], with_state: bool
+) -> None:
     torch.manual_seed(0)
-    n_batch, n_steps, n_inputs, size = shape
-    cell, inputs = nn.GRU(n_inputs, size, batch_first=True), torch.randn(n_batch, n_steps, n_inputs)
-    state = torch.randn(1, n_batch, size) if with_state else None
-    ours = results(lambda x, h: scan(cell, x, h), cell, inputs, state)
-    theirs = results(cell, cell, inputs, state)
-    assert len(ours) == 2 + 1 + with_state + 4
+    ours, theirs = both(shape, with_state)
+    assert len(ours) == 2 + 2 + with_state + 4
     for mine, reference in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(
-            mine, reference, rtol=1e-5, atol=2e-6 * max(1, reference.abs().max().item())
-        )
+        atol = 4e-6 * max(1, reference.abs().max().item())
+        torch.testing.assert_close(mine, reference, rtol=1e-5, atol=atol)
 
 
 def test_scan_under_bf16_autocast_is_near_float32() -> None:
     torch.manual_seed(1)
-    cell, inputs = nn.GRU(32, 64, batch_first=True), torch.randn(4, 50, 32)
-
-    def in_bf16(x: torch.Tensor, h: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
-        with torch.autocast("cpu", torch.bfloat16):
-            hidden, last = scan(cell, x, h)
-        assert hidden.dtype == torch.bfloat16
-        return hidden.float(), last.float()
-
-    for low, full in zip(
-        results(in_bf16, cell, inputs, None), results(cell, cell, inputs, None), strict=True
-    ):
+    for low, full in zip(*both((4, 50, 5, 32, 64), with_state=False, in_bf16=True), strict=True):
         assert (low - full).norm() < 0.02 * full.norm()
 
 
-def test_scan_in_two_halves_equals_one() -> None:
+def test_gradients_equal_finite_differences_in_float64() -> None:
     torch.manual_seed(2)
-    cell, inputs = nn.GRU(8, 16, batch_first=True), torch.randn(2, 20, 8)
-    whole, end = scan(cell, inputs, None)
-    first, middle = scan(cell, inputs[:, :10], None)
-    second, last = scan(cell, inputs[:, 10:], middle)
-    torch.testing.assert_close(torch.cat([first, second], 1), whole)
+    n_batch, n_steps, size = 2, 4, 3
+    gates = torch.randn(n_steps, n_batch, 3 * size, dtype=torch.float64, requires_grad=True)
+    state, weight, bias = (
+        torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+        for shape in ((n_batch, size), (3 * size, size), (3 * size,))
+    )
+    assert torch.autograd.gradcheck(GRUScan.apply, (gates, state, weight, bias))
+    table, frames = (
+        torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((5, 6), (2, 2, 6))
+    )
+    assert torch.autograd.gradcheck(RowSum.apply, (table, frames, torch.randint(0, 5, (2, 4, 3))))
+
+
+def test_scan_in_two_halves_equals_one() -> None:
+    torch.manual_seed(3)
+    cell = nn.GRU(8, 16, batch_first=True)
+    table, rows, conditioning = inputs_of((2, 20, 2, 8, 16))
+    whole, end = scan(cell, table, rows, conditioning, None)
+    first, middle = scan(cell, table, rows[:, :10], conditioning[:, :1], None)
+    second, last = scan(cell, table, rows[:, 10:], conditioning[:, 1:], middle)
+    torch.testing.assert_close(torch.cat([first, second]), whole)
     torch.testing.assert_close(last, end)
 
 
@@ -100,8 +139,46 @@ def test_one_step_equals_the_equations() -> None:
     np.testing.assert_allclose(hidden, expected, atol=2e-6)
 
 
-def test_exponential_is_accurate_to_a_few_ulps() -> None:
+def test_exponential_of_synthesis_is_accurate_to_a_few_ulps() -> None:
     x = np.linspace(-29.9, 29.9, 20_001, dtype=np.float32)
-    compiled: Any = exp_parts
-    values = np.array([mantissa * 2.0**exponent for mantissa, exponent in map(compiled.py_func, x)])
+    loop: Any = exp_parts
+    values = np.array([mantissa * 2.0**exponent for mantissa, exponent in map(loop.py_func, x)])
     np.testing.assert_allclose(values, np.exp(x.astype(np.float64)), rtol=5e-6)
+
+
+@compiled(fastmath=set(FAST))
+def exponentials(x: Any, result: Any) -> None:
+    for j in range(x.size):
+        result[j] = exponential(x[j])
+
+
+@compiled(fastmath=set(FAST))
+def there_and_back(x: Any, stored: Any, result: Any) -> None:
+    for j in range(x.size):
+        stored[j] = narrow(x[j], stored)
+        result[j] = widen(stored[j])
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(np.float32, 5e-6), (np.float64, 1e-15)])
+def test_exponential_of_training(dtype: Any, rtol: float) -> None:
+    x = np.linspace(-79.9, 79.9, 20_001, dtype=dtype)
+    found = np.empty_like(x)
+    exponentials(x, found)
+    np.testing.assert_allclose(found, np.exp(x.astype(np.float64)), rtol=rtol)
+    if dtype == np.float32:  # beyond its limits it stays finite, and small where it should be
+        exponentials(np.array([-1e30, 1e30], np.float32), found)
+        assert 0 < found[0] < 1e-34
+        assert 1e34 < found[1] < np.inf
+
+
+def test_bf16_is_rounded_as_torch_rounds_it() -> None:
+    torch.manual_seed(4)
+    x = torch.cat(
+        [torch.randn(10_000) * 10.0 ** torch.randint(-20, 20, (10_000,)), torch.tensor([0.0, -0.0])]
+    )
+    bits = torch.arange(4096, dtype=torch.int32) << 15  # each second one lies half way between two
+    x = torch.cat([x, bits.view(torch.float32)])
+    stored, back = torch.empty_like(x, dtype=torch.bfloat16), torch.empty_like(x)
+    there_and_back(as_array(x), as_array(stored), as_array(back))
+    assert torch.equal(stored.view(torch.int16), x.bfloat16().view(torch.int16))
+    assert torch.equal(back, stored.float())
