@@ -35,14 +35,15 @@ def mel() -> Floats:
     return np.random.default_rng(0).normal(-4, 2, (N_FRAMES, N_MELS)).astype(np.float32)
 
 
-@pytest.fixture(scope="module", params=list(ENGINES))
+@pytest.fixture(scope="module", params=[*((engine, 0) for engine in ENGINES), ("float32", 1)])
 def vocoder(request: pytest.FixtureRequest) -> Vocoder:
-    return Vocoder(voice_of(), request.param, "cpu")
+    engine, n_corrections = request.param
+    return Vocoder(voice_of(), engine, "cpu", n_corrections)
 
 
 @pytest.fixture(scope="module")
 def saved(mel: Floats) -> Saved:
-    stream = Vocoder(voice_of(), "float32").start()
+    stream = Vocoder(voice_of(), "float32", corrections=0).start()
     stream.push(mel[:6])
     return stream.save()
 
@@ -69,7 +70,9 @@ def test_pushed_frames_are_the_synthesised_mel(vocoder: Vocoder, mel: Floats) ->
     stream = vocoder.start(seed=3, temperature=0.8, tail_cut=0.01)
     parts = [stream.push(mel[:1]), stream.push(mel[1:1]), stream.push(mel[1:9]), stream.push(mel[9:])]
     parts.append(stream.finish())
-    assert [part.size // HOP for part in parts] == [0, 0, 7, 1, 2]
+    given = [max(0, n_pushed - vocoder.lookahead_frames) for n_pushed in (1, 1, 9, 10)]
+    assert [part.size // HOP for part in parts[:-1]] == np.diff([0, *given]).tolist()
+    assert parts[-1].size == (N_FRAMES - given[-1]) * HOP
     assert stream.n_frames == N_FRAMES
     expected = vocoder.synthesize(mel, seed=3, temperature=0.8, tail_cut=0.01)
     np.testing.assert_array_equal(np.concatenate(parts), expected)
@@ -156,18 +159,24 @@ def test_saving_changes_nothing_and_shares_nothing(vocoder: Vocoder, mel: Floats
 
 def test_another_engine_may_take_it_up(mel: Floats, saved: Saved) -> None:
     """With its own rounding: the first samples agree."""
-    expected = Vocoder(voice_of(), "float32").restore(saved).push(mel[6:8])
-    found = Vocoder(voice_of(), "torch", "cpu").restore(saved).push(mel[6:8])
+    expected = Vocoder(voice_of(), "float32", corrections=0).restore(saved).push(mel[6:8])
+    found = Vocoder(voice_of(), "torch", "cpu", corrections=0).restore(saved).push(mel[6:8])
     np.testing.assert_allclose(found[:10], expected[:10], atol=1e-5 * np.abs(expected).max())
 
 
 # What is not a saved stream
 
 
+@pytest.mark.parametrize("n_corrections", [1, 2])
+def test_another_number_of_corrections(saved: Saved, n_corrections: int) -> None:
+    with pytest.raises(ConfigError, match=rf"0 corrections, not {n_corrections}; load the voice with 0"):
+        Vocoder(voice_of(), "float32", corrections=n_corrections).restore(saved)
+
+
 @pytest.mark.parametrize("seed_or_size", [{"seed": 1}, {"gru_size": 32}])
 def test_another_voice_is_refused(saved: Saved, seed_or_size: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"saved stream: of another voice; load the voice"):
-        Vocoder(voice_of(**seed_or_size), "float32").restore(saved)
+        Vocoder(voice_of(**seed_or_size), "float32", corrections=0).restore(saved)
 
 
 NAMES = [
@@ -185,7 +194,7 @@ NAMES = [
 @pytest.mark.parametrize("engine", list(ENGINES))
 @pytest.mark.parametrize("name", NAMES)
 def test_a_missing_or_misshapen_array_is_named(saved: Saved, name: str, engine: str) -> None:
-    vocoder, short = Vocoder(voice_of(), engine, "cpu"), name.removeprefix("engine.")
+    vocoder, short = Vocoder(voice_of(), engine, "cpu", corrections=0), name.removeprefix("engine.")
     with pytest.raises(ConfigError, match=f"saved stream: .*{short}"):
         vocoder.restore({key: array for key, array in saved.items() if key != name})
     with pytest.raises(ConfigError, match=f"saved stream: .*{short}"):
@@ -211,11 +220,11 @@ def test_a_missing_or_misshapen_array_is_named(saved: Saved, name: str, engine: 
 )
 def test_damaged_arrays_are_refused(saved: Saved, changes: Saved, says: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        Vocoder(voice_of(), "float32").restore({**saved, **changes})
+        Vocoder(voice_of(), "float32", corrections=0).restore({**saved, **changes})
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_an_empty_mapping_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"has no 'voice'; restore what Stream.save gave"):
-        Vocoder(voice_of(), "float32").restore({})
+        Vocoder(voice_of(), "float32", corrections=0).restore({})

@@ -50,6 +50,12 @@ def vocoder() -> Vocoder:
 
 
 @pytest.fixture(scope="module")
+def prompt() -> Vocoder:
+    """With the least lookahead."""
+    return Vocoder(voice_with(), corrections=0)
+
+
+@pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, vocoder: Vocoder) -> Path:
     """A folder with a voice, clips, mels, and what is no clip."""
     folder = tmp_path_factory.mktemp("world")
@@ -189,10 +195,10 @@ def test_mel_bytes_of_another_log_are_converted(vocoder: Vocoder, mel: Floats) -
 # Pipes
 
 
-def test_the_first_audio_comes_while_stdin_is_open(world: Path, vocoder: Vocoder, mel: Floats) -> None:
+def test_the_first_audio_comes_while_stdin_is_open(world: Path, prompt: Vocoder, mel: Floats) -> None:
     """Frame by frame: two frames say nothing, each further one a frame's audio, the end the rest."""
-    expected = to_int16(vocoder.synthesize(mel, seed=3)).tobytes()
-    with running(f"- {VOICE} --seed 3 --quiet", world) as process:
+    expected = to_int16(prompt.synthesize(mel, seed=3)).tobytes()
+    with running(f"- {VOICE} --corrections 0 --seed 3 --quiet", world) as process:
         assert process.stdin and process.stdout and process.stderr
         process.stdin.write(mel[:2].tobytes())
         heard = b""
@@ -207,11 +213,11 @@ def test_the_first_audio_comes_while_stdin_is_open(world: Path, vocoder: Vocoder
     assert heard == expected
 
 
-def test_pcm_comes_out_as_pcm_goes_in(world: Path, vocoder: Vocoder) -> None:
+def test_pcm_comes_out_as_pcm_goes_in(world: Path, prompt: Vocoder) -> None:
     pcm = to_int16(speech_like(5_123))
     data = pcm.astype("<i2").tobytes()
-    expected = to_int16(vocoder.synthesize(vocoder.mel(pcm, RATE))[: pcm.size]).tobytes()
-    with running(f"- --stdin pcm {VOICE}", world) as process:
+    expected = to_int16(prompt.synthesize(prompt.mel(pcm, RATE))[: pcm.size]).tobytes()
+    with running(f"- --stdin pcm {VOICE} --corrections 0", world) as process:
         assert process.stdin and process.stdout and process.stderr
         process.stdin.write(data[: 2 * 900])  # what the help promises: 56.25 ms for the first frame
         heard = read_bytes(process.stdout, 2 * HOP)
@@ -282,7 +288,7 @@ def test_a_file_with_a_header_is_refused(world: Path, tmp_path: Path) -> None:
 
 
 def test_a_reader_that_leaves_ends_it_quietly(world: Path, mel: Floats) -> None:
-    with running(f"- {VOICE} --quiet", world) as process:
+    with running(f"- {VOICE} --corrections 0 --quiet", world) as process:
         assert process.stdin and process.stdout and process.stderr
         process.stdin.write(mel[:3].tobytes())
         read_bytes(process.stdout, 2 * HOP)
@@ -293,7 +299,7 @@ def test_a_reader_that_leaves_ends_it_quietly(world: Path, mel: Floats) -> None:
 
 
 def test_ctrl_c_while_waiting_for_stdin(world: Path, mel: Floats) -> None:
-    with running(f"- {VOICE} --quiet", world) as process:
+    with running(f"- {VOICE} --corrections 0 --quiet", world) as process:
         assert process.stdin and process.stdout and process.stderr
         process.stdin.write(mel[:3].tobytes())
         read_bytes(process.stdout, 2 * HOP)

@@ -60,7 +60,8 @@ def test_the_vocoder_tells_what_the_voice_says(tmp_path: Path, voice: Voice) -> 
     vocoder = gru_audio.load(tmp_path / "a.safetensors")
     assert (vocoder.sample_rate, vocoder.mel_config, vocoder.config) == (8_000, CONFIG.mel, CONFIG)
     assert vocoder.metadata == METADATA
-    assert vocoder.lookahead_frames == 2
+    assert vocoder.lookahead_frames > 2, "the spectral correction takes some"
+    assert gru_audio.load(tmp_path / "a.safetensors", corrections=0).lookahead_frames == 2
     assert vocoder.engine_name in ENGINES
 
 

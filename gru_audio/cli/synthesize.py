@@ -73,8 +73,16 @@ def synthesize(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same samples.")] = 0,
-    temperature: Annotated[float, typer.Option(help="Below 1 less noisy, above 1 more.")] = 1.0,
+    temperature: Annotated[
+        float | None, typer.Option(help="Below 1 less noisy, above 1 more; 0.8 if absent.")
+    ] = None,
     tail_cut: Annotated[float, typer.Option(help="Choices less likely than this are never made.")] = 0.0,
+    corrections: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Passes that make the audio keep to its mel; 3 if absent, 0 for the least lookahead."
+        ),
+    ] = None,
     format: Annotated[
         Format, typer.Option("--format", help="Where OUT does not say: 16-bit wav or flac.")
     ] = Format.wav,
@@ -97,9 +105,9 @@ def synthesize(
 
     With - a stream comes in on stdin, and its audio goes to stdout as soon as it can be had. Nothing has a
     header and all is little-endian: in come mel frames of n_mels float32 values (--stdin mel), or 16-bit mono
-    samples at the voice's rate (--stdin pcm); out go such samples. A frame's audio follows when the next 2 frames
-    have come: with the default contract 25 ms of lookahead, the first audio after 37.5 ms of mel. PCM takes
-    another 18.8 ms, as its analysis looks ahead, too.
+    samples at the voice's rate (--stdin pcm); out go such samples. A frame's audio follows when the next 14 frames
+    have come, or 2 with --corrections 0: with the default contract 175 or 25 ms of lookahead, the first audio after
+    187.5 or 37.5 ms of mel. PCM takes another 18.8 ms, as its analysis looks ahead, too.
 
     **Examples**
 
@@ -112,7 +120,8 @@ def synthesize(
     with made_to_stay():
         from gru_audio.config import load_mel_config
         from gru_audio.synthesis.batch import plan_jobs, synthesize_files
-        from gru_audio.synthesis.stream import Sampling
+        from gru_audio.synthesis.correction import DEFAULT_CORRECTIONS
+        from gru_audio.synthesis.stream import DEFAULT_TEMPERATURE, Sampling
         from gru_audio.synthesis.vocoder import load
 
         piped = _STANDARD in inputs
@@ -120,8 +129,8 @@ def synthesize(
             _check_pipe(inputs, output, json)
         planned = [] if piped else plan_jobs(inputs, output, f".{format.value}")
         contract = load_mel_config(mel) if mel else None
-        sampling = Sampling(seed, temperature, tail_cut)
-        vocoder = load(voice, engine, device)
+        sampling = Sampling(seed, DEFAULT_TEMPERATURE if temperature is None else temperature, tail_cut)
+        vocoder = load(voice, engine, device, DEFAULT_CORRECTIONS if corrections is None else corrections)
     began, results = time.perf_counter(), []
     display = compile_spinner(quiet=quiet) if piped else progress_bar("synthesizing", quiet=quiet)
     with display as progress:

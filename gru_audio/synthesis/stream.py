@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gru_audio.config import CONTEXT_FRAMES
 from gru_audio.errors import CheckpointError, ConfigError, MelError
 from gru_audio.mel import FloatArray, check_mel
+from gru_audio.synthesis.correction import Corrections
 from gru_audio.synthesis.engines import Engine
 from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd
 from gru_audio.tensorfile import Array
@@ -20,7 +21,12 @@ from gru_audio.voice import Voice
 # What the front end gives next depends on the next frame and so many before it.
 _REMEMBERED_FRAMES = 2 * CONTEXT_FRAMES
 _ENGINE = "engine."  # begins the names of the engine's arrays
+_CORRECTION = "correction"  # those of a pass, then its number and a dot
 _WORD = (1 << 64) - 1
+
+DEFAULT_TEMPERATURE = 0.8
+"""Of the voices measured, the best in PESQ; see docs/correction.md."""
+
 _MEND = "restore what Stream.save gave, unchanged"
 
 
@@ -35,7 +41,7 @@ class Sampling:
     """
 
     seed: int = 0
-    temperature: float = 1.0
+    temperature: float = DEFAULT_TEMPERATURE
     tail_cut: float = 0.0
 
     def __post_init__(self) -> None:
@@ -54,11 +60,19 @@ class Sampling:
 
 @dataclass(frozen=True)
 class ReadyVoice:
-    """A voice made ready for an engine: what all its streams share, in any thread, and none changes."""
+    """A voice made ready for an engine: what all its streams share, in any thread, and none changes.
+
+    Attributes:
+        voice: as loaded.
+        weights: of the front end.
+        engine: that runs the sample loop.
+        n_corrections: passes of the spectral correction after it.
+    """
 
     voice: Voice
     weights: ConditioningWeights
     engine: Engine
+    n_corrections: int
 
     @cached_property
     def digest(self) -> npt.NDArray[np.uint8]:
@@ -84,6 +98,7 @@ class Stream:
         self.n_frames = 0
         self._ready, self._config = ready, ready.voice.config
         self._front_end, self._state = FrontEnd(ready.weights), ready.engine.start(1)
+        self._corrections = Corrections(self._config.mel, ready.n_corrections)
         self._random = np.random.default_rng(sampling.seed)
         self._temperature, self._tail_cut = sampling.temperature, sampling.tail_cut
         self._recent = np.zeros((0, self._config.mel.n_mels), np.float32)  # the last frames pushed
@@ -104,8 +119,9 @@ class Stream:
         self._require_open()
         mel = check_mel(frames, self._config.mel)
         self.n_frames += len(mel)
+        waiting = self._waiting
         self._recent = np.concatenate([self._recent, mel[-_REMEMBERED_FRAMES:]])[-_REMEMBERED_FRAMES:]
-        return self._generate(self._front_end.push(mel))
+        return self._generate(self._front_end.push(mel), np.concatenate([waiting, mel]))
 
     def finish(self) -> FloatArray:
         """End the stream: the audio of the frames still waiting for their lookahead, with silence after them.
@@ -115,7 +131,10 @@ class Stream:
         """
         self._require_open()
         self._ended = True
-        return self._generate(self._front_end.finish()) if self.n_frames else np.zeros(0, np.float32)
+        if not self.n_frames:
+            return np.zeros(0, np.float32)
+        last = self._generate(self._front_end.finish(), self._waiting)
+        return np.concatenate([last, self._corrections.finish()])
 
     def save(self) -> dict[str, Array]:
         """All that the stream needs to go on, as plain arrays that np.savez and safetensors can hold.
@@ -130,6 +149,7 @@ class Stream:
             "recent_mel": self._recent.copy(),
             "sampling": np.array([self._temperature, self._tail_cut]),
             "random": _words_of(self._random),
+            **_named_parts(self._corrections),
             **{
                 f"{_ENGINE}{name}": array
                 for name, array in self._ready.engine.export_state(self._state).items()
@@ -142,6 +162,11 @@ class Stream:
         config, arrays = ready.voice.config, {name: np.asarray(saved[name]) for name in saved}
         if not np.array_equal(_take(arrays, "voice", np.uint8, (32,)), ready.digest):
             raise ConfigError("saved stream: of another voice; load the voice that it was saved with")
+        n_saved = sum(name.startswith(_CORRECTION) and name.endswith(".audio") for name in arrays)
+        if n_saved != ready.n_corrections:
+            raise ConfigError(
+                f"saved stream: with {n_saved} corrections, not {ready.n_corrections}; load the voice with {n_saved}"
+            )
         temperature, tail_cut = _take(arrays, "sampling", np.float64, (2,)).tolist()
         stream = cls(ready, Sampling(0, temperature, tail_cut))
         stream.n_frames = int(_take(arrays, "n_frames", np.int64, (1,))[0])
@@ -149,24 +174,47 @@ class Stream:
         stream._recent = _take(arrays, "recent_mel", np.float32, remembered)
         stream._front_end.push(stream._recent)  # what comes out was heard before
         stream._random.bit_generator.state = _generator_state(_take(arrays, "random", np.uint64, (6,)))
+        for i, one in enumerate(stream._corrections.passes):
+            blank = one.export_state()
+            one.import_state(
+                {
+                    name: _take(arrays, f"{_CORRECTION}{i}.{name}", array.dtype.type, array.shape)
+                    for name, array in blank.items()
+                }
+            )
         try:
             stream._state = ready.engine.import_state(_engine_arrays(arrays, config.signal.n_classes))
         except CheckpointError as error:
             raise ConfigError(f"saved stream: {error}") from error
         return stream
 
-    def _generate(self, block: FrameBlock) -> FloatArray:
+    @property
+    def _waiting(self) -> FloatArray:
+        """The mel frames (at most `CONTEXT_FRAMES`, M) that were pushed and have no audio yet."""
+        return self._recent[-CONTEXT_FRAMES:]
+
+    def _generate(self, block: FrameBlock, mel: FloatArray) -> FloatArray:
+        """The audio that comes out as a block of frames goes in, whose mel is the first of `mel`."""
         if not len(block):
             return np.zeros(0, np.float32)
         uniforms = self._random.random((1, len(block) * self._config.mel.hop_samples), np.float32)
         audio: FloatArray = self._ready.engine.generate(
             self._state, [block], uniforms, self._temperature, self._tail_cut
         )[0]
-        return audio
+        return self._corrections.push(audio, mel[: len(block)])
 
     def _require_open(self) -> None:
         if self._ended:
             raise MelError("the stream has ended; start another")
+
+
+def _named_parts(corrections: Corrections) -> dict[str, Array]:
+    """All arrays of the corrections' passes, as a saved stream names them."""
+    return {
+        f"{_CORRECTION}{i}.{name}": array
+        for i, one in enumerate(corrections.passes)
+        for name, array in one.export_state().items()
+    }
 
 
 def _words_of(random: np.random.Generator) -> npt.NDArray[np.uint64]:

@@ -13,10 +13,11 @@ from gru_audio.config import CONTEXT_FRAMES, Config, MelConfig
 from gru_audio.errors import CheckpointError
 from gru_audio.mel import FloatArray, check_mel, log_mel, silent_frames
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
+from gru_audio.synthesis.correction import DEFAULT_CORRECTIONS, Corrections, check_corrections
 from gru_audio.synthesis.engines import make_engine
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd
-from gru_audio.synthesis.stream import ReadyVoice, Sampling, Stream
+from gru_audio.synthesis.stream import DEFAULT_TEMPERATURE, ReadyVoice, Sampling, Stream
 from gru_audio.voice import Voice, load_voice
 
 _FRAMES_AT_ONCE = 64  # between two reports of progress, and two looks at Ctrl-C
@@ -30,24 +31,31 @@ class Vocoder:
         lookahead_frames: frames that `stream` waits for before it gives a frame's audio.
     """
 
-    lookahead_frames = CONTEXT_FRAMES
-
-    def __init__(self, voice: Voice, engine: str = "auto", device: str = "auto") -> None:
+    def __init__(
+        self,
+        voice: Voice,
+        engine: str = "auto",
+        device: str = "auto",
+        corrections: int = DEFAULT_CORRECTIONS,
+    ) -> None:
         """Fold the voice's weights for an engine.
 
         Args:
             voice: see `load_voice`.
             engine: a name in `synthesis.engines.ENGINES`, or `"auto"`.
             device: of the torch engine.
+            corrections: passes of the spectral correction; each needs more lookahead. See correction.py.
 
         Raises:
-            ConfigError: no such engine, or it cannot run this voice.
+            ConfigError: no such engine, or it cannot run this voice; or the contract's windows are too short for
+                corrections.
             CheckpointError: the voice's tensors do not fit its config.
         """
         network = fold(voice)
         weights = ConditioningWeights(voice, network)
         self.engine_name, self._engine = make_engine(engine, network, device)
-        self._ready = ReadyVoice(voice, weights, self._engine)
+        self.lookahead_frames = CONTEXT_FRAMES + check_corrections(voice.config.mel, corrections)
+        self._ready = ReadyVoice(voice, weights, self._engine, corrections)
 
     @property
     def sample_rate(self) -> int:
@@ -95,7 +103,7 @@ class Vocoder:
         mel: npt.ArrayLike,
         *,
         seed: int = 0,
-        temperature: float = 1.0,
+        temperature: float = DEFAULT_TEMPERATURE,
         tail_cut: float = 0.0,
         progress: ProgressCallback = ignore_progress,
     ) -> FloatArray:
@@ -130,7 +138,7 @@ class Vocoder:
         mels: Sequence[npt.ArrayLike],
         *,
         seed: int = 0,
-        temperature: float = 1.0,
+        temperature: float = DEFAULT_TEMPERATURE,
         tail_cut: float = 0.0,
         progress: ProgressCallback = ignore_progress,
     ) -> list[FloatArray]:
@@ -159,14 +167,14 @@ class Vocoder:
             )
             progress(Progress(last, longest))
         audio = np.concatenate(parts, 1)
-        return [row[: len(mel) * hop] for row, mel in zip(audio, checked, strict=True)]
+        return [self._correct(row[: len(mel) * hop], mel) for row, mel in zip(audio, checked, strict=True)]
 
     def stream(
         self,
         frames: Iterable[npt.ArrayLike],
         *,
         seed: int = 0,
-        temperature: float = 1.0,
+        temperature: float = DEFAULT_TEMPERATURE,
         tail_cut: float = 0.0,
     ) -> Iterator[FloatArray]:
         """Generate audio as mel frames come; any chunking gives the same samples.
@@ -192,7 +200,9 @@ class Vocoder:
         if stream.n_frames:
             yield stream.finish()
 
-    def start(self, *, seed: int = 0, temperature: float = 1.0, tail_cut: float = 0.0) -> Stream:
+    def start(
+        self, *, seed: int = 0, temperature: float = DEFAULT_TEMPERATURE, tail_cut: float = 0.0
+    ) -> Stream:
         """Start a stream that is pushed frames by hand, and can be saved between two pushes.
 
         Streams of one vocoder go on independently, each in any thread.
@@ -227,19 +237,31 @@ class Vocoder:
             n_done += len(mel)
         return audio
 
+    def _correct(self, audio: FloatArray, mel: FloatArray) -> FloatArray:
+        """A whole clip's audio after the spectral correction."""
+        corrections = Corrections(self.mel_config, self._ready.n_corrections)
+        return np.concatenate([corrections.push(audio, mel), corrections.finish()])
+
     def _whole_block(self, mel: FloatArray, n_frames: int) -> FrameBlock:
         """The block of a whole mel, with silence up to `n_frames`."""
-        padding = silent_frames(n_frames - len(mel) + self.lookahead_frames, self.mel_config)
+        padding = silent_frames(n_frames - len(mel) + CONTEXT_FRAMES, self.mel_config)
         return FrontEnd(self._ready.weights).push(np.concatenate([mel, padding]))
 
 
-def load(voice: str | Path | None = None, engine: str = "auto", device: str = "auto") -> Vocoder:
+def load(
+    voice: str | Path | None = None,
+    engine: str = "auto",
+    device: str = "auto",
+    corrections: int = DEFAULT_CORRECTIONS,
+) -> Vocoder:
     """Load a voice.
 
     Args:
         voice: a voice file, or a run's folder.
         engine: a name in `synthesis.engines.ENGINES`, or `"auto"`.
         device: of the torch engine: `"auto"`, `"cpu"`, `"cuda"`, …
+        corrections: passes of the spectral correction, which makes the audio keep to its mel; 0 for the least
+            lookahead.
 
     Raises:
         CheckpointError: not a voice, or a damaged one; or none is given, as none is bundled yet.
@@ -251,6 +273,6 @@ def load(voice: str | Path | None = None, engine: str = "auto", device: str = "a
         )
     loaded = load_voice(voice)
     try:
-        return Vocoder(loaded, engine, device)
+        return Vocoder(loaded, engine, device, corrections)
     except CheckpointError as error:
         raise CheckpointError(f"{voice}: {error}") from error
