@@ -123,6 +123,7 @@ def _describe_voice(path: Path, document: Mapping[str, Any]) -> VoiceFacts:
         speakers=[str(speaker) for speaker in told.get("speakers", [])],
         licence=str(told.get("licence", "")),
         source_note=str(told.get("source_note", "")),
+        card={str(heading): str(text) for heading, text in told.get("card", {}).items()},
         engine=engine,
         engine_reason=reason,
     )

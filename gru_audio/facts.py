@@ -29,6 +29,7 @@ class VoiceFacts:
     """A voice, or what a run has of one; what its maker left out is empty or None.
 
     Attributes:
+        card: what else its maker says of it, by heading, such as its metrics, its limits and its attribution.
         engine: the one that synthesis takes on this machine.
         engine_reason: why.
     """
@@ -45,6 +46,7 @@ class VoiceFacts:
     speakers: Sequence[str]
     licence: str
     source_note: str
+    card: Mapping[str, str]
     engine: str
     engine_reason: str
     kind: str = "voice"

@@ -1,14 +1,19 @@
-"""A voice: trained weights with all that is needed to use them, in one file."""
+"""A voice: trained weights with all that is needed to use them, in one file; and the one that comes with us."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gru_audio.config import Config, config_from_dict
 from gru_audio.errors import CheckpointError
 from gru_audio.run_folder import VOICE_FILE
 from gru_audio.tensorfile import Array, read_document, read_tensors, write_tensor_file
+
+BUNDLED_VOICE = Path(__file__).parent / "voices" / "debian-16k.safetensors"
+"""The voice that `load()` takes; see recipes/debian-voices."""
 
 
 @dataclass(frozen=True)
@@ -57,4 +62,18 @@ def load_voice(path: str | Path) -> Voice:
     if not {"config", "metadata"} <= document.keys():
         raise CheckpointError(f"{path}: damaged: its header lacks the config or the metadata; copy it again")
     config = config_from_dict(document["config"], str(path))
-    return Voice(config, read_tensors(path), document["metadata"])
+    tensors = {name: _widened(tensor) for name, tensor in read_tensors(path).items()}
+    return Voice(config, tensors, document["metadata"])
+
+
+def in_half_precision(voice: Voice) -> Voice:
+    """A voice whose file takes half the room: weights rounded to float16, which `load_voice` widens again."""
+    tensors = {
+        name: tensor.astype(np.float16) if tensor.dtype == np.float32 else tensor
+        for name, tensor in voice.tensors.items()
+    }
+    return Voice(voice.config, tensors, voice.metadata)
+
+
+def _widened(tensor: Array) -> Array:
+    return tensor.astype(np.float32) if tensor.dtype == np.float16 else tensor

@@ -17,7 +17,7 @@ from gru_audio.run_folder import VOICE_FILE
 from gru_audio.synthesis.engines import ENGINES
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.tensorfile import read_document, write_tensor_file
-from gru_audio.voice import Voice, load_voice, save_voice
+from gru_audio.voice import BUNDLED_VOICE, Voice, in_half_precision, load_voice, save_voice
 
 CONFIG = Config(
     mel=MelConfig(
@@ -70,9 +70,28 @@ def test_a_run_without_a_voice(tmp_path: Path) -> None:
         load_voice(tmp_path)
 
 
-def test_no_voice_is_bundled() -> None:
-    with pytest.raises(CheckpointError, match="no voice is bundled with this version; train one"):
-        gru_audio.load()
+def test_the_bundled_voice() -> None:
+    """It is small, sparse and attributed, and speaks."""
+    assert BUNDLED_VOICE.stat().st_size < 4e6
+    vocoder = gru_audio.load()
+    assert vocoder.config.model.is_pruned
+    licence = vocoder.metadata["licence"]
+    assert "CC BY-SA 3.0" in licence
+    card = vocoder.metadata["card"]
+    assert {"attribution", "limits", "not for", "metrics"} <= card.keys()
+    for name in ("Allison Smith", "June Wallack", "Carlo Flora", "Maxim Topal", "Nickolay V. Shmyrev"):
+        assert name in card["attribution"]
+    assert len(vocoder.metadata["speakers"]) == 6
+
+
+def test_half_precision_is_widened_when_loaded(tmp_path: Path, voice: Voice) -> None:
+    save_voice(tmp_path / "full.safetensors", voice)
+    save_voice(tmp_path / "half.safetensors", in_half_precision(voice))
+    full, half = (load_voice(tmp_path / f"{name}.safetensors") for name in ("full", "half"))
+    assert (tmp_path / "half.safetensors").stat().st_size < (tmp_path / "full.safetensors").stat().st_size
+    for name, tensor in full.tensors.items():
+        assert half.tensors[name].dtype == tensor.dtype
+        np.testing.assert_allclose(half.tensors[name], tensor, rtol=5e-4, atol=1e-7)
 
 
 def test_no_such_file(tmp_path: Path) -> None:

@@ -27,17 +27,21 @@ _SPEAKERS_SHOWN = 12
 
 def info(
     file: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
-            metavar="FILE", help="A voice, a checkpoint, a mel, audio, or the folder of a run or a dataset."
+            metavar="[FILE]",
+            help="A voice, a checkpoint, a mel, audio, or the folder of a run or a dataset; "
+            "if absent the bundled voice.",
         ),
-    ],
+    ] = None,
     quiet: Quiet = False,  # every command has it; this one shows no progress and no notes
     json: Json = False,
 ) -> None:
     """Show what a file or a folder is: its sizes, its mel contract, where it comes from.
 
     **Examples**
+
+        gru-audio info
 
         gru-audio info runs/mine
 
@@ -48,8 +52,9 @@ def info(
     from dataclasses import asdict
 
     from gru_audio.describe import describe
+    from gru_audio.voice import BUNDLED_VOICE
 
-    facts = describe(file)
+    facts = describe(file or BUNDLED_VOICE)
     if json:
         print_json({"kind": facts.kind, **asdict(facts)})
     else:
@@ -91,6 +96,7 @@ def _voice_rows(facts: "VoiceFacts") -> dict[str, str]:
         "speakers": _first(list(facts.speakers)),
         "licence": facts.licence or "not stated",
         "source": facts.source_note,
+        **facts.card,
     }
 
 

@@ -60,7 +60,10 @@ def synthesize(
         ),
     ] = None,
     voice: Annotated[
-        Path | None, typer.Option("--voice", metavar="VOICE", help="A voice file, or the folder of a run.")
+        Path | None,
+        typer.Option(
+            "--voice", metavar="VOICE", help="A voice file, or a run's folder; the bundled one if absent."
+        ),
     ] = None,
     engine: Annotated[str, typer.Option(help="auto, int8 or float32 (compiled, CPU), or torch.")] = "auto",
     device: Annotated[str, typer.Option(help="Of the torch engine: auto, cpu, cuda, …")] = "auto",
@@ -111,7 +114,7 @@ def synthesize(
 
     **Examples**
 
-        gru-audio synthesize speech.wav -o out.wav --voice runs/mine
+        gru-audio synthesize speech.wav -o out.wav
 
         gru-audio synthesize mels/ -o wavs/ --voice runs/mine --mel hifigan-22k --temperature 0.8 --jobs 4
 

@@ -18,7 +18,7 @@ from gru_audio.synthesis.engines import make_engine
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd
 from gru_audio.synthesis.stream import DEFAULT_TEMPERATURE, ReadyVoice, Sampling, Stream
-from gru_audio.voice import Voice, load_voice
+from gru_audio.voice import BUNDLED_VOICE, Voice, load_voice
 
 _FRAMES_AT_ONCE = 64  # between two reports of progress, and two looks at Ctrl-C
 _SLOW_FRAMES_AT_ONCE = 16
@@ -257,20 +257,18 @@ def load(
     """Load a voice.
 
     Args:
-        voice: a voice file, or a run's folder.
+        voice: a voice file, or a run's folder; None for the bundled voice.
         engine: a name in `synthesis.engines.ENGINES`, or `"auto"`.
         device: of the torch engine: `"auto"`, `"cpu"`, `"cuda"`, …
         corrections: passes of the spectral correction, which makes the audio keep to its mel; 0 for the least
             lookahead.
 
     Raises:
-        CheckpointError: not a voice, or a damaged one; or none is given, as none is bundled yet.
+        CheckpointError: not a voice, or a damaged one.
         ConfigError: no such engine or device.
     """
     if voice is None:
-        raise CheckpointError(
-            "no voice is bundled with this version; train one, and give its file or its run"
-        )
+        voice = BUNDLED_VOICE
     loaded = load_voice(voice)
     try:
         return Vocoder(loaded, engine, device, corrections)

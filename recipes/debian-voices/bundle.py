@@ -1,0 +1,80 @@
+"""Make the bundled voice from a run: weights in half precision, and its model card.
+
+gru-audio evaluate RUN DATASET --json > evaluation.json
+python recipes/debian-voices/bundle.py RUN evaluation.json OUT
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from gru_audio.voice import Voice, in_half_precision, load_voice, save_voice
+
+LICENCE = "CC BY-SA 3.0, as of most of the speech it was trained on; see attribution"
+CARD = {
+    "attribution": (
+        "Allison Smith (en, es; 2003-2010, CC BY-SA 3.0), June Wallack (fr; 2006-2008, CC BY-SA 3.0), "
+        "Carlo Flora (it; 2012, CC BY 3.0) and Maxim Topal, ivrvoice.ru (ru; 2010, CC BY 3.0), from Debian's "
+        "asterisk-core-sounds-*-g722 1.6.1-1, with contributions by Digium, Inc.; Nickolay V. Shmyrev (ru; 2005, "
+        "BSD-like), from Debian's festvox-ru 0.5+dfsg-6. The speech was changed: decoded, trimmed and made into a "
+        "network's weights."
+    ),
+    "limits": (
+        "Six speakers and a few hours of training on one CPU core: other voices sound rougher, singing and music poor. "
+        "Most of the speech was G.722, whose faint hiss above 4 kHz it has learned; nothing is above 8 kHz."
+    ),
+    "not for": "passing as one of its speakers or anyone else, or any use that their licences exclude",
+}
+SPEAKERS = [
+    "en-allison (woman)",
+    "es-allison (woman)",
+    "fr-june (woman)",
+    "it-carlo (man)",
+    "ru-ivrvoice (woman)",
+    "ru-nsh (man)",
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path)
+    parser.add_argument("evaluation", type=Path)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    voice = load_voice(arguments.run)
+    metadata = {
+        **voice.metadata,
+        "dataset": "debian-voices",
+        "speakers": SPEAKERS,
+        "licence": LICENCE,
+        "source_note": "recipes/debian-voices of gru-audio",
+        "card": {"metrics": metrics(json.loads(arguments.evaluation.read_text())), **CARD},
+    }
+    save_voice(arguments.out, in_half_precision(Voice(voice.config, voice.tensors, metadata)))
+
+
+def metrics(evaluation: dict[str, Any]) -> str:
+    """The figures of the voice, of what `evaluate --json` printed, in words."""
+    found = evaluation["summary"]["voice"]
+    told = [
+        f"{name} {found[key]['mean']:.{digits}f}"
+        for key, name, digits in (
+            ("pesq", "PESQ", 2),
+            ("estoi", "ESTOI", 3),
+            ("dnsmos", "DNSMOS", 2),
+            ("log_mel_db", "log-mel distance in dB", 1),
+            ("f0_cents", "F0 error in cents", 0),
+            ("voicing_error_percent", "voicing errors in percent", 1),
+        )
+        if key in found
+    ]
+    n_clips = len({clip["name"] for clip in evaluation["clips"]})
+    worst = found["pesq"]["worst"]
+    return f"means of {n_clips} held-out clips, free-running: {', '.join(told)}; worst PESQ {worst:.2f}"
+
+
+if __name__ == "__main__":
+    main()
