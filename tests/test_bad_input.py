@@ -225,7 +225,6 @@ CASES = (
         f"synthesize mel.npy {VOICE} --mel hifi",
         ("'hifi'", "not known", "choose one of speech-16k"),
     ),
-    Case("no voice", "synthesize good/a.wav", ("no voice", "train one")),
     Case(
         "a voice that does not exist",
         "synthesize good/a.wav --voice nowhere.safetensors",
@@ -361,6 +360,38 @@ CASES = (
         ("text.wav: cannot be written: ", "is not a folder", "choose another place"),
     ),
     Case("a width of 3", "preview good/a.wav --width 3", ("--width", "equal to 20"), 2),
+    # evaluate
+    Case(
+        "a voice to evaluate that does not exist",
+        "evaluate nowhere good",
+        ("nowhere: ", "no such file", "check the path"),
+    ),
+    Case(
+        "a folder to evaluate with that does not exist",
+        "evaluate voice.safetensors nowhere",
+        ("nowhere: ", "no such file or folder", "check the path"),
+    ),
+    Case(
+        "a folder to evaluate with that has no audio",
+        "evaluate voice.safetensors empty",
+        ("empty: ", "no audio files", "give files by name"),
+    ),
+    Case(
+        "an evaluation with words named .wav alone",
+        "evaluate voice.safetensors text.wav",
+        ("text.wav: none of 1 files can be read", "Format not recognised", "is it whole, and audio?"),
+    ),
+    Case(
+        "a report below a file",
+        "evaluate voice.safetensors good --report text.wav/out",
+        ("text.wav/out: cannot be written: ", "text.wav is not a folder", "choose another place"),
+    ),
+    Case(
+        "an evaluation with no clips",
+        "evaluate voice.safetensors good --clips 0",
+        ("--clips", "greater than or equal to 1"),
+        2,
+    ),
     # info
     Case("a path that does not exist", "info nowhere", ("nowhere: ", "no such file", "check the path")),
     Case("a folder of something else", "info good", ("good: ", "neither a dataset", "name a file in it")),

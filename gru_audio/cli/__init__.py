@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from gru_audio.cli import bench, info, prep, preview, synthesize, train
+from gru_audio.cli import bench, evaluate, info, prep, preview, synthesize, train
 from gru_audio.cli.console import error_line
 from gru_audio.errors import GruAudioError
 
@@ -51,6 +51,7 @@ app.command()(prep.prep)
 app.command()(train.train)
 app.command()(synthesize.synthesize)
 app.command()(preview.preview)
+app.command()(evaluate.evaluate)
 app.command()(info.info)
 app.command()(bench.bench)
 

@@ -1,0 +1,240 @@
+"""Judging a voice run free: clips through it and through the anchors, every measure of each."""
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from gru_audio.audio import resample
+from gru_audio.config import Config
+from gru_audio.errors import AudioError
+from gru_audio.evaluation import anchors, measures
+from gru_audio.evaluation.columns import INSTALL_EVAL, MEASURES, WITHOUT_REFERENCE, missing_keys
+from gru_audio.evaluation.likelihood import Likelihood
+from gru_audio.evaluation.material import Original
+from gru_audio.evaluation.pitch_measures import compare_pitch, track_f0
+from gru_audio.evaluation.results import (
+    CODEC,
+    G722,
+    GRIFFIN_LIM,
+    REFERENCE,
+    SYSTEMS,
+    VOICE,
+    ClipResult,
+    Evaluation,
+)
+from gru_audio.mel import FloatArray
+from gru_audio.parallel import map_in_order
+from gru_audio.progress import Progress, ProgressCallback, ignore_progress
+from gru_audio.synthesis.stream import Sampling
+from gru_audio.synthesis.vocoder import Vocoder
+from gru_audio.voice import Voice
+
+KeepAudio = Callable[[str, str, FloatArray], None]
+"""Takes a clip's name, a system and its audio (n,) at the voice's rate."""
+
+_PLAIN = Sampling()
+_WARM_UP_FRAMES = 8
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One clip, ready to be measured in any process.
+
+    Attributes:
+        original: the clip at the voice's rate.
+        mel: (F, M) of it.
+        made: (n,) by the voice.
+        figures: the voice's that are known already.
+        config: the voice's.
+        systems: those to compare.
+        skipped: keys of the measures that cannot be computed here.
+        keeps_audio: whether the anchors' audio is wanted back.
+    """
+
+    original: Original
+    mel: FloatArray
+    made: FloatArray
+    figures: Mapping[str, float]
+    config: Config
+    systems: Sequence[str]
+    skipped: frozenset[str]
+    keeps_audio: bool
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What became of a task; audio by system, none where it is not wanted."""
+
+    results: list[ClipResult]
+    audio: dict[str, FloatArray]
+    notes: list[str]
+
+
+def evaluate(
+    voice: Voice,
+    originals: Sequence[Original],
+    *,
+    engine: str = "auto",
+    sampling: Sampling = _PLAIN,
+    jobs: int | None = None,
+    keep: KeepAudio | None = None,
+    progress: ProgressCallback = ignore_progress,
+    settings: Mapping[str, Any] | None = None,
+) -> Evaluation:
+    """Run clips through a voice and the anchors, and measure all of it.
+
+    Args:
+        voice: see `load_voice`.
+        originals: one or more clips at any rate; see `material.find_originals`.
+        engine: a name in `synthesis.engines.ENGINES`, or `"auto"`.
+        sampling: the same for each clip.
+        jobs: processes that measure, one for each CPU core by default. Synthesis is timed alone before.
+        keep: called with each clip's audio, the clips in order, each with its systems and "reference".
+        progress: done and total are in clips.
+        settings: what else the result is to tell of how it was made.
+
+    Raises:
+        ConfigError: no such engine, or it cannot run the voice.
+        CheckpointError: the voice's tensors do not fit its config.
+    """
+    vocoder = Vocoder(voice, engine)
+    likelihood = Likelihood.of(voice, vocoder.engine_name)
+    missing = _missing(likelihood is None)
+    absent = frozenset(name for name, _ in missing)
+    systems = [system for system in SYSTEMS if system not in absent]
+    tasks, n_clips = list[_Task](), len(originals)
+    _warm_up(vocoder, sampling)
+    for index, original in enumerate(originals):
+        progress(Progress(index / 2, n_clips, {"step": "synthesizing"}))
+        tasks.append(_synthesize(vocoder, likelihood, original, sampling, systems, absent, keep is not None))
+    results, notes = list[ClipResult](), list[str]()
+    with contextlib.closing(map_in_order(_measure, tasks, jobs)) as measured:
+        for index in range(n_clips):
+            progress(Progress((n_clips + index) / 2, n_clips, {"step": "measuring"}))
+            clip = next(measured)
+            results += clip.results
+            notes += clip.notes
+            for system, audio in clip.audio.items():
+                if keep is not None:
+                    keep(clip.results[0].name, system, audio)
+    progress(Progress(n_clips, n_clips))
+    return Evaluation(
+        voice=voice.metadata,
+        measures=tuple(measure for measure in MEASURES if measure.key not in absent),
+        missing=missing,
+        clips=tuple(results),
+        settings={**(settings or {}), "engine": vocoder.engine_name, **asdict(sampling)},
+        notes=tuple(notes),
+    )
+
+
+def _missing(without_likelihood: bool) -> tuple[tuple[str, str], ...]:
+    """Keys of measures and systems that this machine or voice has to do without, and what would bring them."""
+    missing = [(key, INSTALL_EVAL) for key in missing_keys()]
+    if without_likelihood:
+        missing.append(("nll_bits", "a voice with a gru and a tree, which the compiled engines run"))
+    if anchors.ffmpeg_path() is None:
+        missing.append((G722, "apt-get install ffmpeg"))
+    return tuple(missing)
+
+
+def _warm_up(vocoder: Vocoder, sampling: Sampling) -> None:
+    """Synthesise a little, so that compiling is not timed."""
+    silence = np.zeros(_WARM_UP_FRAMES * vocoder.mel_config.hop_samples, np.float32)
+    vocoder.synthesize(vocoder.mel(silence, vocoder.sample_rate), **asdict(sampling))
+
+
+def _synthesize(
+    vocoder: Vocoder,
+    likelihood: Likelihood | None,
+    original: Original,
+    sampling: Sampling,
+    systems: Sequence[str],
+    absent: frozenset[str],
+    keeps_audio: bool,
+) -> _Task:
+    """The voice's part of a clip, timed."""
+    rate, lead = vocoder.sample_rate, vocoder.mel_config.lead_samples
+    audio = resample(original.audio, original.sample_rate_hz, rate)
+    mel = vocoder.mel(audio, rate)
+    began = time.perf_counter()
+    made = vocoder.synthesize(mel, **asdict(sampling))
+    figures = {"times_real_time": made.size / rate / (time.perf_counter() - began)}
+    if likelihood is not None:
+        figures["nll_bits"] = likelihood.bits(audio, mel)
+    return _Task(
+        original=Original(original.name, original.speaker, audio, rate),
+        mel=mel,
+        made=made[lead : lead + audio.size],
+        figures=figures,
+        config=vocoder.config,
+        systems=systems,
+        skipped=absent,
+        keeps_audio=keeps_audio,
+    )
+
+
+def _measure(task: _Task) -> _Measured:
+    """All systems' audio and figures of one clip."""
+    original, results, kept, notes = task.original, list[ClipResult](), dict[str, FloatArray](), list[str]()
+    reference_track = track_f0(original.audio, original.sample_rate_hz)
+    for system in task.systems:
+        # As a 16-bit file would hold it.
+        audio = np.clip(_audio_of(task, system), -1, 1)
+        figures = dict(task.figures) if system == VOICE else {}
+        for key, measure in _measures_of(task, system, audio).items():
+            try:
+                figures[key] = measure()
+            except AudioError as error:
+                notes.append(f"{original.name}, {system}: {error}")
+        if system != REFERENCE:
+            cents, figures["voicing_error_percent"] = compare_pitch(
+                reference_track, track_f0(audio, original.sample_rate_hz)
+            )
+            if cents is None:
+                notes.append(
+                    f"{original.name}, {system}: no frame is voiced in both, so pitch is not compared"
+                )
+            else:
+                figures["f0_cents"] = cents
+        duration_s = audio.size / original.sample_rate_hz
+        results.append(ClipResult(original.name, original.speaker, system, figures, duration_s))
+        if task.keeps_audio:
+            kept[system] = audio
+    return _Measured(results, kept, notes)
+
+
+def _measures_of(task: _Task, system: str, audio: FloatArray) -> dict[str, Callable[[], float]]:
+    """The measures that apply to a system's audio (n,), the pitch apart."""
+    reference, rate, contract = task.original.audio, task.original.sample_rate_hz, task.config.mel
+    every: dict[str, Callable[[], float]] = {
+        "pesq": lambda: measures.pesq(reference, audio, rate),
+        "stoi": lambda: measures.stoi(reference, audio, rate),
+        "estoi": lambda: measures.estoi(reference, audio, rate),
+        "log_mel_db": lambda: measures.log_mel_distance_db(reference, audio, rate, contract),
+        "mr_stft": lambda: measures.multi_resolution_stft_distance(reference, audio),
+        "mcd_db": lambda: measures.mel_cepstral_distortion_db(reference, audio, rate, contract),
+        "silence_db": lambda: measures.silence_level_db(reference, audio, rate),
+        "dnsmos": lambda: measures.dnsmos(audio, rate),
+    }
+    return {
+        key: measure
+        for key, measure in every.items()
+        if key not in task.skipped and (system != REFERENCE or key in WITHOUT_REFERENCE)
+    }
+
+
+def _audio_of(task: _Task, system: str) -> FloatArray:
+    """(n,) of a system, aligned with the original."""
+    original = task.original
+    if system == G722:
+        return anchors.g722(original.audio, original.sample_rate_hz)
+    if system == GRIFFIN_LIM:
+        return anchors.griffin_lim(task.mel, task.config.mel, original.audio.size)
+    if system == CODEC:
+        return anchors.codec_alone(original.audio, task.mel, task.config)
+    return task.made if system == VOICE else original.audio

@@ -1,0 +1,193 @@
+"""The listening page: one HTML file with all clips, figures and a blind comparison, for any browser.
+
+The page's own text lives in `page/`: its markup, its style, and its scripts in the order in which they
+are put together. All that differs from one evaluation to another goes in as one JSON document, which the
+scripts show as text only; here nothing is pasted into markup but the title.
+"""
+
+import base64
+import hashlib
+import html
+import io
+import json
+import string
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from gru_audio.audio import finite, to_int16
+from gru_audio.evaluation.results import (
+    CODEC,
+    G722,
+    GRIFFIN_LIM,
+    REFERENCE,
+    VOICE,
+    ClipResult,
+    Evaluation,
+    Measure,
+    Summary,
+)
+from gru_audio.files import atomic_path
+from gru_audio.mel import FloatArray
+
+PAGE_FILE = "index.html"
+
+_SCRIPTS = ("figures.js", "spectrogram.js", "clips.js", "blind.js")
+_SYSTEMS = {
+    REFERENCE: ("Original", "the clip itself"),
+    VOICE: ("Voice", "this voice, from the clip's mel spectrogram alone"),
+    CODEC: ("Codec", "the voice's linear prediction and mu-law codes with no network: the best it could do"),
+    G722: ("G.722", "the original sent through the G.722 telephone codec at 64 kbit/s"),
+    GRIFFIN_LIM: ("Griffin-Lim", "the same mel spectrogram turned to sound by the Griffin-Lim algorithm"),
+}
+"""Label and meaning of each system, in the page's order."""
+
+
+def write_report(
+    folder: Path,
+    evaluation: Evaluation,
+    audio: Mapping[tuple[str, str], FloatArray],
+    sample_rate_hz: int,
+) -> Path:
+    """Write the listening page of an evaluation as one file that needs no other and no network.
+
+    The audio goes in as 16-bit FLAC in base64: at 16 kHz some 25 kB a second for each system.
+
+    Args:
+        folder: where `index.html` is put; made where it is missing.
+        evaluation: the figures.
+        audio: (n_samples,) by clip's name and system, full scale at 1; what is over it is clipped. A
+            system without audio of a clip, or with none of its samples, is left out of that clip.
+        sample_rate_hz: of all the audio.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    path = folder / PAGE_FILE
+    page = _page(_document(evaluation, audio, sample_rate_hz))
+    with atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def _page(document: Mapping[str, Any]) -> str:
+    parts = resources.files("gru_audio.evaluation") / "page"
+    style = (parts / "page.css").read_text(encoding="utf-8")
+    script = "\n".join((parts / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    template = string.Template((parts / "page.html").read_text(encoding="utf-8"))
+    return template.substitute(
+        title=html.escape(document["title"]),
+        policy=_policy(style, script),
+        style=style,
+        script=script,
+        # No "<" is left that could end the element or open a comment in it.
+        data=json.dumps(document, allow_nan=False, separators=(",", ":")).replace("<", r"\u003c"),
+    )
+
+
+def _policy(style: str, script: str) -> str:
+    """A Content-Security-Policy under which the browser itself refuses the network and any other script."""
+    style_hash, script_hash = (
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)
+    )
+    return (
+        f"default-src 'none'; style-src 'sha256-{style_hash}'; script-src 'sha256-{script_hash}'; "
+        "media-src data:; img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _document(
+    evaluation: Evaluation, audio: Mapping[tuple[str, str], FloatArray], sample_rate_hz: int
+) -> dict[str, Any]:
+    """All that the scripts show, fit for JSON."""
+    present = {clip.system for clip in evaluation.clips} | {system for _, system in audio}
+    systems = [key for key in _SYSTEMS if key in present]
+    clips = _clips(evaluation.clips, audio, sample_rate_hz)
+    judged = [measure.key for measure in evaluation.measures if measure.key in evaluation.summary(VOICE)]
+    voice = str(evaluation.settings.get("voice", "a voice"))
+    document = {
+        "title": f"Listening to {voice}",
+        "subtitle": f"{len(clips)} clips at {sample_rate_hz} Hz; clips and figures are all in this one file.",
+        "sample_rate_hz": sample_rate_hz,
+        "systems": [{"key": key, "label": _SYSTEMS[key][0], "meaning": _SYSTEMS[key][1]} for key in systems],
+        "measures": [_measure(measure) for measure in evaluation.measures],
+        "sort_measure": next(iter(judged), ""),
+        "sort_system": VOICE if VOICE in systems else next(iter(systems), ""),
+        "speakers": evaluation.speakers,
+        "summary": {key: _summaries(evaluation.summary(key)) for key in systems},
+        "by_speaker": {
+            key: {speaker: _summaries(found) for speaker, found in evaluation.by_speaker(key).items()}
+            for key in systems
+        },
+        "clips": clips,
+        "missing": [f"{what}: {mend}" for what, mend in evaluation.missing] + list(evaluation.notes),
+        "settings": _plain(evaluation.settings),
+        "voice": _plain(evaluation.voice),
+    }
+    # Answers that a browser keeps belong to these very clips.
+    digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    return {"id": digest[:16], **document}
+
+
+def _clips(
+    results: Iterable[ClipResult], audio: Mapping[tuple[str, str], FloatArray], sample_rate_hz: int
+) -> list[dict[str, Any]]:
+    clips: dict[str, dict[str, Any]] = {}
+    for result in results:
+        clip = clips.setdefault(
+            result.name,
+            {
+                "name": result.name,
+                "speaker": result.speaker,
+                "duration_s": result.duration_s,
+                "figures": {},
+                "audio": {
+                    system: _data_uri(audio[result.name, system], sample_rate_hz)
+                    for system in _SYSTEMS
+                    if (result.name, system) in audio and audio[result.name, system].size
+                },
+            },
+        )
+        clip["figures"][result.system] = {key: finite(figure) for key, figure in result.figures.items()}
+    return list(clips.values())
+
+
+def _data_uri(audio: FloatArray, sample_rate_hz: int) -> str:
+    import soundfile
+
+    encoded = io.BytesIO()
+    soundfile.write(encoded, to_int16(audio), sample_rate_hz, format="FLAC", subtype="PCM_16")
+    return f"data:audio/flac;base64,{base64.b64encode(encoded.getvalue()).decode()}"
+
+
+def _measure(measure: Measure) -> dict[str, str]:
+    better = {True: "higher", False: "lower", None: "zero"}[measure.higher_is_better]
+    return {
+        "key": measure.key,
+        "title": measure.title,
+        "unit": measure.unit,
+        "better": better,
+        "source": measure.source,
+    }
+
+
+def _summaries(summaries: Mapping[str, Summary]) -> dict[str, dict[str, float | None]]:
+    return {
+        key: {"mean": finite(summary.mean), "worst": finite(summary.worst)}
+        for key, summary in summaries.items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Metadata as JSON knows it; what it does not know becomes text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, float):
+        return finite(value)
+    return value if isinstance(value, str | int | None) else str(value)
