@@ -178,6 +178,15 @@ class PrepConfig(_Table):
         return self
 
 
+class Stage(_Table):
+    """How large batches are from one step of a run on."""
+
+    from_step: NonNegative
+    """How many steps are done before its first."""
+    batch_size: Positive
+    crop_samples: Positive
+
+
 class TrainConfig(_Table):
     """How `train` learns (design 2)."""
 
@@ -185,11 +194,17 @@ class TrainConfig(_Table):
     batch_size: Positive = 32
     crop_samples: Positive = 1600
     """T, samples of each training crop; a multiple of the hop."""
+    stages: Annotated[tuple[Stage, ...], Field(strict=False)] = ()
+    """Later batches, where they change: each stage's, in the order of the steps at which they begin."""
     warm_up_s: Annotated[float, Field(ge=0)] = 0.05
     """How long before the crop the closed loop starts."""
     code_noise: Annotated[int, Field(ge=0, le=127)] = 3
     """Largest number of steps by which an excitation code is moved at random, before it enters the history."""
     learning_rate: PositiveFloat = 1e-3
+    learning_rate_schedule: Literal["cosine", "decay"] = "cosine"
+    """After the warm-up: half a cosine over all steps, or constant until a decay at the end."""
+    decay_share: Share = 0.2
+    """The share of all steps over which a schedule `decay` falls."""
     warm_up_steps: NonNegative = 200
     final_learning_rate: PositiveFloat = 5e-5
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
@@ -211,8 +226,37 @@ class TrainConfig(_Table):
     log_every: Positive = 20
     valid_every: Positive = 500
     valid_crops: Positive = 64
+    free_running_every: NonNegative = 5_000
+    """Steps from one free-running validation to the next, and at the last step; 0: never."""
+    free_running_clips: Positive = 6
     checkpoint_every: Positive = 500
     checkpoints_kept: Positive = 3
+    max_bad_steps: Positive = 10
+    """Steps in a row without a finite loss and gradient after which the run has diverged; each changes no weight."""
+    spike_bits: PositiveFloat = 1.0
+    """It has diverged, too, where the mean training loss of the last steps exceeds the long mean by more bits."""
+    max_returns: NonNegative = 3
+    """How often a run that diverged goes back to its last checkpoint, with half the learning rate, before it stops."""
+
+    @model_validator(mode="after")
+    def _stages_ascend(self) -> "TrainConfig":
+        begins = [stage.from_step for stage in self.all_stages]
+        if sorted(set(begins)) != begins:
+            raise ValueError(
+                f"stages begin at steps {begins[1:]}; write them in order, each once, and the first batches as "
+                "batch_size and crop_samples"
+            )
+        return self
+
+    @property
+    def all_stages(self) -> tuple[Stage, ...]:
+        """The first batches and those of `stages`."""
+        first = Stage(from_step=0, batch_size=self.batch_size, crop_samples=self.crop_samples)
+        return first, *self.stages
+
+    def stage_at(self, step: int) -> Stage:
+        """The stage of the batch that follows after `step` steps."""
+        return next(stage for stage in reversed(self.all_stages) if stage.from_step <= step)
 
 
 class Config(_Table):
@@ -232,11 +276,13 @@ class Config(_Table):
                 f"mel.hop_samples ({hop}) must be a multiple of model.samples_per_step "
                 f"({self.model.samples_per_step})"
             )
-        if self.train.crop_samples % hop:
-            raise ValueError(
-                f"train.crop_samples ({self.train.crop_samples}) must be a multiple of mel.hop_samples ({hop})"
-            )
         train = self.train
+        for index, stage in enumerate(train.all_stages):
+            if stage.crop_samples % hop:
+                where = f"train.stages[{index - 1}]" if index else "train"
+                raise ValueError(
+                    f"{where}.crop_samples ({stage.crop_samples}) must be a multiple of mel.hop_samples ({hop})"
+                )
         if self.model.is_pruned and not train.sparsify_start_step < train.sparsify_end_step <= train.steps:
             raise ValueError(
                 f"train.sparsify_start_step ({train.sparsify_start_step}) < train.sparsify_end_step "
@@ -330,6 +376,18 @@ def config_from_dict(tables: Mapping[str, Any], origin: str) -> Config:
     return _validate(tables, origin)
 
 
+def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
+    """A config with assignments applied, as `load_config` takes them.
+
+    Raises:
+        ConfigError: an unknown key or a bad value.
+    """
+    tables = config.model_dump()
+    for override in overrides:
+        _apply(tables, override)
+    return _validate(tables, "--set")
+
+
 def load_mel_config(source: str | Path) -> MelConfig:
     """A mel contract from one of `MEL_PRESETS`, or from the `[mel]` table of a config file or preset.
 
@@ -405,6 +463,8 @@ def _explain(item: Any) -> str:
         known = list(Config.model_fields)
         if table in Config.model_fields:
             known = list(getattr(Config(), str(table)).__class__.model_fields)
+        if len(location) > 2:  # in one of train.stages
+            key, known = location[-1], list(Stage.model_fields)
         close = difflib.get_close_matches(key, known, n=1) or [
             name for name in known if key in name.split("_")
         ]
@@ -413,4 +473,6 @@ def _explain(item: Any) -> str:
     message = item["msg"].removeprefix("Value error, ")
     if not key:
         return f"{where}{message}"
-    return f"{where}{key}: {message[0].lower()}{message[1:]}, got {item['input']!r}"
+    nested = location[2:] if len(location) > 3 else []  # in one of train.stages
+    within = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in nested)
+    return f"{where}{key}{within}: {message[0].lower()}{message[1:]}, got {item['input']!r}"

@@ -1,7 +1,7 @@
 """Training batches: random crops of a dataset, run through the closed loop.
 
-A batch is a function of the seed and the step alone, so a resumed run sees what the interrupted one
-would have seen, whoever prepares it.
+A crop is a function of the seed, the step and its place in the batch, so a resumed run sees what the
+interrupted one would have seen, and so do several processes that share a batch, however many there are.
 
 Shapes: see model.py; W is the run-in before a crop, in samples.
 """
@@ -47,6 +47,26 @@ class Batch(NamedTuple):
     prediction: CodeArray
 
 
+class Share(NamedTuple):
+    """Which part of every batch a process takes.
+
+    Attributes:
+        rank: of this process, from 0.
+        n_processes: among how many batches are divided.
+    """
+
+    rank: int = 0
+    n_processes: int = 1
+
+    def of(self, n_crops: int) -> range:
+        """Its crops of a batch, by number; shares differ by one where they cannot be even."""
+        bounds = (n_crops * (self.rank + extra) // self.n_processes for extra in (0, 1))
+        return range(*bounds)
+
+
+WHOLE = Share()
+
+
 class CropSource:
     """Draws batches of crops from one split of a dataset."""
 
@@ -68,42 +88,60 @@ class CropSource:
         self._clips = dataset.clips(split)
         if not self._clips:
             raise DatasetError(f"{dataset.path}: its split '{split}' is empty; prepare more clips")
-        self._n_frames = config.train.crop_samples // config.mel.hop_samples
-        # Every frame at which a crop can start is equally likely; a clip shorter than a crop has one.
-        starts = [
-            max(1, clip.n_samples // config.mel.hop_samples - self._n_frames + 1) for clip in self._clips
-        ]
-        self._ends = np.cumsum(starts)
+        self._ends: dict[int, npt.NDArray[np.int64]] = {}
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a step: `train.batch_size` crops."""
-        rng = np.random.default_rng((self._config.train.seed, step))
-        return self._stack(self._draw(rng) for _ in range(self._config.train.batch_size))
+    def batch(self, step: int, share: Share = WHOLE, n_returns: int = 0) -> Batch:
+        """The batch after `step` steps, as large as that stage's.
+
+        Args:
+            step: how many are done.
+            share: the part of it that is wanted; all of it by default.
+            n_returns: how often the run went back to a checkpoint; it draws other crops each time.
+        """
+        train = self._config.train
+        stage = train.stage_at(step)
+        n_frames = stage.crop_samples // self._config.mel.hop_samples
+        streams = (
+            np.random.SeedSequence(train.seed, spawn_key=(n_returns, step, index))
+            for index in share.of(stage.batch_size)
+        )
+        return self._stack(self._draw(np.random.default_rng(stream), n_frames) for stream in streams)
 
     def mel_statistics(self) -> tuple[FloatArray, FloatArray]:
         """Mean and standard deviation (M,) of the mel over random crops."""
         rng = np.random.default_rng((self._config.train.seed, _STATISTICS_STREAM))
-        frames = np.concatenate([self._mel(*self._place(rng), run_in=0) for _ in range(_STATISTICS_CROPS)])
+        n_frames = self._config.train.crop_samples // self._config.mel.hop_samples
+        frames = np.concatenate(
+            [self._mel(*self._place(rng, n_frames), n_frames, run_in=0) for _ in range(_STATISTICS_CROPS)]
+        )
         return frames.mean(0), np.maximum(frames.std(0), _SMALLEST_STD)
 
-    def _place(self, rng: np.random.Generator) -> tuple[Clip, int]:
-        """A clip and the frame at which a crop starts in it."""
-        position = int(rng.integers(self._ends[-1]))
-        index = int(np.searchsorted(self._ends, position, side="right"))
-        return self._clips[index], position - int(self._ends[index - 1] if index else 0)
+    def _place(self, rng: np.random.Generator, n_frames: int) -> tuple[Clip, int]:
+        """A clip and the frame at which a crop of F frames starts in it."""
+        if n_frames not in self._ends:
+            self._ends[n_frames] = np.cumsum(self._count_starts(n_frames))
+        ends = self._ends[n_frames]
+        position = int(rng.integers(ends[-1]))
+        index = int(np.searchsorted(ends, position, side="right"))
+        return self._clips[index], position - int(ends[index - 1] if index else 0)
 
-    def _draw(self, rng: np.random.Generator) -> Batch:
-        """One crop, as a batch without its first axis."""
+    def _count_starts(self, n_frames: int) -> list[int]:
+        """For each clip at how many frames a crop can start, all equally likely; a clip shorter than one has one."""
+        hop = self._config.mel.hop_samples
+        return [max(1, clip.n_samples // hop - n_frames + 1) for clip in self._clips]
+
+    def _draw(self, rng: np.random.Generator, n_frames: int) -> Batch:
+        """One crop of F frames, as a batch without its first axis."""
         config, hop, context = self._config, self._config.mel.hop_samples, self._context
-        clip, first = self._place(rng)
+        clip, first = self._place(rng, n_frames)
         n_run_in = config.warm_up_samples // hop
-        mel = self._mel(clip, first, run_in=n_run_in)
+        mel = self._mel(clip, first, n_frames, run_in=n_run_in)
         filters = frame_filters(mel[context : len(mel) - context], config.mel, config.signal)
-        signal = self._signal(clip, first - n_run_in, n_run_in + self._n_frames)
+        signal = self._signal(clip, first - n_run_in, n_run_in + n_frames)
         noise = rng.integers(-config.train.code_noise, config.train.code_noise + 1, signal.size, np.int8)
         trace: CodecTrace = run_closed_loop(signal, filters, config.signal, noise)
-        lags = np.zeros(self._n_frames, np.float32)
-        known = self._dataset.lags(clip, first, min(first + self._n_frames, clip.n_samples // hop))
+        lags = np.zeros(n_frames, np.float32)
+        known = self._dataset.lags(clip, first, min(first + n_frames, clip.n_samples // hop))
         lags[: len(known)] = known
         crop = slice(config.warm_up_samples, None)
         return Batch(
@@ -115,11 +153,11 @@ class CropSource:
             trace.prediction[crop],
         )
 
-    def _mel(self, clip: Clip, first: int, run_in: int) -> FloatArray:
+    def _mel(self, clip: Clip, first: int, n_frames: int, run_in: int) -> FloatArray:
         """Frames first - run_in - context to first + F + context; silence outside the clip."""
         mel_config = self._config.mel
         hop, n_clip_frames = mel_config.hop_samples, clip.n_samples // mel_config.hop_samples
-        low, high = first - run_in - self._context, first + self._n_frames + self._context
+        low, high = first - run_in - self._context, first + n_frames + self._context
         margin = -(-mel_config.n_fft // hop)  # frames whose windows could reach over a slice's cut
         from_frame, to_frame = max(low - margin, 0), min(high + margin, n_clip_frames)
         # With padding "center" a last frame stands around the clip's end.

@@ -7,12 +7,15 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from gru_audio.config import Config
 from gru_audio.files import atomic_path, output_errors
+from gru_audio.mel import FloatArray
 from gru_audio.objective import Losses, bits
 from gru_audio.run_folder import METRICS_FILE
 
@@ -47,6 +50,18 @@ class MetricsLog:
             for name, value in known.items():
                 self._board.add_scalar(f"{group}/{name}", value, step)
 
+    def log_clip(
+        self, name: str, step: int, audio: FloatArray, sample_rate_hz: int, picture: npt.NDArray[np.uint8]
+    ) -> None:
+        """Show in TensorBoard what was made of a clip: audio (n,), and a picture (3, H, W).
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        with output_errors(self._path):
+            self._board.add_audio(name, np.clip(audio, -1, 1)[None], step, sample_rate_hz)
+            self._board.add_image(name, picture, step)
+
     def __enter__(self) -> "MetricsLog":
         return self
 
@@ -68,13 +83,13 @@ class TrainingMeter:
 
     def __init__(self, config: Config) -> None:
         """Start counting."""
-        self._samples_a_step = config.train.batch_size * config.train.crop_samples
         self._rate = config.mel.sample_rate_hz
         self._reset()
 
-    def add(self, losses: Losses, gradient_norm: Tensor) -> None:
-        """Count a step; nothing is read back from the device."""
+    def add(self, losses: Losses, gradient_norm: Tensor, n_samples: int) -> None:
+        """Count a step on so many samples; nothing is read back from the device."""
         self._n_steps += 1
+        self._n_samples += n_samples
         values = torch.stack([losses.nats, losses.pitch, gradient_norm]).detach()
         self._sums = values if self._n_steps == 1 else self._sums + values
 
@@ -85,7 +100,7 @@ class TrainingMeter:
     def figures(self) -> dict[str, float]:
         """Means over the steps, and samples a second."""
         nats, pitch, norm = (self._sums / self._n_steps).tolist()
-        speed = self._n_steps * self._samples_a_step / (time.perf_counter() - self._began)
+        speed = self._n_samples / (time.perf_counter() - self._began)
         self._reset()
         return {
             "loss": nats,
@@ -97,7 +112,7 @@ class TrainingMeter:
         }
 
     def _reset(self) -> None:
-        self._n_steps, self._began = 0, time.perf_counter()
+        self._n_steps, self._n_samples, self._began = 0, 0, time.perf_counter()
         self._sums = torch.zeros(3)
 
 

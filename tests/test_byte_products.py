@@ -223,6 +223,7 @@ def measured_with(features: str, folder: Path, case: Case) -> Measured:
     return Measured(*pickle.loads((folder / "measured").read_bytes()))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ON_X86, reason="the features are those of x86")
 def test_lesser_processors_draw_the_same_until_rounding(tmp_path_factory: pytest.TempPathFactory) -> None:
     """The integers are the same everywhere. The gates are not, by a last bit or by rsqrt14's 14 bits: then, now and

@@ -208,7 +208,7 @@ def test_a_table_in_a_pipe(world: Path, quick: None, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "pesq", None)
     said, notes = run(world, "--clips", "2", "--seed", "3", "--engine", "float32")
     lines = said.splitlines()
-    assert "engine float32, temperature 1, seed 3: 2 clips of" in lines[0]
+    assert "engine float32, temperature 0.8, seed 3: 2 clips of" in lines[0]
     assert lines[2].split()[:3] == ["system", "STOI", "ESTOI"]
     starts = [line.split("  ")[0] for line in lines[3:8]]
     assert starts[:3] == ["voice, mean", "voice, median", "voice, worst"]

@@ -208,6 +208,7 @@ mel_values = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(
     contract=st.sampled_from(CONTRACTS),
     order=st.sampled_from([1, 2, 16, 32]),

@@ -335,6 +335,7 @@ def test_a_dataset_holds_what_the_files_hold(corpus: Path, tmp_path: Path) -> No
     assert str(tmp_path) not in (tmp_path / "out/dataset.json").read_text()
 
 
+@pytest.mark.slow
 def test_jobs_do_not_change_a_byte(corpus: Path, tmp_path: Path) -> None:
     prepare([corpus], tmp_path / "one", CONFIG, jobs=1)
     prepare([corpus], tmp_path / "two", CONFIG, jobs=2)

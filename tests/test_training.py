@@ -18,6 +18,7 @@ import pytest
 import soundfile
 import torch
 from numpy.typing import NDArray
+from runs import assert_same_runs
 
 from gru_audio import objective
 from gru_audio.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -235,13 +236,13 @@ def test_fp16_overflow_is_skipped_and_then_trains(dataset: Path, tmp_path: Path)
     batch, before = first_batch(trainer), [value.clone() for value in trainer.network.parameters()]
     _, norm = trainer.train_step(batch)
     assert not torch.isfinite(norm)
-    assert trainer.skipped == 1
+    assert trainer.watch.read().n_bad == 1
     assert trainer.scaler.get_scale() == 2.0**23
     assert all(map(torch.equal, before, trainer.network.parameters())), "the step changed nothing"
     for _ in range(9):
         if trainer.train_step(batch)[1].isfinite():
             break
-    assert trainer.skipped == 0
+    assert trainer.watch.read().n_bad == 0
     assert not all(map(torch.equal, before, trainer.network.parameters()))
     assert all(value.isfinite().all() for value in trainer.network.parameters())
 
@@ -253,8 +254,8 @@ def test_a_checkpoint_before_the_first_good_step(dataset: Path, tmp_path: Path) 
     trainer.train_step(first_batch(trainer))
     again = trainer_of(dataset, tmp_path, "train.precision=fp16")
     again.restore(load_checkpoint(trainer.save()))
-    assert (again.step, again.skipped, again.scaler.get_scale()) == (1, 1, 2.0**29)
-    assert not again.optimizer.state
+    assert (again.step, again.watch.read().n_bad, again.scaler.get_scale()) == (1, 1, 2.0**29)
+    assert {float(moments["step"]) for moments in again.optimizer.state.values()} == {0.0}
 
 
 @pytest.mark.parametrize(("first", "then"), [("fp32", "fp16"), ("fp16", "fp32"), ("bf16", "fp16")])
@@ -354,21 +355,6 @@ def test_the_voice_is_the_average(dataset: Path, tmp_path: Path) -> None:
     assert tensors.keys() == average.keys()
     for name, tensor in average.items():
         np.testing.assert_array_equal(tensors[name], tensor.numpy())
-
-
-def assert_same_runs(one: Path, other: Path) -> None:
-    """The same checkpoints and voice, bit for bit."""
-    paths = checkpoint_paths(one), checkpoint_paths(other)
-    assert [path.name for path in paths[0]] == [path.name for path in paths[1]]
-    for expected_path, found_path in zip(*paths, strict=True):
-        expected, found = load_checkpoint(expected_path), load_checkpoint(found_path)
-        assert expected.document == found.document
-        assert expected.groups.keys() == found.groups.keys()
-        for group, named in expected.groups.items():
-            assert named.keys() == found.groups[group].keys()
-            for name, tensor in named.items():
-                assert torch.equal(tensor, found.groups[group][name]), f"{group}/{name}"
-    assert (one / "voice.safetensors").read_bytes() == (other / "voice.safetensors").read_bytes()
 
 
 @forks
@@ -709,19 +695,11 @@ def test_a_loss_that_is_not_finite_is_skipped(
     assert ["loss" in line for line in train_lines] == [True, False, False, True, True, True]
 
 
-def test_ten_in_a_row_stop_the_run(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spoil(monkeypatch, range(2, 100))
-    with pytest.raises(
-        TrainingError, match="step 12: the gradient was not finite 10 times in a row"
-    ) as caught:
-        run_to_end(dataset, tmp_path, "train.steps=50")
-    assert "\n" not in str(caught.value)
-    assert load_checkpoint(checkpoint_paths(tmp_path)[-1]).step == 9
-
-
-def test_nine_in_a_row_do_not(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nine_in_a_row_do_not_stop_the_run(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spoil(monkeypatch, range(2, 11))
-    assert run_to_end(dataset, tmp_path, "train.steps=14").finished
+    assert run_to_end(dataset, tmp_path, "train.steps=14").returns == 0
 
 
 # The log
@@ -847,7 +825,7 @@ def test_a_stop_before_any_validation_keeps_the_best(dataset: Path, tmp_path: Pa
 def test_an_error_in_a_data_worker_is_one_line(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_source: CropSource, step: int) -> Batch:
+    def fail(_source: CropSource, step: int, *_: Any) -> Batch:
         raise DatasetError(f"the shard went away at {step}")
 
     trainer = trainer_of(dataset, tmp_path, "train.workers=1")
@@ -898,6 +876,7 @@ def entropy_bits(codes: NDArray[np.int16]) -> float:
     return float(-(share * np.log2(share)).sum())
 
 
+@pytest.mark.slow
 def test_the_tiny_config_learns_from_the_samples(tmp_path: Path) -> None:
     """150 steps on the bundled clips: validation goes from over 8 bits a sample to 7.24 on the machine it was
     written on, and well below the 7.50 of the codes' histogram; the pitch head finds the pitch."""

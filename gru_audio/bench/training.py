@@ -32,7 +32,7 @@ class TrainingSpeed:
         case: its name.
         precision: what is multiplied in, such as `"bfloat16"`.
         crops_per_step: how many crops of `crop_samples` a step took.
-        crop_samples: as the config says.
+        crop_samples: of the last stage.
         speed: of whole steps.
     """
 
@@ -44,7 +44,7 @@ class TrainingSpeed:
 
 
 class StepTimer:
-    """One trainer and one batch, on the CPU, stepped again and again."""
+    """One trainer and one batch of its last stage, on the CPU, stepped again and again."""
 
     def __init__(self, dataset: Dataset, config: Config) -> None:
         """Start from random weights; torch's threads are the caller's to set.
@@ -55,10 +55,10 @@ class StepTimer:
         keep_freed_memory()
         with tempfile.TemporaryDirectory() as run:
             self._trainer = Trainer(dataset, Path(run), config, torch.device("cpu"))
-        self._batch = TensorBatch.of(
-            CropSource(dataset, config, "train", CONTEXT_FRAMES).batch(0), self._trainer.device
-        )
-        self.n_samples = config.train.batch_size * config.train.crop_samples
+        source = CropSource(dataset, config, "train", CONTEXT_FRAMES)
+        last = config.train.all_stages[-1].from_step
+        self._batch = TensorBatch.of(source.batch(last), self._trainer.device)
+        self.n_samples = self._batch.target.numel()
         self.precision = str(self._trainer.dtype).removeprefix("torch.")
 
     def step(self) -> int:
@@ -71,15 +71,16 @@ class TrainingSubject:
     """A case whose training is to be timed, on made-up audio."""
 
     def __init__(self, case: Case, seconds: float) -> None:
-        """Prepare audio, a trainer and a batch: the config's own, or fewer crops where a step takes too long.
+        """Prepare audio, a trainer and a batch: the last stage's, or fewer crops where a step takes too long.
 
         Args:
             case: what to train.
             seconds: how long a step may take.
         """
         self._case, self._name = case, f"training {case.name}"
-        crop_samples = case.config.train.crop_samples
-        n_crops = min(case.config.train.batch_size, max(1, _SAMPLES_A_STEP // crop_samples))
+        stage = case.config.train.all_stages[-1]
+        self._crop_samples = stage.crop_samples
+        n_crops = min(stage.batch_size, max(1, _SAMPLES_A_STEP // stage.crop_samples))
         with tempfile.TemporaryDirectory() as folder:
             dataset = _made_up_dataset(Path(folder), case.config)
             self._timer = StepTimer(dataset, _with_batch(case.config, n_crops))
@@ -101,14 +102,15 @@ class TrainingSubject:
             case=self._case.name,
             precision=self._timer.precision,
             crops_per_step=self._n_crops,
-            crop_samples=self._case.config.train.crop_samples,
+            crop_samples=self._crop_samples,
             speed=Speed.of(speeds[self._name, "step"], self._case.config.mel.sample_rate_hz),
         )
 
 
 def _with_batch(config: Config, n_crops: int) -> Config:
-    """The config with another batch, and no more validation than a trainer must have."""
-    train = config.train.model_copy(update={"batch_size": n_crops, "valid_crops": 1})
+    """The config with another batch of the last stage's crops, and no more validation than a trainer must have."""
+    sizes = {"batch_size": n_crops, "crop_samples": config.train.all_stages[-1].crop_samples, "stages": ()}
+    train = config.train.model_copy(update={**sizes, "valid_crops": 1})
     return config.model_copy(update={"train": train})
 
 

@@ -1,13 +1,25 @@
 """`gru-audio train`: from a dataset to a voice."""
 
+import contextlib
+import os
 import signal
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gru_audio.cli.console import Json, Quiet, note, print_json, progress_bar
+from gru_audio.errors import GruAudioError
+from gru_audio.launch import Launch, LeaderLostError
+
+if TYPE_CHECKING:
+    from gru_audio.config import Config
+    from gru_audio.mel import FloatArray
+    from gru_audio.training import TrainResult
+    from gru_audio.training.fine_tuning import StartingVoice
+    from gru_audio.voice import Voice
 
 
 def train(
@@ -18,12 +30,18 @@ def train(
     config: Annotated[
         str | None,
         typer.Option(
-            "--config", metavar="C", help="Preset or TOML file; voice-16k if absent, the run's on --resume."
+            "--config",
+            metavar="C",
+            help="Preset or TOML file; if absent voice-16k, the run's on --resume, the voice's on --init.",
         ),
     ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. model.gru_size=256."),
+    ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option("--init", metavar="VOICE", help="Fine-tune this voice file, or the voice of this run."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
@@ -46,31 +64,118 @@ def train(
         gru-audio train datasets/mine --run runs/small --config tiny --set train.steps=500
 
         gru-audio train datasets/mine --run runs/mine --resume
+
+        gru-audio train datasets/other --run runs/other --init runs/mine --set train.steps=5000
+
+        torchrun --nproc-per-node=2 --max-restarts=3 -m -- gru_audio train datasets/mine --run runs/mine
     """
-    from gru_audio.config import load_config
-    from gru_audio.dataset import Dataset
-
-    stored = run / "config.toml"
-    settings = load_config(
-        config or (stored if resume and stored.is_file() else "voice-16k"), overrides or []
-    )
-    found = Dataset.open(dataset)  # before torch is imported, which takes seconds
-    found.require_mel(settings.mel)
-    found.require_pitch_range(settings.signal)
-    from gru_audio import training
-
-    with progress_bar("training", quiet=quiet) as progress:
-        result = training.train(
-            dataset, run, settings, resume=resume, device=device, threads=threads, progress=progress
+    if init is not None and resume:
+        raise typer.BadParameter(
+            "a run starts from a voice once; leave it out to go on from the run's checkpoint",
+            param_hint="--init",
         )
+    launch = Launch.of(os.environ)
+    with _one_voice(launch):
+        result = _train(
+            dataset, run, config, overrides or [], init, resume=resume, device=device, threads=threads,
+            quiet=quiet or not launch.leads,
+        )  # fmt: skip
+    if launch.leads:
+        _show(run, result, json=json, quiet=quiet)
+    if not result.finished:
+        resume_it = f"stopped; go on with: gru-audio train {dataset} --run {run} --resume"
+        note(resume_it, quiet=quiet or not launch.leads)
+        raise typer.Exit(128 + (result.stopped_by or signal.SIGINT))
+
+
+@contextlib.contextmanager
+def _one_voice(launch: Launch) -> Iterator[None]:
+    """Of several processes let the first say what went wrong, as long as it can."""
+    try:
+        yield
+    except GruAudioError as error:
+        if launch.leads or isinstance(error, LeaderLostError):
+            raise
+        raise typer.Exit(1) from error
+
+
+def _show(run: Path, result: "TrainResult", *, json: bool, quiet: bool) -> None:
+    """How a run ended."""
+    for line in result.notes:
+        note(line, quiet=quiet)
     if json:
         print_json(asdict(result))
-    else:
-        typer.echo(
-            f"{run}: step {result.step:,} of {settings.train.steps:,}, validation {result.first_bits:.3f} -> "
-            f"{result.last_bits:.3f} bits a sample (best {result.best_bits:.3f}), "
-            f"{result.audio_s / result.wall_s:.1f} x real time in {result.wall_s:,.0f} s"
+        return
+    went_back = f", {result.returns} returns to a checkpoint" if result.returns else ""
+    typer.echo(
+        f"{run}: step {result.step:,} of {result.steps:,}, validation {result.first_bits:.3f} -> "
+        f"{result.last_bits:.3f} bits a sample (best {result.best_bits:.3f}), "
+        f"{result.audio_s / result.wall_s:.1f} x real time in {result.wall_s:,.0f} s{went_back}"
+    )
+
+
+def _train(
+    dataset: Path,
+    run: Path,
+    config: str | None,
+    overrides: list[str],
+    init: Path | None,
+    *,
+    resume: bool,
+    device: str,
+    threads: int | None,
+    quiet: bool,
+) -> "TrainResult":
+    """Find the settings, and train."""
+    from gru_audio.dataset import Dataset
+
+    settings, start = _settings(config, overrides, init, run / "config.toml" if resume else None)
+    found = Dataset.open(dataset)  # before torch is imported, which takes seconds
+    if start is None:
+        found.require_mel(settings.mel)
+        found.require_pitch_range(settings.signal)
+    from gru_audio import training
+
+    synthesise = _free_running_synthesiser(settings, quiet=quiet)
+    with progress_bar("training", quiet=quiet) as progress:
+        return training.train(
+            dataset, run, settings, resume=resume, start=start, synthesise=synthesise, device=device, threads=threads,
+            progress=progress,
+        )  # fmt: skip
+
+
+def _settings(
+    config: str | None, overrides: list[str], init: Path | None, stored: Path | None
+) -> "tuple[Config, StartingVoice | None]":
+    """The run's settings, and the voice that it starts from."""
+    from gru_audio.config import load_config, with_overrides
+
+    if init is None:
+        source = stored if stored is not None and stored.is_file() else "voice-16k"
+        return load_config(config or source, overrides), None
+    from gru_audio.training.fine_tuning import StartingVoice
+
+    start = StartingVoice.read(init)
+    return (load_config(config, overrides) if config else with_overrides(start.config, overrides)), start
+
+
+def _free_running_synthesiser(
+    settings: "Config", *, quiet: bool
+) -> "Callable[[Voice, Sequence[FloatArray]], list[FloatArray]] | None":
+    """What makes the audio of free-running validation; None where that is off."""
+    if not settings.train.free_running_every:
+        return None
+    from gru_audio.synthesis.vocoder import Vocoder
+    from gru_audio.training.free_running import has_pesq
+
+    if not has_pesq():
+        note(
+            "free-running validation goes by the log-mel distance, since pesq is not installed; for PESQ: "
+            "pip install 'gru-audio[eval]'",
+            quiet=quiet,
         )
-    if not result.finished:
-        note(f"stopped; go on with: gru-audio train {dataset} --run {run} --resume", quiet=quiet)
-        raise typer.Exit(128 + (result.stopped_by or signal.SIGINT))
+
+    def synthesise(voice: "Voice", mels: "Sequence[FloatArray]") -> "list[FloatArray]":
+        return Vocoder(voice).synthesize_batch(mels, seed=0)
+
+    return synthesise

@@ -6,19 +6,34 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from gru_audio.crops import Batch, CropSource
+from gru_audio.crops import WHOLE, Batch, CropSource, Share
 from gru_audio.errors import GruAudioError
 from gru_audio.interrupt import leave_signals_to_the_parent
 
 
-def batches(source: CropSource, steps: range, n_workers: int, device: torch.device) -> Iterator[Batch]:
+def batches(
+    source: CropSource,
+    steps: range,
+    n_workers: int,
+    device: torch.device,
+    share: Share = WHOLE,
+    n_returns: int = 0,
+) -> Iterator[Batch]:
     """The batch of each step, as tensors; pinned where the device is a GPU, so that they move while it computes.
+
+    Args:
+        source: draws them.
+        steps: for which, in order.
+        n_workers: processes that draw ahead; 0 draws in this one.
+        device: where they are going.
+        share: the part of each that is wanted.
+        n_returns: see `CropSource.batch`.
 
     Raises:
         GruAudioError: a crop could not be read, as the worker met it.
     """
     loader = DataLoader(
-        _BatchesByStep(source),
+        _BatchesByStep(source, share, n_returns),
         batch_size=None,
         sampler=steps,
         num_workers=n_workers,
@@ -32,11 +47,11 @@ def batches(source: CropSource, steps: range, n_workers: int, device: torch.devi
 
 
 class _BatchesByStep(TorchDataset["Batch | GruAudioError"]):
-    def __init__(self, source: CropSource) -> None:
-        self._source = source
+    def __init__(self, source: CropSource, share: Share, n_returns: int) -> None:
+        self._source, self._share, self._n_returns = source, share, n_returns
 
     def __getitem__(self, step: int) -> Batch | GruAudioError:
         try:
-            return self._source.batch(step)
+            return self._source.batch(step, self._share, self._n_returns)
         except GruAudioError as error:  # raised in a worker it would come with a traceback in its text
             return error

@@ -1,5 +1,7 @@
 """Pruning while training: which recurrent weights are left after each step; see sparsity.py for the choice."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,12 +17,26 @@ class Pruning:
 
     Attributes:
         kept: (3H, H) bool, the recurrent weights that are left; None before the first choice.
+        settled: it was chosen before the run's first step, and no step changes it.
     """
 
     def __init__(self, config: Config) -> None:
         """Nothing is pruned yet."""
         self._config = config
         self.kept: Tensor | None = None
+        self.settled = False
+
+    def last_choice(self, step: int) -> int:
+        """The newest step, at most this one, after which the kept blocks are chosen; 0 where there is none."""
+        return 0 if self.settled else last_choice(self._config, step)
+
+    @torch.no_grad()
+    def settle(self, network: Network) -> None:
+        """Choose the blocks for good, before the first step: those that a pruned voice has are the strongest."""
+        weight, self.settled = network.get_parameter(RECURRENT_WEIGHT), True
+        if self._config.model.is_pruned:
+            self.kept = self._choice(weight, self._config.model.recurrent_density)
+            weight.masked_fill_(~self.kept, 0.0)
 
     @torch.no_grad()
     def apply(self, step: int, network: Network, average: Network) -> None:
@@ -29,9 +45,8 @@ class Pruning:
         At every step, since the optimiser's momentum would bring them back.
         """
         weight = network.get_parameter(RECURRENT_WEIGHT)
-        if last_choice(self._config, step) == step:
-            kept = kept_weights(weight.detach().cpu().numpy(), scheduled_densities(self._config, step))
-            self.kept = torch.from_numpy(kept).to(weight.device)
+        if self.last_choice(step) == step:
+            self.kept = self._choice(weight, scheduled_densities(self._config, step))
         if self.kept is not None:
             for tensor in (weight, average.get_parameter(RECURRENT_WEIGHT)):
                 tensor.masked_fill_(~self.kept, 0.0)
@@ -46,3 +61,8 @@ class Pruning:
     def masks(self) -> dict[str, Tensor]:
         """What a checkpoint keeps of it."""
         return {} if self.kept is None else {RECURRENT_WEIGHT: self.kept}
+
+    @staticmethod
+    def _choice(weight: Tensor, densities: Sequence[float]) -> Tensor:
+        kept = kept_weights(weight.detach().cpu().numpy(), densities)
+        return torch.from_numpy(kept).to(weight.device)

@@ -1,22 +1,42 @@
 """A run from its folder: started anew or resumed, once it is certain that it can be."""
 
+import contextlib
+import dataclasses
+import hashlib
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import joblib
 import torch
 
-from gru_audio.checkpoint import Checkpoint, load_checkpoint
+from gru_audio.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    newest_checkpoint,
+    remove_half_written,
+    set_aside,
+)
 from gru_audio.config import Config, config_from_dict, to_toml
 from gru_audio.dataset import Dataset
 from gru_audio.device import choose_device
 from gru_audio.errors import TrainingError
 from gru_audio.files import atomic_path
-from gru_audio.interrupt import stop_on_signals
+from gru_audio.interrupt import StopRequest, stop_on_signals
+from gru_audio.launch import Launch, LeaderLostError, ProcessLostError
 from gru_audio.memory import keep_freed_memory
 from gru_audio.metrics import MetricsLog
 from gru_audio.progress import ProgressCallback, ignore_progress
-from gru_audio.run_folder import CONFIG_FILE, METRICS_FILE, VOICE_FILE, checkpoint_paths
+from gru_audio.run_folder import CONFIG_FILE, METRICS_FILE, VOICE_FILE, checkpoint_path, checkpoint_paths
+from gru_audio.training.distributed import joined
+from gru_audio.training.fine_tuning import StartingVoice
+from gru_audio.training.free_running import FreeRunning, Synthesiser
+from gru_audio.training.recovery import Diverged
 from gru_audio.training.trainer import Trainer, TrainResult
+
+JOB_FILE = ".torchrun"
+"""In a run's folder: which call of torchrun it belongs to."""
 
 
 def train(
@@ -25,44 +45,161 @@ def train(
     config: Config,
     *,
     resume: bool = False,
+    start: StartingVoice | None = None,
+    synthesise: Synthesiser | None = None,
     device: str = "auto",
     threads: int | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> TrainResult:
     """Train until the config's last step, or until SIGINT or SIGTERM, which save a checkpoint and stop.
 
+    Under torchrun each of its processes calls this, and they train together: `train.batch_size` is that of all of
+    them. Where torchrun starts them again after a failure, they go on from the newest checkpoint.
+
     Args:
         dataset_path: folder that `prep` wrote.
         run: folder for the run's config, metrics, checkpoints and voice.
         config: all settings; with `resume`, only its `prep` and `train` tables may differ from the run's, and
             as long as nothing is pruned yet `model.recurrent_density`, so that a dense run can be pruned later.
-        resume: go on from the run's newest checkpoint.
+        resume: go on from the run's newest checkpoint that can be read; from the start, where a run ended before
+            its first.
+        start: the voice whose weights a new run starts from; None starts from random ones.
+        synthesise: makes the audio of free-running validation; without it there is none.
         device: `"auto"`, `"cpu"`, `"cuda"` or another torch device.
-        threads: torch's threads on the CPU; None leaves one core to each data worker.
+        threads: torch's threads on the CPU; None shares the cores among the processes, and leaves one to each data
+            worker.
         progress: called after each step that is logged.
 
     Raises:
         DatasetError: the dataset does not fit the config.
-        TrainingError: the run's folder is taken, there is nothing to resume, or the loss is not finite.
-        CheckpointError: the checkpoint is damaged.
+        TrainingError: the run's folder is taken, there is nothing to resume, the run diverges whatever is tried, or
+            another process of it failed.
+        CheckpointError: all checkpoints are damaged.
         OutputError: the run's folder cannot be written.
     """
     dataset = Dataset.open(dataset_path)
-    chosen = choose_device(device)
-    previous = _previous_checkpoint(run, config, dataset) if resume else None
-    if previous is None:
-        _require_new(run)
+    if start is not None:
+        start.require_fit(config, dataset)
+    launch = Launch.of(os.environ)
+    chosen = choose_device(launch.device_name(choose_device(device).type if device == "auto" else device))
     if chosen.type == "cpu":
         keep_freed_memory()
-        free_cores = joblib.cpu_count() - config.train.workers
+        free_cores = joblib.cpu_count() // launch.n_local - config.train.workers
         torch.set_num_threads(threads or max(1, free_cores))
-    trainer = Trainer(dataset, run, config, chosen)
+    with joined(launch, chosen) as processes:
+        _require_enough_crops(config, launch)
+        found = _Found(None)
+        if processes.leads:
+            found = _look(run, config, dataset, resume=resume or _is_restart(run, launch))
+        trainer = Trainer(dataset, run, config, chosen, processes)
+        if start is not None:
+            trainer.start_from(start)
+        notes = _start(trainer, found)
+        if synthesise is not None and config.train.free_running_every and processes.leads:
+            trainer.free_running = FreeRunning(dataset, config, synthesise)
+        if start is not None and not trainer.step and processes.leads:
+            trainer.save()  # so that the run can be resumed from its first step on without the voice
+        with stop_on_signals(with_echo=launch.n_processes > 1) as stopped:
+            result = _fit(trainer, stopped, progress)
+    return dataclasses.replace(result, notes=notes)
+
+
+class _Found(NamedTuple):
+    """Where a run stands: the checkpoint to go on from, None at the start, and the damaged ones after it."""
+
+    checkpoint: Checkpoint | None
+    damaged: Sequence[Path] = ()
+
+
+def _look(run: Path, config: Config, dataset: Dataset, *, resume: bool) -> _Found:
+    """What there is to go on from, once it is certain that the run may."""
+    if not resume:
+        _require_new(run)
+        return _Found(None)
+    return _previous_checkpoint(run, config, dataset)
+
+
+def _start(trainer: Trainer, found: _Found) -> tuple[str, ...]:
+    """Put a trainer where its run stands, and the run's folder in order; gives what the user should know.
+
+    The first process alone looks what is there and writes; the others do as it says.
+    """
+    processes, checkpoint, notes = trainer.processes, found.checkpoint, tuple[str, ...]()
+    if processes.leads:
+        notes = _put_in_order(trainer, found)
+    step = processes.gather(checkpoint and checkpoint.step)[0]
+    if step is not None:
+        trainer.restore(checkpoint or load_checkpoint(checkpoint_path(trainer.run, step)))
+    weights = hashlib.sha256()
+    for tensor in trainer.network.state_dict().values():
+        weights.update(tensor.cpu().numpy().tobytes())
+    if len(set(processes.gather(weights.hexdigest()))) > 1:
+        raise TrainingError(
+            f"{trainer.run}: the processes start from different weights; give all the same dataset, run and versions"
+        )
+    return notes
+
+
+def _put_in_order(trainer: Trainer, found: _Found) -> tuple[str, ...]:
+    """Rid a run's folder of what a crash left in it, and write the config; gives what the user should know."""
+    run, job = trainer.run, trainer.processes.launch.job
+    remove_half_written(run)
+    set_aside(found.damaged)
     with atomic_path(run / CONFIG_FILE) as temporary:
-        temporary.write_text(to_toml(config), encoding="utf-8")
-    if previous is not None:
-        trainer.restore(previous)
-    with stop_on_signals() as stopped, MetricsLog(run, trainer.step) as log:
-        return trainer.fit(log, stopped, progress)
+        temporary.write_text(to_toml(trainer.config), encoding="utf-8")
+    if job:
+        with atomic_path(run / JOB_FILE) as temporary:
+            temporary.write_text(job)
+    where = f"step {found.checkpoint.step:,}" if found.checkpoint else "the start"
+    return tuple(
+        f"{path}: damaged, set aside as damaged-{path.name}; went on from {where}" for path in found.damaged
+    )
+
+
+def _is_restart(run: Path, launch: Launch) -> bool:
+    """Whether torchrun starts again what it had started: another's run stays refused."""
+    job = run / JOB_FILE
+    return launch.n_restarts > 0 and job.is_file() and job.read_text() == launch.job
+
+
+def _fit(trainer: Trainer, stopped: StopRequest, progress: ProgressCallback) -> TrainResult:
+    """Train to the end, over as many returns to a checkpoint as it takes."""
+    processes, returned = trainer.processes, dict[str, float]()
+    while True:
+        with contextlib.ExitStack() as stack:
+            log = None
+            if processes.leads:
+                log = stack.enter_context(MetricsLog(trainer.run, trainer.step or -1))
+                if returned:
+                    log.log("recovery", trainer.step, returned)
+            try:
+                return trainer.fit(log, stopped, progress)
+            except Diverged as diverged:
+                returned = trainer.go_back(diverged)
+            except ProcessLostError as lost:
+                stopped.ignore_more()
+                raise _farewell(trainer, lost) from lost
+
+
+def _farewell(trainer: Trainer, lost: ProcessLostError) -> TrainingError:
+    """Save what was reached, and say so."""
+    speaks = trainer.processes.speaks()
+    if not trainer.processes.leads:
+        return LeaderLostError(f"{trainer.run}: {lost}; go on with --resume") if speaks else lost
+    saved = ""
+    if trainer.step and trainer.watch.read().is_calm:
+        trainer.save()
+        saved = f"; step {trainer.step:,} is saved"
+    return ProcessLostError(f"{trainer.run}: {lost}{saved}; go on with --resume")
+
+
+def _require_enough_crops(config: Config, launch: Launch) -> None:
+    """Make sure that each process has a share of every batch."""
+    smallest = min(stage.batch_size for stage in config.train.all_stages)
+    if smallest < launch.n_processes:
+        raise TrainingError(
+            f"train.batch_size is {smallest}, for all of {launch.n_processes} processes; raise it, or start fewer"
+        )
 
 
 def _require_new(run: Path) -> None:
@@ -75,13 +212,17 @@ def _require_new(run: Path) -> None:
         )
 
 
-def _previous_checkpoint(run: Path, config: Config, dataset: Dataset) -> Checkpoint:
-    """The run's newest checkpoint, once it is certain that this dataset and config can go on from it."""
-    existing = checkpoint_paths(run)
-    if not existing:
-        raise TrainingError(f"{run}: holds no checkpoint to resume from; start without --resume")
-    checkpoint = load_checkpoint(existing[-1])
-    stored = config_from_dict(checkpoint.document["config"], str(existing[-1]))
+def _previous_checkpoint(run: Path, config: Config, dataset: Dataset) -> _Found:
+    """The run's newest checkpoint that can be read, once it is certain that this dataset and config can go on from it.
+
+    And those after it, which cannot be read. None of a run that ended before its first.
+    """
+    checkpoint, damaged = newest_checkpoint(run)
+    if checkpoint is None:
+        if not (run / CONFIG_FILE).is_file():
+            raise TrainingError(f"{run}: holds no checkpoint to resume from; start without --resume")
+        return _Found(None, damaged)
+    stored = config_from_dict(checkpoint.document["config"], str(checkpoint_path(run, checkpoint.step)))
     _require_same_network(run, checkpoint, stored, config)
     if checkpoint.document.get("dataset", dataset.fingerprint) != dataset.fingerprint:
         raise TrainingError(
@@ -91,7 +232,7 @@ def _previous_checkpoint(run: Path, config: Config, dataset: Dataset) -> Checkpo
         raise TrainingError(
             f"{run}: has done all {checkpoint.step} steps; raise them with --set train.steps=N"
         )
-    return checkpoint
+    return _Found(checkpoint, damaged)
 
 
 def _require_same_network(run: Path, checkpoint: Checkpoint, stored: Config, config: Config) -> None:

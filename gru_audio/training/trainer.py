@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gru_audio.checkpoint import Checkpoint, save_checkpoint
+from gru_audio.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
 from gru_audio.config import CONTEXT_FRAMES, Config, TrainConfig
 from gru_audio.crops import CropSource
 from gru_audio.dataset import Dataset
@@ -27,14 +27,17 @@ from gru_audio.model import Network
 from gru_audio.objective import Losses, TensorBatch, compute_losses
 from gru_audio.progress import Progress, ProgressCallback
 from gru_audio.run_folder import VOICE_FILE
-from gru_audio.sparsity import RECURRENT_WEIGHT, last_choice
+from gru_audio.training.distributed import Processes
+from gru_audio.training.exporting import voice_of
+from gru_audio.training.fine_tuning import StartingVoice
+from gru_audio.training.free_running import FreeRunning, Score
 from gru_audio.training.loader import batches
 from gru_audio.training.pruning import Pruning
-from gru_audio.training.schedules import learning_rate
+from gru_audio.training.recovery import Diverged, Returns, Watch
+from gru_audio.training.schedules import learning_rate, samples_of_steps
+from gru_audio.training.state import checkpoint_of, take_over
 from gru_audio.training.validation import Validation
 from gru_audio.voice import Voice, save_voice
-
-_BAD_STEPS_IN_A_ROW = 10  # non-finite losses or gradients after which a run gives up
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,9 @@ class TrainResult:
         audio_s: seconds of audio trained on by this call.
         wall_s: seconds that this call took.
         stopped_by: the signal that stopped it, if one did.
+        returns: how often the run diverged and went back to a checkpoint, since it began.
+        notes: what else the user should know, each as a line.
+        steps: how many the config wants in all.
     """
 
     step: int
@@ -60,12 +66,22 @@ class TrainResult:
     audio_s: float
     wall_s: float
     stopped_by: int | None = None
+    returns: int = 0
+    notes: tuple[str, ...] = ()
+    steps: int = 0
 
 
 class Trainer:
     """One run's state: network, moving average, optimiser, kept weights and counters."""
 
-    def __init__(self, dataset: Dataset, run: Path, config: Config, device: torch.device) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        run: Path,
+        config: Config,
+        device: torch.device,
+        processes: Processes | None = None,
+    ) -> None:
         """Start from random weights, normalised to the dataset.
 
         Raises:
@@ -87,72 +103,137 @@ class Trainer:
             raise ConfigError("train.precision 'fp16': torch has no such lstm for a CPU; use bf16 or fp32")
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.pruning = Pruning(config)
-        self.step, self.best_bits, self.best_step, self.skipped = 0, math.inf, 0, 0
+        self.processes = processes or Processes()
+        self.watch, self.returns = Watch(settings, device), Returns()
+        self.step, self.best_bits, self.best_step = 0, math.inf, 0
+        self.origin: Mapping[str, Any] | None = None
+        self.free_running: FreeRunning | None = None
+        self.best_score: Score | None = None
+        self._first_bits: float | None = None
+        self._last_bits = math.nan
+        self._audio_s, self._began = 0.0, time.perf_counter()
 
-    def fit(self, log: MetricsLog, stopped: StopRequest, progress: ProgressCallback) -> TrainResult:
-        """Run the remaining steps."""
-        settings = self.config.train
-        began, first_step = time.perf_counter(), self.step
-        # A resumed run measures where it stands, but logs and exports no more than an uninterrupted one.
-        first_bits = last_bits = self.measure()["bits"] if self.step else self.validate(log)
-        meter = TrainingMeter(self.config)
-        steps = range(self.step, settings.steps)
-        for batch in batches(self._source, steps, settings.workers, self.device):
-            losses, gradient_norm = self.train_step(TensorBatch.of(batch, self.device))
-            meter.add(losses, gradient_norm)
-            if self.step % settings.log_every == 0 or self.step == settings.steps:
-                rate = learning_rate(settings, self.step)
-                figures = {**meter.figures(), **self.pruning.densities(), "learning_rate": rate}
-                log.log("train", self.step, figures)
-                progress(Progress(self.step, settings.steps, _shown(figures, last_bits)))
-            paused = time.perf_counter()
-            has_voice = (self.run / VOICE_FILE).exists()
-            if (
-                self.step % settings.valid_every == 0
-                or self.step == settings.steps
-                or (stopped and not has_voice)
-            ):
-                last_bits = self.validate(log)
-            if self.step % settings.checkpoint_every == 0 or self.step == settings.steps or stopped:
-                self.save()
-            meter.leave_out(time.perf_counter() - paused)
-            if stopped:
-                break
-        audio_s = (self.step - first_step) * settings.batch_size * settings.crop_samples / self._rate
-        wall_s = time.perf_counter() - began
-        finished = self.step >= settings.steps
-        return TrainResult(
-            self.step, finished, first_bits, last_bits, self.best_bits, audio_s, wall_s, stopped.signal_number
-        )
-
-    def train_step(self, batch: TensorBatch) -> tuple[Losses, Tensor]:
-        """One optimiser step; returns the losses and the gradient's norm before clipping.
-
-        A step whose gradient is not finite changes no weight.
+    def start_from(self, start: StartingVoice) -> None:
+        """Take a voice's weights and statistics in place of random ones, and settle its pruning.
 
         Raises:
-            TrainingError: it happened too often in a row.
+            CheckpointError: they do not fit the config.
+        """
+        start.load_into(self.network)
+        self.pruning.settle(self.network)
+        self.average.load_state_dict(self.network.state_dict())
+        self.origin = start.provenance
+
+    def fit(self, log: MetricsLog | None, stopped: StopRequest, progress: ProgressCallback) -> TrainResult:
+        """Run the remaining steps; `log` is None in a process that does not lead.
+
+        Raises:
+            Diverged: a bound was passed; `go_back` may mend it.
+            ProcessLostError: another process of the run failed; this one stands after its last whole step.
+        """
+        settings, meter = self.config.train, TrainingMeter(self.config)
+        if log is not None:
+            self._measure_the_start(log)
+        share, n_returns = self.processes.share, self.returns.times
+        steps = range(self.step, settings.steps)
+        save_due, stop = False, None
+        for batch in batches(self._source, steps, settings.workers, self.device, share, n_returns):
+            losses, gradient_norm = self.train_step(TensorBatch.of(batch, self.device), stopped)
+            n_samples = samples_of_steps(settings, self.step - 1, self.step)
+            meter.add(losses, gradient_norm, n_samples)
+            self._audio_s += n_samples / self._rate
+            is_last = self.step == settings.steps
+            save_due |= self.step % settings.checkpoint_every == 0
+            sighting = None
+            if save_due or is_last or self._may_look(stopped):
+                sighting = self.watch.read()
+                if sighting.has_diverged:
+                    raise Diverged(self.step, sighting.reason)
+            if log is not None:
+                self._tell(meter, log, progress)
+            if (
+                sighting is not None and not sighting.n_bad
+            ):  # else a few more steps tell what the weights are worth
+                stop = self.processes.stop_signal(stopped)
+            if log is not None:
+                self._validate_where_due(meter, log, stop)
+            is_calm = sighting is not None and sighting.is_calm
+            if (save_due and is_calm) or is_last or stop is not None:
+                save_due = False
+                if log is not None:
+                    self._save_off_the_clock(meter)
+            if stop is not None:
+                break
+        self.processes.gather(None)  # none ends while the first still writes
+        return self._result(stop)
+
+    def train_step(self, batch: TensorBatch, stopped: StopRequest | None = None) -> tuple[Losses, Tensor]:
+        """One optimiser step; returns the losses and the gradient's norm before clipping.
+
+        A step whose loss or gradient is not finite changes no weight; nothing waits for the device to tell.
         """
         settings = self.config.train
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(settings, self.step + 1)
+            group["lr"] = self.learning_rate(self.step + 1)
         self.network.train()
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             losses = compute_losses(self.network, batch, own_pitch=self.step >= settings.pitch_handover_step)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
+        losses = self.processes.combine(
+            self.network.parameters(), losses, len(batch.target), stopped or StopRequest()
+        )
+        # A loss that is not finite counts as a gradient that is not, whatever that came to.
+        self._last_gradient().add_(losses.total.detach() * 0)
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_clip)
+        is_good = self.watch.add(losses, norm)
         if self.scaler.is_enabled():
             self.scaler.step(self.optimizer)  # skips by itself, and lowers its scale
             self.scaler.update()
-        elif torch.isfinite(norm):
+        else:
+            self.optimizer.found_inf = 1 - is_good.float()  # type: ignore[attr-defined] # as GradScaler does
+            self.optimizer.grad_scale = None  # type: ignore[attr-defined]
             self.optimizer.step()
         self.step += 1
-        self._count_skipped(bool(torch.isfinite(norm)))
         self._update_average()
         self.pruning.apply(self.step, self.network, self.average)
         return losses, norm
+
+    def _last_gradient(self) -> Tensor:
+        gradient = next(reversed(list(self.network.parameters()))).grad
+        assert gradient is not None
+        return gradient
+
+    def learning_rate(self, step: int) -> float:
+        """The rate of step 1, 2, …: the schedule's, less what the returns took off it."""
+        return learning_rate(self.config.train, step) * self.returns.rate_factor
+
+    def go_back(self, diverged: Diverged) -> dict[str, float]:
+        """Take up the last checkpoint again, with other crops and a lower rate; gives what is to be logged.
+
+        Raises:
+            TrainingError: there is none, or it was tried often enough.
+        """
+        returns = self.returns.after(diverged, self.config.train)
+        checkpoint = newest_checkpoint(self.run)[0]
+        if checkpoint is None:
+            raise TrainingError(
+                f"{diverged}, before the first checkpoint; start again with a lower train.learning_rate"
+            )
+        scale = self.scaler.get_scale()
+        self.restore(checkpoint)
+        self.returns = returns
+        if self.scaler.is_enabled():  # what overflowed at the higher scale would do so again
+            self.scaler.update(min(scale, self.scaler.get_scale()))
+        self.processes.gather(None)  # all have read it
+        if self.processes.leads:
+            self.save()
+        return {
+            "diverged_at_step": diverged.step,
+            "returns": returns.times,
+            "rate_factor": returns.rate_factor,
+        }
 
     def measure(self) -> dict[str, float]:
         """Teacher-forced figures of the moving average on the validation crops."""
@@ -165,84 +246,101 @@ class Trainer:
         """
         figures = self.measure()
         log.log("valid", self.step, figures)
-        has_best = self.best_step >= last_choice(self.config, self.step)
+        has_best = self.best_step >= self.pruning.last_choice(self.step)
         if self.step and figures["bits"] < (self.best_bits if has_best else math.inf):
             self.best_bits, self.best_step = figures["bits"], self.step
-            self.export(figures)
+            if self.best_score is None:
+                self.export(figures)
         return figures["bits"]
 
     def export(self, figures: Mapping[str, float]) -> None:
         """Write the moving average as the run's voice."""
-        clips = self.dataset.clips("train")
-        metadata = {
-            "steps": self.step,
-            "validation": dict(figures),
-            "dataset": str(self.dataset.path.resolve().name),
-            "training_hours": sum(clip.n_samples for clip in clips) / self._rate / 3600,
-            "speakers": sorted({clip.speaker for clip in clips}),
-            "licence": self.dataset.licence,
-            "source_note": self.dataset.source_note,
-        }
-        tensors = {name: tensor.cpu().numpy() for name, tensor in self.average.state_dict().items()}
-        save_voice(self.run / VOICE_FILE, Voice(self.config, tensors, metadata))
+        save_voice(self.run / VOICE_FILE, self._voice(figures))
+
+    def free_run(self, log: MetricsLog) -> None:
+        """Let the moving average make the held-out clips, measure and log them; the best so far is the run's voice.
+
+        From the first on, the loss has no say in which voice that is. For pruning see `validate`.
+        """
+        assert self.free_running is not None
+        made = self.free_running.run(self._voice({}))
+        log.log("free_running", self.step, made.figures)
+        score, best = Score.of(made.figures, self.step), self.best_score
+        if best is not None and best.step < self.pruning.last_choice(self.step):
+            best = None
+        if score is not None and score.beats(best):
+            self.best_score = score
+            self.export({**self.measure(), **made.figures})
+        keep = [] if self.best_score is None else [self.best_score.step]
+        self.free_running.save(self.run, made, self.step, keep, self.config.train.checkpoints_kept)
+        pictures = self.free_running.pictures(made)
+        for clip, audio, picture in zip(self.free_running.clips, made.audio, pictures, strict=True):
+            log.log_clip(f"free_running/{clip.name}", self.step, audio, self._rate, picture)
 
     def save(self) -> Path:
         """Write a checkpoint."""
-        named = dict(self.network.named_parameters())
-        moments = {
-            f"{name}/{key}": value
-            for name, parameter in named.items()
-            for key, value in self.optimizer.state[parameter].items()
-        }
-        document = {
-            "config": self.config.model_dump(),
-            "best_bits": self.best_bits if math.isfinite(self.best_bits) else None,
-            "best_step": self.best_step,
-            "skipped": self.skipped,
-            "dataset": self.dataset.fingerprint,
-            "scaler": self.scaler.state_dict(),
-        }
-        groups = {
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": moments,
-            "masks": self.pruning.masks(),
-        }
-        return save_checkpoint(
-            self.run, Checkpoint(self.step, groups, document), self.config.train.checkpoints_kept
-        )
+        return save_checkpoint(self.run, checkpoint_of(self), self.config.train.checkpoints_kept)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take over a checkpoint's state."""
-        self.network.load_state_dict(checkpoint.groups["network"])
-        self.average.load_state_dict(checkpoint.groups["average"])
-        moments = checkpoint.groups["optimizer"]
-        for name, parameter in self.network.named_parameters() if moments else ():
-            self.optimizer.state[parameter] = {
-                key: moments[f"{name}/{key}"].to("cpu" if key == "step" else self.device)
-                for key in ("step", "exp_avg", "exp_avg_sq")
-            }
-        if masks := checkpoint.groups.get("masks"):
-            self.pruning.kept = masks[RECURRENT_WEIGHT].to(self.device)
-        self.step = checkpoint.step
-        best = checkpoint.document["best_bits"]
-        self.best_bits = math.inf if best is None else best
-        self.best_step = checkpoint.document.get("best_step", 0)  # not told by versions that did not prune
-        self.skipped = checkpoint.document["skipped"]
-        if checkpoint.document["scaler"]:  # empty where it was not in use: the precision may have changed
-            self.scaler.load_state_dict(checkpoint.document["scaler"])
+        take_over(self, checkpoint)
 
     @property
     def _rate(self) -> int:
         return self.config.mel.sample_rate_hz
 
-    def _count_skipped(self, step_was_good: bool) -> None:
-        self.skipped = 0 if step_was_good else self.skipped + 1
-        if self.skipped >= _BAD_STEPS_IN_A_ROW:
-            raise TrainingError(
-                f"step {self.step}: the gradient was not finite {self.skipped} times in a row; resume from the last "
-                "checkpoint with a lower train.learning_rate, or with train.precision=fp32"
-            )
+    def _may_look(self, stopped: StopRequest) -> bool:
+        """Whether to read the device: a CPU at every step, a GPU only where its figures are logged."""
+        is_logged = self.step % self.config.train.log_every == 0
+        return self.device.type == "cpu" or is_logged or (self.processes.alone and bool(stopped))
+
+    def _measure_the_start(self, log: MetricsLog) -> None:
+        # A resumed run measures where it stands, but logs and exports no more than an uninterrupted one.
+        self._last_bits = self.measure()["bits"] if self.step else self.validate(log)
+        if self._first_bits is None:
+            self._first_bits = self._last_bits
+
+    def _tell(self, meter: TrainingMeter, log: MetricsLog, progress: ProgressCallback) -> None:
+        """Log and show, where it is time."""
+        settings = self.config.train
+        if self.step % settings.log_every and self.step != settings.steps:
+            return
+        rate = self.learning_rate(self.step)
+        figures = {**meter.figures(), **self.pruning.densities(), "learning_rate": rate}
+        log.log("train", self.step, figures)
+        shown = _shown(figures, self._last_bits)
+        if self.returns.times:
+            shown["returns"] = f"{self.returns.times}, from step {self.returns.diverged_at:,}"
+        progress(Progress(self.step, settings.steps, shown))
+
+    def _validate_where_due(self, meter: TrainingMeter, log: MetricsLog, stop: int | None) -> None:
+        """Measure the moving average, where it is time, off the meter's clock."""
+        settings, is_last = self.config.train, self.step == self.config.train.steps
+        has_voice = (self.run / VOICE_FILE).exists()
+        if self.step % settings.valid_every == 0 or is_last or (stop is not None and not has_voice):
+            paused = time.perf_counter()
+            self._last_bits = self.validate(log)
+            meter.leave_out(time.perf_counter() - paused)
+        if self.free_running is not None and (self.step % settings.free_running_every == 0 or is_last):
+            paused = time.perf_counter()
+            self.free_run(log)
+            meter.leave_out(time.perf_counter() - paused)
+
+    def _voice(self, figures: Mapping[str, float]) -> Voice:
+        return voice_of(self.average, self.config, self.dataset, self.step, figures, self.origin)
+
+    def _save_off_the_clock(self, meter: TrainingMeter) -> None:
+        paused = time.perf_counter()
+        self.save()
+        meter.leave_out(time.perf_counter() - paused)
+
+    def _result(self, stop: int | None) -> TrainResult:
+        first_bits = self._last_bits if self._first_bits is None else self._first_bits
+        finished, wall_s = self.step >= self.config.train.steps, time.perf_counter() - self._began
+        return TrainResult(
+            self.step, finished, first_bits, self._last_bits, self.best_bits, self._audio_s, wall_s, stop,
+            self.returns.times, steps=self.config.train.steps,
+        )  # fmt: skip
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -268,4 +366,5 @@ def _optimizer(network: Network, settings: TrainConfig) -> torch.optim.Optimizer
     matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
     groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay)
+    # Fused, it leaves out a step by itself where it is told that a gradient is not finite.
+    return torch.optim.AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)

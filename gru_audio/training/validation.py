@@ -10,7 +10,10 @@ from gru_audio.objective import TensorBatch, bits, compute_losses
 
 
 class Validation:
-    """`train.valid_crops` crops of the validation split, rounded up to whole batches."""
+    """`train.valid_crops` crops of the validation split, rounded up to whole batches.
+
+    They are those of the run's last stage, so that the figures of all stages can be compared.
+    """
 
     def __init__(self, dataset: Dataset, config: Config, device: torch.device) -> None:
         """Draw the crops.
@@ -18,8 +21,11 @@ class Validation:
         Raises:
             DatasetError: the dataset does not fit the config, or the split is empty.
         """
-        n_batches = -(-config.train.valid_crops // config.train.batch_size)
-        source = CropSource(dataset, config, "valid", CONTEXT_FRAMES)
+        stage = config.train.all_stages[-1]
+        sizes = {"batch_size": stage.batch_size, "crop_samples": stage.crop_samples, "stages": ()}
+        fixed = config.model_copy(update={"train": config.train.model_copy(update=sizes)})
+        n_batches = -(-config.train.valid_crops // stage.batch_size)
+        source = CropSource(dataset, fixed, "valid", CONTEXT_FRAMES)
         self.batches, self._device = [source.batch(index) for index in range(n_batches)], device
 
     @torch.no_grad()

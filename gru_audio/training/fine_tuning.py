@@ -1,0 +1,102 @@
+"""Fine-tuning: a run that starts from a voice's weights, on other clips."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gru_audio.config import Config
+from gru_audio.dataset import Dataset
+from gru_audio.errors import CheckpointError, TrainingError
+from gru_audio.mel import contract_differences
+from gru_audio.model import Network
+from gru_audio.run_folder import VOICE_FILE
+from gru_audio.voice import Voice, load_voice
+
+
+@dataclass(frozen=True)
+class StartingVoice:
+    """The voice that a run starts from.
+
+    Attributes:
+        name: of its file, or of its run's folder.
+        voice: its weights, statistics and config.
+    """
+
+    name: str
+    voice: Voice
+
+    @classmethod
+    def read(cls, path: Path) -> "StartingVoice":
+        """From a voice file or a run's folder.
+
+        Raises:
+            CheckpointError: not a voice, or a damaged one.
+            ConfigError: its config is not one of this version's.
+        """
+        whole = path.resolve()
+        name = whole.parent.name if whole.name == VOICE_FILE else whole.name
+        return cls(name.removesuffix(".safetensors"), load_voice(path))
+
+    @property
+    def config(self) -> Config:
+        """The voice's settings as they stood at its last step: what fine-tuning goes on with by default.
+
+        The blocks that it kept are settled, so that its pruning's steps are over before any `steps`.
+        """
+        config = self.voice.config
+        settings, done = config.train, int(self.voice.metadata.get("steps", config.train.steps))
+        stage = settings.stage_at(done)
+        handed_over = done >= settings.pitch_handover_step
+        now = {
+            "batch_size": stage.batch_size,
+            "crop_samples": stage.crop_samples,
+            "stages": (),
+            "pitch_handover_step": 0 if handed_over else settings.pitch_handover_step,
+            "sparsify_start_step": 1,
+            "sparsify_end_step": 2,
+        }
+        return config.model_copy(update={"train": settings.model_copy(update=now)})
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a voice that comes of it must tell of it."""
+        told = self.voice.metadata
+        kept = ("steps", "dataset", "training_hours", "speakers", "licence", "source_note", "fine_tuned_from")
+        return {"name": self.name, **{key: told[key] for key in kept if key in told}}
+
+    def require_fit(self, config: Config, dataset: Dataset) -> None:
+        """Make sure that the voice's weights are of use for a config and a dataset.
+
+        Raises:
+            TrainingError: another mel contract, or a table of the config that differs.
+        """
+        differing = contract_differences(dataset.mel, self.voice.config.mel)
+        if differing:
+            raise TrainingError(
+                f"{dataset.path}: made with another mel contract than the voice '{self.name}' "
+                f"({'; '.join(differing)}); prepare it again with the voice's [mel]"
+            )
+        for table in ("mel", "signal", "model"):
+            own, given = (getattr(found, table).model_dump() for found in (self.voice.config, config))
+            changed = [f"{key} {given[key]}, not {own[key]}" for key in own if own[key] != given[key]]
+            if changed:
+                raise TrainingError(
+                    f"voice '{self.name}': its [{table}] cannot change ({'; '.join(changed)}); leave that table as "
+                    "it is, without --config or --set"
+                )
+
+    def load_into(self, network: Network) -> None:
+        """Take over the weights and the mel's statistics.
+
+        Raises:
+            CheckpointError: a tensor is missing, not known or of another shape than the config says.
+        """
+        tensors = {name: torch.from_numpy(array.copy()) for name, array in self.voice.tensors.items()}
+        try:
+            network.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"voice '{self.name}': its tensors are not those that its config asks for; export it again"
+            ) from error

@@ -1,0 +1,68 @@
+"""A trainer's state as a checkpoint, and back."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from gru_audio.checkpoint import Checkpoint
+from gru_audio.sparsity import RECURRENT_WEIGHT
+from gru_audio.training.free_running import Score
+from gru_audio.training.recovery import Returns
+
+if TYPE_CHECKING:
+    from gru_audio.training.trainer import Trainer
+
+
+def checkpoint_of(trainer: Trainer) -> Checkpoint:
+    """All that the run needs to go on exactly from here."""
+    moments = {
+        f"{name}/{key}": value
+        for name, parameter in trainer.network.named_parameters()
+        for key, value in trainer.optimizer.state[parameter].items()
+    }
+    document = {
+        "config": trainer.config.model_dump(),
+        "best_bits": trainer.best_bits if math.isfinite(trainer.best_bits) else None,
+        "best_step": trainer.best_step,
+        "best_score": trainer.best_score,
+        "fine_tuned_from": trainer.origin,
+        "watch": trainer.watch.state(),
+        "returns": trainer.returns.state(),
+        "dataset": trainer.dataset.fingerprint,
+        "scaler": trainer.scaler.state_dict(),
+    }
+    groups = {
+        "network": trainer.network.state_dict(),
+        "average": trainer.average.state_dict(),
+        "optimizer": moments,
+        "masks": trainer.pruning.masks(),
+    }
+    return Checkpoint(trainer.step, groups, document)
+
+
+def take_over(trainer: Trainer, checkpoint: Checkpoint) -> None:
+    """Put a trainer where the checkpoint's was, whatever it has done since."""
+    groups, document = checkpoint.groups, checkpoint.document
+    trainer.network.load_state_dict(groups["network"])
+    trainer.average.load_state_dict(groups["average"])
+    moments = groups["optimizer"]
+    trainer.optimizer.state.clear()
+    for name, parameter in trainer.network.named_parameters() if moments else ():
+        trainer.optimizer.state[parameter] = {
+            key: moments[f"{name}/{key}"].to(trainer.device) for key in ("step", "exp_avg", "exp_avg_sq")
+        }
+    masks = groups.get("masks")
+    trainer.pruning.kept = masks[RECURRENT_WEIGHT].to(trainer.device) if masks else None
+    trainer.step = checkpoint.step
+    best = document["best_bits"]
+    trainer.best_bits = math.inf if best is None else best
+    trainer.best_step = document.get("best_step", 0)  # not told by versions that did not prune
+    score, trainer.origin = document.get("best_score"), document.get("fine_tuned_from")
+    trainer.best_score = Score(*score) if score else None
+    trainer.pruning.settled = trainer.origin is not None
+    if "watch" in document:  # nor these by versions that did not go back
+        trainer.watch.restore(document["watch"])
+        trainer.returns = Returns.restored(document["returns"])
+    if document["scaler"]:  # empty where it was not in use: the precision may have changed
+        trainer.scaler.load_state_dict(document["scaler"])
