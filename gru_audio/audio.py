@@ -155,14 +155,20 @@ def write_audio(path: Path, audio: NDArray[np.float32], sample_rate_hz: int) -> 
         raise OutputError(f"{path}: suffix '{path.suffix}' is not written; use {' or '.join(_WRITERS)}")
     if container == "FLAC" and not audio.size:
         raise OutputError(f"{path}: FLAC cannot hold 0 samples; use .wav")
+    # Encoded in memory, because libsndfile reports a full disk as an error without a reason.
+    encoded = encode_audio(audio, sample_rate_hz, container)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(encoded)
+    return int(np.count_nonzero(np.abs(audio) > 1.0))
+
+
+def encode_audio(audio: NDArray[np.float32], sample_rate_hz: int, container: str) -> bytes:
+    """Audio (n_samples,) as the contents of a 16-bit file, clipped at full scale; `container` is "WAV" or "FLAC"."""
     import soundfile
 
-    # Encoded in memory, because libsndfile reports a full disk as an error without a reason.
     encoded = io.BytesIO()
     soundfile.write(encoded, to_int16(audio), sample_rate_hz, format=container, subtype="PCM_16")
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(encoded.getvalue())
-    return int(np.count_nonzero(np.abs(audio) > 1.0))
+    return encoded.getvalue()
 
 
 def to_int16(audio: NDArray[np.float32]) -> NDArray[np.int16]:

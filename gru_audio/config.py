@@ -254,6 +254,11 @@ class TrainConfig(_Table):
         first = Stage(from_step=0, batch_size=self.batch_size, crop_samples=self.crop_samples)
         return first, *self.stages
 
+    def with_only(self, stage: Stage) -> "TrainConfig":
+        """These settings with one stage's batches over the whole run."""
+        sizes = {"batch_size": stage.batch_size, "crop_samples": stage.crop_samples, "stages": ()}
+        return self.model_copy(update=sizes)
+
     def stage_at(self, step: int) -> Stage:
         """The stage of the batch that follows after `step` steps."""
         return next(stage for stage in reversed(self.all_stages) if stage.from_step <= step)

@@ -57,7 +57,7 @@ def tree_loss(readout: Readout, rows: Tensor, codes: Tensor) -> Tensor:
 class _TreeLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, codes: Tensor, *parts: Tensor) -> Tensor:
-        """The loss; where a gradient is wanted, also all gradients, which wait for the way back."""
+        """The loss, and with it all gradients, which wait for the way back."""
         readout = Readout(*parts)
         kind = readout.weight.dtype
         full = readout._replace(frames=readout.frames.to(kind), table=readout.table.to(kind))

@@ -15,44 +15,21 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+from trained import SMALL
 
 from gru_audio.checkpoint import load_checkpoint
 from gru_audio.config import Config, load_config
 from gru_audio.prepare import prepare
 from gru_audio.run_folder import checkpoint_paths
 
-TINY = (
-    "mel.sample_rate_hz=8000",
-    "mel.n_fft=256",
-    "mel.window_samples=200",
-    "mel.hop_samples=80",
-    "mel.n_mels=20",
-    "mel.f_max_hz=4000.0",
-    "signal.lpc_order=8",
-    "model.gru_size=16",
-    "model.conditioning_size=16",
-    "model.readout_size=16",
-    "model.pitch_size=16",
-    "model.samples_per_step=4",
-    "train.steps=12",
-    "train.batch_size=4",
-    "train.crop_samples=400",
-    "train.warm_up_steps=2",
-    "train.pitch_handover_step=4",
-    "train.workers=0",
-    "train.precision=fp32",
-    "train.log_every=1",
-    "train.valid_every=3",
-    "train.valid_crops=4",
-    "train.checkpoint_every=2",
-)
+TINY = (*SMALL, "train.steps=12", "train.checkpoint_every=2", "train.precision=fp32")
 
 
 def tiny_config(*overrides: str) -> Config:
     return load_config("tiny", [*TINY, *overrides])
 
 
-def make_dataset(folder: Path) -> Path:
+def make_dataset(folder: Path, licence: str = "", source_note: str = "") -> Path:
     """Six seconds of gliding buzzes in noise."""
     rng, t = np.random.default_rng(0), np.arange(12_000) / 8_000
     (folder / "audio").mkdir()
@@ -61,7 +38,14 @@ def make_dataset(folder: Path) -> Path:
         buzz = sum(np.sin(k * phase) / k for k in range(1, 12))
         audio = 0.1 * buzz + 0.01 * rng.standard_normal(t.size)
         soundfile.write(folder / "audio" / f"{name}.wav", audio, 8_000)
-    prepare([folder / "audio"], folder / "dataset", tiny_config(), jobs=1)
+    prepare(
+        [folder / "audio"],
+        folder / "dataset",
+        tiny_config(),
+        jobs=1,
+        licence=licence,
+        source_note=source_note,
+    )
     return folder / "dataset"
 
 

@@ -8,21 +8,21 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 from numpy.typing import NDArray
-from runs import assert_same_runs
+from runs import assert_same_runs, make_dataset
+from trained import run_to_end, small_config, stop_at
 
 from gru_audio import objective
 from gru_audio.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from gru_audio.config import CONTEXT_FRAMES, Config, TrainConfig, load_config, to_toml
+from gru_audio.config import CONTEXT_FRAMES, TrainConfig, load_config, to_toml
 from gru_audio.crops import Batch, CropSource
 from gru_audio.dataset import Dataset
 from gru_audio.device import choose_device, choose_dtype
@@ -37,7 +37,7 @@ from gru_audio.sparsity import RECURRENT_WEIGHT, kept_weights, scheduled_densiti
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.packing import pack_gru
 from gru_audio.synthesis.vocoder import load
-from gru_audio.training import Trainer, TrainResult, train
+from gru_audio.training import Trainer, train
 from gru_audio.training import trainer as trainer_room
 from gru_audio.training.loader import batches
 from gru_audio.training.schedules import learning_rate
@@ -46,54 +46,13 @@ from gru_audio.voice import load_voice
 
 CPU = torch.device("cpu")
 SAMPLES = Path(__file__).parent.parent / "samples"
-SMALL = (
-    "mel.sample_rate_hz=8000",
-    "mel.n_fft=256",
-    "mel.window_samples=200",
-    "mel.hop_samples=80",
-    "mel.n_mels=20",
-    "mel.f_max_hz=4000.0",
-    "signal.lpc_order=8",
-    "model.gru_size=16",
-    "model.conditioning_size=16",
-    "model.readout_size=16",
-    "model.pitch_size=16",
-    "model.samples_per_step=4",
-    "train.steps=6",
-    "train.batch_size=4",
-    "train.crop_samples=400",
-    "train.warm_up_steps=2",
-    "train.pitch_handover_step=4",
-    "train.workers=0",
-    "train.log_every=1",
-    "train.valid_every=3",
-    "train.valid_crops=4",
-    "train.checkpoint_every=3",
-)
 # torch starts data workers by fork, of which Python 3.12 warns where there are threads.
 forks = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
-def small_config(*overrides: str) -> Config:
-    return load_config("tiny", [*SMALL, *overrides])
-
-
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three seconds of gliding buzzes in noise."""
-    folder = tmp_path_factory.mktemp("training")
-    rng, t = np.random.default_rng(0), np.arange(12_000) / 8_000
-    (folder / "audio").mkdir()
-    for name in range(4):
-        phase = 2 * np.pi * ((100 + 20 * name) * t + 30 * t**2)
-        buzz = sum(np.sin(k * phase) / k for k in range(1, 12))
-        soundfile.write(
-            folder / "audio" / f"{name}.wav", 0.1 * buzz + 0.01 * rng.standard_normal(t.size), 8_000
-        )
-    prepare(
-        [folder / "audio"], folder / "dataset", small_config(), jobs=1, licence="CC0", source_note="made up"
-    )
-    return folder / "dataset"
+    return make_dataset(tmp_path_factory.mktemp("training"), licence="CC0", source_note="made up")
 
 
 @pytest.fixture(autouse=True)
@@ -101,10 +60,6 @@ def threads() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
-
-
-def run_to_end(dataset: Path, run: Path, *overrides: str, **options: Any) -> TrainResult:
-    return train(dataset, run, small_config(*overrides), device="cpu", threads=1, **options)
 
 
 def logged(run: Path) -> list[dict[str, Any]]:
@@ -115,16 +70,6 @@ def logged(run: Path) -> list[dict[str, Any]]:
 
     lines = (run / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line, parse_constant=refuse) for line in lines]
-
-
-def stop_at(step: int, number: signal.Signals = signal.SIGINT) -> Callable[[Progress], None]:
-    """A progress callback that sends this process a signal after a step."""
-
-    def callback(report: Progress) -> None:
-        if report.done == step:
-            signal.raise_signal(number)
-
-    return callback
 
 
 # The learning rate

@@ -15,7 +15,7 @@ from gru_audio.progress import Progress
 from gru_audio.training import TrainResult, train
 
 RATE_HZ = 8_000
-_SMALL = (
+SMALL = (
     "mel.sample_rate_hz=8000",
     "mel.n_fft=256",
     "mel.window_samples=200",
@@ -42,7 +42,7 @@ _SMALL = (
 
 
 def small_config(*overrides: str) -> Config:
-    return load_config("tiny", [*_SMALL, *overrides])
+    return load_config("tiny", [*SMALL, *overrides])
 
 
 def make_dataset(
@@ -69,12 +69,12 @@ def run_to_end(dataset: Path, run: Path, *overrides: str, **options: Any) -> Tra
     return train(dataset, run, small_config(*overrides), device="cpu", threads=1, **options)
 
 
-def stop_at(step: int) -> Callable[[Progress], None]:
-    """A progress callback that sends this process SIGINT after a step."""
+def stop_at(step: int, number: signal.Signals = signal.SIGINT) -> Callable[[Progress], None]:
+    """A progress callback that sends this process a signal after a step."""
 
     def callback(report: Progress) -> None:
         if report.done == step:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
     return callback
 

@@ -109,8 +109,8 @@ class TrainingSubject:
 
 def _with_batch(config: Config, n_crops: int) -> Config:
     """The config with another batch of the last stage's crops, and no more validation than a trainer must have."""
-    sizes = {"batch_size": n_crops, "crop_samples": config.train.all_stages[-1].crop_samples, "stages": ()}
-    train = config.train.model_copy(update={**sizes, "valid_crops": 1})
+    last = config.train.with_only(config.train.all_stages[-1])
+    train = last.model_copy(update={"batch_size": n_crops, "valid_crops": 1})
     return config.model_copy(update={"train": train})
 
 

@@ -1,12 +1,11 @@
 """`gru-audio bench`: how fast this machine synthesises and trains."""
 
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gru_audio.cli.console import Json, Quiet, note, print_json, progress_bar
+from gru_audio.cli.console import Json, Quiet, note, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
     from gru_audio.bench.run import Report
@@ -100,10 +99,10 @@ def print_report(report: "Report") -> None:
     for choice in dict.fromkeys(report.engine_choice.values()):
         names = [name for name, its_choice in report.engine_choice.items() if its_choice == choice]
         typer.echo(f"engine auto for {', '.join(names)}: {choice}")
-    _print_table(*_synthesis_table(report))
-    _print_table(*_stage_table(report))
+    print_table(*_synthesis_table(report))
+    print_table(*_stage_table(report))
     if report.training:
-        _print_table(*_training_table(report))
+        print_table(*_training_table(report))
     read = (f"{point.bytes_per_s / 1e9:.0f} of {_size(point.working_set_bytes)}" for point in limits.read)
     typer.echo(f"\none core reads, in GB/s: {', '.join(read)}")
     typer.echo(
@@ -154,32 +153,3 @@ def _training_table(report: "Report") -> tuple[list[str], list[list[str]]]:
 def _size(n_bytes: int) -> str:
     unit = (n_bytes.bit_length() - 1) // 10
     return f"{n_bytes >> 10 * unit} {_SIZES[unit]}"
-
-
-def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Text to the left, numbers to the right; bare text in a pipe, one line for each row."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False)
-    numbers = [
-        all(row[i] == "-" or row[i].removeprefix("-")[:1].isdigit() for row in rows) for i in range(len(head))
-    ]
-    if not console.is_terminal:
-        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        lines = [
-            "  ".join(
-                cell.rjust(width) if number else cell.ljust(width)
-                for cell, width, number in zip(row, widths, numbers, strict=True)
-            )
-            for row in (head, *rows)
-        ]
-        typer.echo("\n" + "\n".join(line.rstrip() for line in lines))
-        return
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name, number in zip(head, numbers, strict=True):
-        table.add_column(name, justify="right" if number else "left")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)

@@ -4,7 +4,7 @@ import contextlib
 import gc
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -157,3 +157,32 @@ def compile_spinner(*, quiet: bool = False) -> Iterator[ProgressCallback]:
 
     with compiling(tell):
         yield ignore_progress
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Text to the left, numbers to the right; bare text in a pipe, one line for each row."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    numbers = [
+        all(row[i] == "-" or row[i].removeprefix("-")[:1].isdigit() for row in rows) for i in range(len(head))
+    ]
+    if not console.is_terminal:
+        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if number else cell.ljust(width)
+                for cell, width, number in zip(row, widths, numbers, strict=True)
+            )
+            for row in (head, *rows)
+        ]
+        typer.echo("\n" + "\n".join(line.rstrip() for line in lines))
+        return
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name, number in zip(head, numbers, strict=True):
+        table.add_column(name, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)

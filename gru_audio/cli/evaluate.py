@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gru_audio.cli.bench import _print_table
-from gru_audio.cli.console import Json, Quiet, note, print_json, progress_bar
+from gru_audio.cli.console import Json, Quiet, note, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -135,11 +134,11 @@ def print_evaluation(evaluation: "Evaluation") -> None:
     for system in evaluation.systems:
         if system != VOICE:
             rows.append(_row(f"{system}, mean", evaluation, evaluation.summary(system), "mean"))
-    _print_table(["system", *units], rows)
+    print_table(["system", *units], rows)
     speakers = evaluation.by_speaker(VOICE)
     if len(speakers) > 1:
         rows = [_row(name or "-", evaluation, found, "mean") for name, found in speakers.items()]
-        _print_table(["voice, mean", *units], rows)
+        print_table(["voice, mean", *units], rows)
 
 
 def _row(name: str, evaluation: "Evaluation", summaries: "Mapping[str, Summary]", figure: str) -> list[str]:

@@ -1,7 +1,7 @@
 """The clips that an evaluation uses: a dataset's held-out ones, or the audio files of a folder."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +15,9 @@ from gru_audio.sources import Source, plan_sources
 HELD_OUT_CLIPS = 24
 """How many of a dataset's clips are taken where no number is given."""
 
-_SHORTEST_S, _LONGEST_S = 2.0, 6.0
+SHORTEST_S, LONGEST_S = 2.0, 6.0
+"""Clips of such a length are taken first."""
+
 _Item = TypeVar("_Item", Clip, Source)
 
 
@@ -66,16 +68,16 @@ def _of_dataset(dataset: Dataset, n_clips: int) -> list[Original]:
             f"{dataset.path}: no clip is held out of training; prepare it with --set prep.test_fraction=0.05, "
             "or give a folder of other audio"
         )
-    held_out.sort(key=lambda clip: not _SHORTEST_S <= clip.n_samples / rate <= _LONGEST_S)
+    held_out.sort(key=lambda clip: not SHORTEST_S <= clip.n_samples / rate <= LONGEST_S)
     return [
         Original(clip.name, _speaker(clip), from_int16(dataset.audio(clip)), rate)
-        for clip in _in_turn(held_out)[:n_clips]
+        for clip in in_turn(held_out, _speaker)[:n_clips]
     ]
 
 
 def _of_files(source: Path, n_clips: int | None) -> tuple[list[Original], list[str]]:
     originals, unreadable = list[Original](), list[str]()
-    for file in _in_turn(plan_sources([source]).sources):
+    for file in in_turn(plan_sources([source]).sources, _speaker):
         if n_clips is not None and len(originals) == n_clips:
             break
         try:
@@ -91,11 +93,11 @@ def _of_files(source: Path, n_clips: int | None) -> tuple[list[Original], list[s
     return originals, unreadable
 
 
-def _in_turn(items: Sequence[_Item]) -> list[_Item]:
+def in_turn(items: Sequence[_Item], speaker_of: Callable[[_Item], str]) -> list[_Item]:
     """One of each speaker, then the next of each, each speaker's in the order given."""
     by_speaker: dict[str, list[_Item]] = {}
     for item in items:
-        by_speaker.setdefault(_speaker(item), []).append(item)
+        by_speaker.setdefault(speaker_of(item), []).append(item)
     rounds = itertools.zip_longest(*(by_speaker[speaker] for speaker in sorted(by_speaker)))
     return [item for items in rounds for item in items if item is not None]
 

@@ -8,7 +8,6 @@ scripts show as text only; here nothing is pasted into markup but the title.
 import base64
 import hashlib
 import html
-import io
 import json
 import string
 from collections.abc import Iterable, Mapping
@@ -16,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from gru_audio.audio import finite, to_int16
+from gru_audio.audio import encode_audio, finite
 from gru_audio.evaluation.results import (
     CODEC,
     G722,
@@ -157,11 +156,8 @@ def _clips(
 
 
 def _data_uri(audio: FloatArray, sample_rate_hz: int) -> str:
-    import soundfile
-
-    encoded = io.BytesIO()
-    soundfile.write(encoded, to_int16(audio), sample_rate_hz, format="FLAC", subtype="PCM_16")
-    return f"data:audio/flac;base64,{base64.b64encode(encoded.getvalue()).decode()}"
+    encoded = base64.b64encode(encode_audio(audio, sample_rate_hz, "FLAC"))
+    return f"data:audio/flac;base64,{encoded.decode()}"
 
 
 def _measure(measure: Measure) -> dict[str, str]:

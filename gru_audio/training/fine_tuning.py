@@ -47,17 +47,14 @@ class StartingVoice:
         """
         config = self.voice.config
         settings, done = config.train, int(self.voice.metadata.get("steps", config.train.steps))
-        stage = settings.stage_at(done)
         handed_over = done >= settings.pitch_handover_step
         now = {
-            "batch_size": stage.batch_size,
-            "crop_samples": stage.crop_samples,
-            "stages": (),
             "pitch_handover_step": 0 if handed_over else settings.pitch_handover_step,
             "sparsify_start_step": 1,
             "sparsify_end_step": 2,
         }
-        return config.model_copy(update={"train": settings.model_copy(update=now)})
+        train = settings.with_only(settings.stage_at(done)).model_copy(update=now)
+        return config.model_copy(update={"train": train})
 
     @property
     def provenance(self) -> dict[str, Any]:

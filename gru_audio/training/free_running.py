@@ -9,7 +9,7 @@ import importlib.util
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, zip_longest
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from gru_audio.audio import from_int16, write_audio
 from gru_audio.config import Config
 from gru_audio.dataset import Clip, Dataset
 from gru_audio.errors import AudioError
+from gru_audio.evaluation.material import LONGEST_S, SHORTEST_S, in_turn
 from gru_audio.evaluation.measures import log_mel_distance_db, pesq, silence_level_db
 from gru_audio.evaluation.pitch_measures import PitchTrack, compare_pitch
 from gru_audio.mel import FloatArray, log_mel
@@ -29,8 +30,6 @@ from gru_audio.voice import Voice
 
 Synthesiser = Callable[[Voice, Sequence[FloatArray]], list[FloatArray]]
 """Makes the audio (F * hop,) of each mel (F, M) with a voice in memory, with the same draws at every call."""
-
-_SHORTEST_S, _LONGEST_S = 2.0, 6.0
 
 
 class Score(NamedTuple):
@@ -104,7 +103,7 @@ class FreeRunning:
         """
         self._config, self._synthesise = config, synthesise
         chosen = choose_clips(dataset.clips("valid"), config)
-        longest = round(_LONGEST_S * config.mel.frame_rate_hz) * config.mel.hop_samples
+        longest = round(LONGEST_S * config.mel.frame_rate_hz) * config.mel.hop_samples
         self.clips = [
             self._held_out(f"{index}-{Path(clip.name).name}", from_int16(dataset.audio(clip, 0, longest)))
             for index, clip in enumerate(chosen)
@@ -180,16 +179,11 @@ class FreeRunning:
 
 def choose_clips(clips: Sequence[Clip], config: Config) -> list[Clip]:
     """`train.free_running_clips` clips, of each speaker in turn; of 2 to 6 s where the speaker has any."""
-    bounds = [seconds * config.mel.sample_rate_hz for seconds in (_SHORTEST_S, _LONGEST_S)]
-    by_speaker: dict[str, list[Clip]] = {}
-    for clip in clips:
-        by_speaker.setdefault(clip.speaker, []).append(clip)
-    fitting = (
-        [clip for clip in own if bounds[0] <= clip.n_samples <= bounds[1]] or own
-        for _, own in sorted(by_speaker.items())
-    )
-    turns = chain.from_iterable(zip_longest(*fitting))
-    return [clip for clip in turns if clip is not None][: config.train.free_running_clips]
+    shortest, longest = (seconds * config.mel.sample_rate_hz for seconds in (SHORTEST_S, LONGEST_S))
+    fitting = [clip for clip in clips if shortest <= clip.n_samples <= longest]
+    served = {clip.speaker for clip in fitting}
+    fitting += [clip for clip in clips if clip.speaker not in served]
+    return in_turn(fitting, lambda clip: clip.speaker)[: config.train.free_running_clips]
 
 
 def has_pesq() -> bool:

@@ -22,8 +22,7 @@ class Validation:
             DatasetError: the dataset does not fit the config, or the split is empty.
         """
         stage = config.train.all_stages[-1]
-        sizes = {"batch_size": stage.batch_size, "crop_samples": stage.crop_samples, "stages": ()}
-        fixed = config.model_copy(update={"train": config.train.model_copy(update=sizes)})
+        fixed = config.model_copy(update={"train": config.train.with_only(stage)})
         n_batches = -(-config.train.valid_crops // stage.batch_size)
         source = CropSource(dataset, fixed, "valid", CONTEXT_FRAMES)
         self.batches, self._device = [source.batch(index) for index in range(n_batches)], device
