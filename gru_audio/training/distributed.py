@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from gru_audio.crops import Share
@@ -150,7 +151,9 @@ def joined(launch: Launch, device: torch.device) -> Iterator[Processes]:
         yield Processes(launch)
         return
     try:
-        store, rank, size = next(iter(rendezvous("env://", timeout=_PATIENCE)))
+        kept, rank, size = next(iter(rendezvous("env://", timeout=_PATIENCE)))
+        # torchrun's store outlives a restart, and with it the addresses and last words of processes that are gone.
+        store = PrefixStore(f"restart-{launch.n_restarts}", kept)
         if device.type == "cuda":
             torch.cuda.set_device(device)
         backend = "nccl" if device.type == "cuda" else "gloo"
