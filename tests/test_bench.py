@@ -29,7 +29,7 @@ from gru_audio.synthesis.engines import ENGINES, choose_engine
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.packing import LARGEST_ACTIVATION, ROW_SHIFT
 
-INT8_LOOP = ["recurrent product", "gates and tables", "readout", "draw", "overlap and rest"]
+INT8_LOOP = ["recurrent product", "gates and readout product", "readout tables", "draw", "overlap and rest"]
 SHORT = ("--seconds", "0.02", "--turns", "1")
 
 
@@ -201,7 +201,7 @@ def test_int8_work_agrees_with_a_count_by_hand() -> None:
     readout_numbers = (
         4 * (1 + 1) * 16 + 2 * 4 * (1 + 1) * 16
     )  # units and frame inputs; units and biases of nodes
-    state, products, values = 5 * 16, 4 * 3 * 16, 5 * 16
+    state, products, values = 5 * 16, 4 * 3 * 16, (4 + 5) * 16  # the readout's sums and values
     once = weights + columns + rows + gru_numbers + readout_numbers
     twice = state + products + values
     work = work_of(random_voice(small_config()), "int8")
@@ -287,9 +287,8 @@ def test_stages_do_the_work_of_the_loop() -> None:
     assert np.abs(stages.scratch.row * stages.unit - values).max() <= 0.501 * stages.unit
     code = stages.codes[-1]
     rows = sum(table[code[k]].astype(np.int64) for k, table in enumerate(stages.readout.tables)) << ROW_SHIFT
-    product = np.einsum(
-        "gkrc,kc->gr", stages.readout.blocks[1].astype(np.int64), state.reshape(-1, 4)
-    ).ravel()
+    new_state = stages.new_activations.astype(np.int64).reshape(-1, 4, 4)
+    product = np.einsum("ngkrc,nkc->gr", stages.readout.blocks[:, 1].astype(np.int64), new_state).ravel()
     sums = (product + rows + stages.readout_inputs[1]) * stages.readout.units
     assert np.allclose(values, np.maximum(sums, 0), atol=1e-5)
 

@@ -59,7 +59,9 @@ class Int8Stages:
         hidden: (H',) the state.
         activations: (H',) bytes of it.
         new_hidden: (H',) the state after all steps.
-        scratch: what the stages leave: `products`, and the readout's last `values` and their bytes, `row`.
+        new_activations: (H',) bytes of it.
+        scratch: what the stages leave: `products`, `readout_sums` of the last step, and the readout's last `values` and
+            their bytes, `row`.
         unit: of these bytes.
         uniforms: (T,) that codes are drawn with.
         drawn: (T,) the codes that the last run drew.
@@ -84,14 +86,15 @@ class Int8Stages:
         n_samples = self._n_steps * stride
         amplitudes = rng.normal(0.0, _RMS_OF_CODES, (n_samples, n_tables))
         self.codes = encode(amplitudes, config.signal.n_classes).astype(np.int64)
-        self.gate_inputs = aligned(gate_scale(_noise(rng, gate_scale.factor.shape)))  # (N, 3, 16)
-        self.readout_inputs = aligned(readout_scale(_noise(rng, readout_scale.factor.shape)))  # (S, R')
+        model = config.model
+        (self.gate_inputs,) = gate_scale(_noise(rng, (1, 3 * model.gru_size)))  # (N, 3, 16)
+        (self.readout_inputs,) = readout_scale(_noise(rng, (1, model.readout_size)))  # (S, R')
         self.hidden = aligned(np.tanh(_noise(rng, (self.gru.product_start.size,))))
         self.activations = aligned(state_bytes(self.hidden, offset))
         self.uniforms = rng.random(n_samples, np.float32)
         self.drawn = np.zeros(n_samples, np.int64)
         self._zeros = np.zeros(max(config.signal.n_classes, _BYTES), np.int64)
-        self.unit, self.new_hidden = _ZERO, self.hidden
+        self.unit, self.new_hidden, self.new_activations = _ZERO, self.hidden, self.activations
         for run in self.runs().values():
             run()
 
@@ -99,8 +102,8 @@ class Int8Stages:
         """Each stage by its name, in the order of the loop; a run gives for how many samples it was done."""
         return {
             "recurrent product": self._multiply,
-            "gates and tables": self._step,
-            "readout": self._read_out,
+            "gates and readout product": self._step,
+            "readout tables": self._read_out,
             "draw": self._draw,
         }
 
@@ -112,16 +115,20 @@ class Int8Stages:
         return self.drawn.size
 
     def _step(self) -> int:
-        self.new_hidden, activations = aligned(self.hidden), aligned(self.activations)
+        self.new_hidden, self.new_activations = aligned(self.hidden), aligned(self.activations)
         _repeat_gates(
             int8_stages.gru_addresses(self.gru),
+            int8_stages.readout_addresses(self.readout),
+            self._sizes,
             tuple(range(len(self.gru.tables))),
             self.codes[: self._n_steps],
             self.scratch.rows,
             self.scratch.products.ctypes.data,
             self.gate_inputs.ctypes.data,
+            self.readout_inputs.ctypes.data,
             self.new_hidden.ctypes.data,
-            activations.ctypes.data,
+            self.new_activations.ctypes.data,
+            self.scratch.readout_sums.ctypes.data,
         )
         return self.drawn.size
 
@@ -133,8 +140,7 @@ class Int8Stages:
             self.codes,
             self._zeros,
             self.scratch.rows,
-            self.readout_inputs.ctypes.data,
-            self.activations.ctypes.data,
+            self.scratch.readout_sums.ctypes.data,
             self.scratch.values.ctypes.data,
             self.scratch.row,
         )
@@ -169,19 +175,36 @@ def _repeat_products(gru: GRUAddresses, sizes: Sizes, n_steps: int, activations:
 @compiled()
 def _repeat_gates(
     gru: GRUAddresses,
+    readout: ReadoutAddresses,
+    sizes: Sizes,
     tables: tuple[int, ...],
     codes: IntArray,
     rows: IntArray,
     products: int,
     frame: int,
+    readout_frame: int,
     hidden: int,
     activations: int,
+    readout_sums: int,
 ) -> None:
     """A step for each row of codes (steps, n); `tables` has as many numbers as there are tables."""
     flat = codes.ravel()
     for step in range(len(codes)):
         find_rows(gru, len(tables), flat, step * codes.shape[1], rows)
-        step_gru(gru, products, rows.ctypes.data, len(tables), frame, hidden, activations)
+        step_gru(
+            gru,
+            readout,
+            sizes.turns,
+            sizes.readout_groups,
+            products,
+            rows.ctypes.data,
+            len(tables),
+            frame,
+            readout_frame,
+            hidden,
+            activations,
+            readout_sums,
+        )
 
 
 @compiled()
@@ -192,12 +215,11 @@ def _repeat_readout(
     codes: IntArray,
     zeros: IntArray,
     rows: IntArray,
-    inputs: int,
-    activations: int,
+    sums: int,
     values: int,
     row: ByteArray,
 ) -> np.float32:
-    """The readout for each row of codes (T, n), to bytes at `row`; gives their unit.
+    """The rest of the readout for each row of codes (T, n), to bytes at `row`; gives their unit.
 
     In the loop a sample's codes wait for the one before. So they do here: zeros (256,) give 0 for whatever byte
     came out, which the compiler cannot know.
@@ -209,8 +231,7 @@ def _repeat_readout(
         for i in range(stride):
             t = first + i + zeros[row[0]]
             find_rows(readout, len(tables), flat, t * codes.shape[1], rows)
-            frame = inputs + i * n_groups * (4 * LANES)
-            read_out(readout, i, n_groups, rows.ctypes.data, len(tables), frame, activations, values)
+            read_out(readout, i, n_groups, rows.ctypes.data, len(tables), sums, values)
             unit = to_activations(values, n_groups, row.ctypes.data)
     return unit
 

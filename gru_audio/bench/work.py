@@ -85,9 +85,9 @@ def _int8_work(network: FoldedNetwork) -> Work:
     step_bytes += gru.tables[:, 0].nbytes + gate_bytes + readout.blocks.nbytes
     sample_bytes = readout.tables[:, 0].nbytes + 2 * readout.units.nbytes  # the units, and the frame's inputs
     sample_bytes += n_subtrees * (tree.blocks[0].nbytes + tree.units[0].nbytes + tree.bias[0].nbytes)
-    # The products and the state of a step, and the values of a sample's readout, are written and read.
+    # The products and the state of a step, and the sums and values of a sample's readout, are written and read.
     step_bytes_twice = gate_bytes + _ACTIVATION_BYTES * n_units
-    sample_bytes_twice = _ACTIVATION_BYTES * n_readout_units
+    sample_bytes_twice = (_NUMBER_BYTES + _ACTIVATION_BYTES) * n_readout_units
     once = step_bytes + stride * sample_bytes
     twice = step_bytes_twice + stride * sample_bytes_twice
     n_weights = gru.blocks.size + readout.blocks.size + stride * n_subtrees * tree.blocks[0].size

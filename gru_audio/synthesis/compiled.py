@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from gru_audio.config import Config
 from gru_audio.errors import ConfigError
-from gru_audio.lanes import LANES
 from gru_audio.mel import FloatArray
 from gru_audio.mulaw import expansion_table, thresholds
 from gru_audio.synthesis import int8_kernels, int8_stages, kernels
@@ -17,7 +16,14 @@ from gru_audio.synthesis.byte_products import activation_offset, byte_product_fo
 from gru_audio.synthesis.engines import require_saved
 from gru_audio.synthesis.folding import FoldedNetwork, can_compile
 from gru_audio.synthesis.frontend import FrameBlock
-from gru_audio.synthesis.packing import aligned, pack_gru, pack_readout, pack_tree, state_bytes
+from gru_audio.synthesis.packing import (
+    aligned,
+    empty_aligned,
+    pack_gru,
+    pack_readout,
+    pack_tree,
+    state_bytes,
+)
 
 
 @dataclass
@@ -225,16 +231,12 @@ class Int8Loop:
         self, stream: StreamState, block: FrameBlock, draws: Draws, past: Past, out: FloatArray
     ) -> None:
         """See `Loop`."""
-        model, n_frames = self._model, len(block)
-        n_units, n_readout_units = self._gru.product_start.size, self._readout.units.size
-        hidden = aligned(np.pad(stream.hidden, (0, n_units - model.gru_size)))
-        gates = np.zeros((n_frames, 3, n_units), np.float32)
-        gates[..., : model.gru_size] = block.gate_inputs.reshape(n_frames, 3, model.gru_size)
-        readout = np.zeros((n_frames, 1, n_readout_units), np.float32)
-        readout[:, 0, : model.readout_size] = block.readout_inputs
+        size = self._model.gru_size
+        hidden = empty_aligned((self._gru.product_start.size,), np.float32)
+        hidden[:size], hidden[size:] = stream.hidden, 0.0
         frames = int8_kernels.Frames(
-            aligned(self._gate_scale(gates.reshape(n_frames, 3, -1, LANES).swapaxes(1, 2))),
-            aligned(self._readout_scale(readout)),
+            self._gate_scale(block.gate_inputs),
+            self._readout_scale(block.readout_inputs),
             block.filters.coefficients,
             block.filters.excitation_scale,
             np.float32(1) / block.filters.signal_scale,
@@ -260,7 +262,7 @@ class Int8Loop:
             int8_kernels.scratch_for(self._gru, self._readout),
             out,
         )
-        stream.hidden[:] = hidden[: model.gru_size]
+        stream.hidden[:] = hidden[:size]
 
 
 def _require_compilable(engine: str, network: FoldedNetwork) -> None:

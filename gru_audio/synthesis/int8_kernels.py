@@ -102,7 +102,7 @@ def sizes_of(config: Config, gru: PackedGRU, readout: PackedReadout) -> Sizes:
         config.model.samples_per_step,
         config.signal.lpc_order,
         config.signal.bits,
-        readout.blocks.shape[1],
+        readout.blocks.shape[2],
     ]
     return Sizes(*(tuple(range(count)) for count in [*counts, *gru.counts]))
 
@@ -133,6 +133,7 @@ class Scratch(NamedTuple):
     codes: IntArray
     rows: IntArray
     products: npt.NDArray[np.int32]
+    readout_sums: npt.NDArray[np.int32]
     values: FloatArray
     row: npt.NDArray[np.uint8]
     left: FloatArray
@@ -140,11 +141,12 @@ class Scratch(NamedTuple):
 
 def scratch_for(gru: PackedGRU, readout: PackedReadout) -> Scratch:
     """Room for a loop over these layers."""
-    n_tables, n_units = len(gru.tables), readout.units.size
+    n_tables, n_units, stride = len(gru.tables), readout.units.size, readout.blocks.shape[1]
     return Scratch(
         np.zeros(n_tables, np.int64),
         np.zeros(n_tables, np.int64),
         aligned(np.zeros(gru.product_start.size * GATES, np.int32)),
+        aligned(np.zeros((stride, n_units), np.int32)),
         aligned(np.zeros(n_units, np.float32)),
         aligned(np.zeros(n_units, np.uint8)),
         aligned(np.zeros(LANES, np.float32)),
@@ -211,6 +213,7 @@ def generate(
     hop = audio.size // frames.lags.size
     codes, rows = scratch.codes, scratch.rows
     state, products = stream.activations.ctypes.data, scratch.products.ctypes.data
+    sums, values = scratch.readout_sums.ctypes.data, scratch.values.ctypes.data
     before, audio_before = _ZERO, stream.last_audio[0]
     if order:
         before = stream.past[order - 1]
@@ -225,12 +228,24 @@ def generate(
                 prediction = _read_past(sizes, signal, frames, frame, stream, t, from_past, before, codes)
                 if i == 0:
                     find_rows(gru, n_step_tables, codes, 0, rows)
-                    hidden = stream.hidden.ctypes.data
-                    step_gru(gru, products, rows.ctypes.data, n_step_tables, gates, hidden, state)
+                    step_gru(
+                        gru,
+                        readout,
+                        sizes.turns,
+                        sizes.readout_groups,
+                        products,
+                        rows.ctypes.data,
+                        n_step_tables,
+                        gates,
+                        inputs,
+                        stream.hidden.ctypes.data,
+                        state,
+                        sums,
+                    )
                 find_rows(readout, n_readout_tables, codes, 0, rows)
-                values, at_rows = scratch.values.ctypes.data, rows.ctypes.data
-                at_inputs = inputs + i * n_units * 4
-                read_out(readout, i, n_units // LANES, at_rows, n_readout_tables, at_inputs, state, values)
+                read_out(
+                    readout, i, len(sizes.readout_groups), rows.ctypes.data, n_readout_tables, sums, values
+                )
                 following = min(frame + (t + 1 == (frame + 1) * hop), frames.lags.size - 1)
                 from_past = _predict_from_past(sizes, frames, following, stream, t + 1)
                 code, probability = _draw(

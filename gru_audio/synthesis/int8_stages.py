@@ -1,9 +1,9 @@
 """The steps of the int8 sample loop, each on groups of 16 rows, in vectors.py's terms.
 
-`multiply_gru` and `step_gru` are the recurrent layer, `read_out` and `to_activations` the readout, `weigh_nodes` and
-`walk_subtree` the draw. All arguments that hold arrays are addresses of packing.py's layouts: array views cost the
-loop more than its arithmetic. Shapes: see model.py; N is the number of groups of 16 units, and H' and R' are H and R
-rounded up to a multiple of 16.
+`multiply_gru` and `step_gru` are the recurrent layer and the readout's products with its state, `read_out` and
+`to_activations` the rest of the readout, `weigh_nodes` and `walk_subtree` the draw. All arguments that hold arrays are
+addresses of packing.py's layouts: array views cost the loop more than its arithmetic. Shapes: see model.py; N is the
+number of groups of 16 units, and H' and R' are H and R rounded up to a multiple of 16.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic as untyped_intrinsic
 
 from gru_audio.jit import compiled
-from gru_audio.lanes import F32, I16, LANES, join, split, spread, vector_type
+from gru_audio.lanes import F32, I8, I16, LANES, join, split, spread, vector_type
+from gru_audio.sparsity import BLOCK_COLUMNS
 from gru_audio.synthesis.packing import LARGEST_ACTIVATION, ROW_SHIFT, PackedGRU, PackedReadout, PackedTree
 from gru_audio.synthesis.vectors import Vectors
 
@@ -31,7 +32,9 @@ GATES = 3
 VECTOR_BYTES = 4 * LANES
 """Of 16 int32 or float32."""
 
-_SHORTS_BYTES = 2 * LANES
+_QUARTERS = LANES // BLOCK_COLUMNS
+"""Blocks as wide as a group of activations."""
+
 _ADDRESS = types.intp
 
 
@@ -55,12 +58,11 @@ class GRUAddresses(NamedTuple):
 
 
 class ReadoutAddresses(NamedTuple):
-    """Where a `packing.PackedReadout` lies; as `GRUAddresses`, and n_blocks is H' / 4."""
+    """Where a `packing.PackedReadout` lies; as `GRUAddresses`."""
 
     blocks: int
     units: int
     tables: int
-    n_blocks: int
     table_bytes: int
     row_bytes: int
 
@@ -93,7 +95,6 @@ def readout_addresses(layer: PackedReadout) -> ReadoutAddresses:
         layer.blocks.ctypes.data,
         layer.units.ctypes.data,
         layer.tables.ctypes.data,
-        layer.blocks.shape[2],
         layer.tables[0].nbytes,
         layer.tables[0, 0].nbytes,
     )
@@ -111,18 +112,24 @@ def _emit(context: Any, builder: ir.IRBuilder) -> Vectors:
 def _row_sums(
     vectors: Vectors, rows: ir.Value, n_rows: ir.Value, offset: ir.Value, n_vectors: int
 ) -> list[ir.Value]:
-    """The sums of int16 table rows: n_rows addresses at `rows`; n_vectors * 16 values from `offset` bytes on."""
-    builder, short = vectors.builder, vector_type(I16)
-    sums = [cgutils.alloca_once(builder, short) for _ in range(n_vectors)]
+    """The sums of int8 table rows: n_rows addresses at `rows`; n_vectors * 16 values from `offset` bytes on."""
+    builder = vectors.builder
+    # Two vectors side by side: no processor has narrower steps for bytes.
+    widths = [2 * LANES] * (n_vectors // 2) + [LANES] * (n_vectors % 2)
+    sums = [cgutils.alloca_once(builder, vector_type(I16, width)) for width in widths]
     for total in sums:
-        builder.store(ir.Constant(short, [0] * LANES), total)
+        kind = total.type.pointee
+        builder.store(ir.Constant(kind, [0] * kind.count), total)
     with cgutils.for_range(builder, n_rows) as loop:
         eight = builder.shl(loop.index, ir.Constant(loop.index.type, 3))
         row = builder.add(vectors.load(builder.add(rows, eight), rows.type, 1, align=8), offset)
-        for i, total in enumerate(sums):
-            part = vectors.load(vectors.at(row, i * _SHORTS_BYTES), short.element, LANES, align=2)
+        for total in sums:
+            kind = total.type.pointee
+            part = builder.sext(vectors.load(row, I8, kind.count, align=1), kind)
             builder.store(builder.add(builder.load(total), part), total)
-    return [vectors.widen(builder.load(total), ROW_SHIFT) for total in sums]
+            row = vectors.at(row, kind.count)
+    parts = [part for total in sums for part in split(builder, builder.load(total))]
+    return [vectors.widen(part, ROW_SHIFT) for part in parts]
 
 
 @intrinsic
@@ -146,6 +153,8 @@ def _group_product(
 @intrinsic
 def _gru_gates(
     typingctx: Any,
+    turns: Any,
+    readout_groups: Any,
     n_groups: Any,
     products: Any,
     constants: Any,
@@ -155,33 +164,49 @@ def _gru_gates(
     frame: Any,
     hidden: Any,
     activations: Any,
+    readout_blocks: Any,
+    readout_sums: Any,
 ) -> Any:
-    """The gates of all groups and the new state.
+    """The gates of all groups, the new state, and the readout's products with it.
 
     r = sigmoid(gates_r + product_r), z likewise, n = tanh(gates_n + r product_n), h = n + z (h - n). What a group
-    computes waits for itself at every turn, so two go side by side.
+    computes waits for itself at every turn, so two go side by side. The readout's products fill the waits that are
+    left: those with the state of the two groups before, as that is ready.
     """
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        n_groups, *rest = arguments
-        layer = _Gates(_emit(context, builder), *rest)
+        _, _, n_groups, *rest = arguments
+        n_readout_groups = signature.args[0].count * signature.args[1].count
+        layer = _Gates(_emit(context, builder), n_readout_groups, *rest)
         one = ir.Constant(n_groups.type, 1)
-        with cgutils.for_range(builder, builder.lshr(n_groups, one)) as loop:
-            first = builder.shl(loop.index, one)
-            layer.emit([first, builder.add(first, one)])
+
+        def pair(index: ir.Value) -> list[ir.Value]:
+            first = builder.shl(index, one)
+            return [first, builder.add(first, one)]
+
+        n_pairs = builder.lshr(n_groups, one)
+        with cgutils.for_range(builder, n_pairs) as loop:
+            layer.emit(pair(loop.index))
+            with builder.if_then(cgutils.is_not_null(builder, loop.index), likely=True):
+                layer.add_readout_products(pair(builder.sub(loop.index, one)))
+        with builder.if_then(cgutils.is_not_null(builder, n_pairs)):
+            layer.add_readout_products(pair(builder.sub(n_pairs, one)))
         with builder.if_then(builder.trunc(n_groups, ir.IntType(1))):
-            layer.emit([builder.sub(n_groups, one)])
+            last = [builder.sub(n_groups, one)]
+            layer.emit(last)
+            layer.add_readout_products(last)
         return context.get_dummy_value()
 
-    return types.void(*[_ADDRESS] * 9), codegen
+    return types.void(turns, readout_groups, *[_ADDRESS] * 11), codegen
 
 
 class _Gates:
-    """Emits `_gru_gates`; the values are its arguments."""
+    """Emits `_gru_gates`; the values are its arguments, and the readout has S R' / 16 groups of sums."""
 
     def __init__(
         self,
         vectors: Vectors,
+        n_readout_groups: int,
         products: ir.Value,
         constants: ir.Value,
         product_start: ir.Value,
@@ -190,11 +215,15 @@ class _Gates:
         frame: ir.Value,
         hidden: ir.Value,
         activations: ir.Value,
+        readout_blocks: ir.Value,
+        readout_sums: ir.Value,
     ) -> None:
         self._vectors, self._builder = vectors, vectors.builder
         self._products, self._constants, self._product_start = products, constants, product_start
         self._rows, self._n_rows, self._frame = rows, n_rows, frame
         self._hidden, self._activations = hidden, activations
+        self._readout_blocks, self._readout_sums = readout_blocks, readout_sums
+        self._n_readout_groups = n_readout_groups
 
     def emit(self, groups: Sequence[ir.Value]) -> None:
         """The gates of some groups, side by side."""
@@ -225,10 +254,28 @@ class _Gates:
             byte_values = vectors.to_bytes(part, vectors.number(LARGEST_ACTIVATION), vectors.offset)
             vectors.store(byte_values, self._at(self._activations, group, LANES), align=1)
 
+    def add_readout_products(self, groups: Sequence[ir.Value]) -> None:
+        """Add to all sums of the readout the products with some groups of the new state."""
+        vectors, builder = self._vectors, self._builder
+        group_bytes = self._n_readout_groups * _QUARTERS * VECTOR_BYTES
+        for i in range(self._n_readout_groups):
+            place = vectors.at(self._readout_sums, i * VECTOR_BYTES)
+            total = vectors.load_integers(place)
+            for group in groups:
+                part = vectors.integer(0)
+                blocks = self._at(self._readout_blocks, group, group_bytes, i * _QUARTERS * VECTOR_BYTES)
+                state = self._at(self._activations, group, LANES)
+                for k in range(_QUARTERS):
+                    part = vectors.block_product(
+                        part, vectors.at(blocks, k * VECTOR_BYTES), vectors.at(state, k * BLOCK_COLUMNS)
+                    )
+                total = builder.add(total, part)
+            vectors.store(total, place)
+
     def _sums(self, group: ir.Value) -> list[ir.Value]:
         """A group's integer sums: r and z with all that adds to them, n's inputs, n's recurrent product."""
         vectors, builder = self._vectors, self._builder
-        offset = builder.mul(group, ir.Constant(group.type, GATES * _SHORTS_BYTES))
+        offset = builder.mul(group, ir.Constant(group.type, GATES * LANES))
         tables = _row_sums(vectors, self._rows, self._n_rows, offset, GATES)
         r, z, n = (
             builder.add(
@@ -255,35 +302,36 @@ class _Gates:
 
 @intrinsic
 def _readout_group(
-    typingctx: Any,
-    group: Any,
-    blocks: Any,
-    n_blocks: Any,
-    scale: Any,
-    rows: Any,
-    n_rows: Any,
-    frame: Any,
-    activations: Any,
-    out: Any,
+    typingctx: Any, group: Any, sums: Any, scale: Any, rows: Any, n_rows: Any, out: Any
 ) -> Any:
-    """16 units of the readout: out (16,) float32 = relu(scale (blocks h + table rows + frame))."""
+    """16 units of the readout: out (16,) float32 = relu(scale (sums + table rows))."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        group, blocks, n_blocks, scale, rows, n_rows, frame, activations, out = arguments
-        vectors, width = _emit(context, builder), group.type
-
-        def times(n: int) -> ir.Value:
-            return builder.mul(group, ir.Constant(width, n))
-
-        (start,) = _row_sums(vectors, rows, n_rows, times(_SHORTS_BYTES), 1)
-        start = builder.add(start, vectors.load_integers(builder.add(frame, times(VECTOR_BYTES))))
-        first = builder.add(blocks, builder.mul(times(4 * LANES), n_blocks))
-        total = vectors.block_products(start, first, activations, n_blocks)
-        value = builder.fmul(vectors.to_float(total), vectors.load(builder.add(scale, times(VECTOR_BYTES))))
-        vectors.store(vectors.maximum(value, vectors.number(0.0)), builder.add(out, times(VECTOR_BYTES)))
+        group, sums, scale, rows, n_rows, out = arguments
+        vectors = _emit(context, builder)
+        (total,) = _row_sums(
+            vectors, rows, n_rows, builder.mul(group, ir.Constant(group.type, LANES)), 1
+        )
+        offset = builder.mul(group, ir.Constant(group.type, VECTOR_BYTES))
+        total = builder.add(total, vectors.load_integers(builder.add(sums, offset)))
+        value = builder.fmul(vectors.to_float(total), vectors.load(builder.add(scale, offset)))
+        vectors.store(vectors.maximum(value, vectors.number(0.0)), builder.add(out, offset))
         return context.get_dummy_value()
 
-    return types.void(*[_ADDRESS] * 9), codegen
+    return types.void(*[_ADDRESS] * 6), codegen
+
+
+@intrinsic
+def _copy_group(typingctx: Any, source: Any, target: Any) -> Any:
+    """Copy (16,) int32."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        source, target = arguments
+        vectors = _emit(context, builder)
+        vectors.store(vectors.load_integers(source), target)
+        return context.get_dummy_value()
+
+    return types.void(_ADDRESS, _ADDRESS), codegen
 
 
 @intrinsic
@@ -379,20 +427,40 @@ def multiply_gru(
 
 @compiled(inline="always")
 def step_gru(
-    gru: GRUAddresses, products: int, rows: int, n_rows: int, frame: int, hidden: int, activations: int
+    gru: GRUAddresses,
+    readout: ReadoutAddresses,
+    turns: tuple[int, ...],
+    readout_groups: tuple[int, ...],
+    products: int,
+    rows: int,
+    n_rows: int,
+    frame: int,
+    readout_frame: int,
+    hidden: int,
+    activations: int,
+    readout_sums: int,
 ) -> None:
-    """The gates and the new state; all arguments are addresses.
+    """The gates, the new state, and what that and the frame give the readout; the numbers but n_rows are addresses.
 
     Args:
         gru: the layer.
+        readout: the next layer.
+        turns: as many numbers as a step has samples.
+        readout_groups: as many numbers as the readout has groups of units.
         products: of what `multiply_gru` gave.
         rows: of the addresses of a row in each of the layer's tables.
-        n_rows: how many tables there are; no address.
+        n_rows: how many tables there are.
         frame: of (N, 3, 16) int32, the frame's part of the gates.
+        readout_frame: of (S, R') int32, the frame's part of the readout.
         hidden: of (H',) float32, the state, in place.
         activations: of (H',) bytes that become the new state's.
+        readout_sums: of (S, R') int32 out.
     """
+    for i in range(len(turns) * len(readout_groups)):
+        _copy_group(readout_frame + i * VECTOR_BYTES, readout_sums + i * VECTOR_BYTES)
     _gru_gates(
+        turns,
+        readout_groups,
         gru.n_groups,
         products,
         gru.constants,
@@ -402,26 +470,18 @@ def step_gru(
         frame,
         hidden,
         activations,
+        readout.blocks,
+        readout_sums,
     )
 
 
 @compiled(inline="always")
 def read_out(
-    readout: ReadoutAddresses,
-    i: int,
-    n_groups: int,
-    rows: int,
-    n_rows: int,
-    frame: int,
-    activations: int,
-    values: int,
+    readout: ReadoutAddresses, i: int, n_groups: int, rows: int, n_rows: int, sums: int, values: int
 ) -> None:
-    """The readout for the i-th sample of a step: (R',) float32 at `values`. For the other arguments see `step_gru`."""
-    blocks = readout.blocks + i * n_groups * readout.n_blocks * (4 * LANES)
+    """The readout for the i-th sample of a step: (R',) float32 at `values`. `sums` are `step_gru`'s."""
     for group in range(n_groups):
-        _readout_group(
-            group, blocks, readout.n_blocks, readout.units, rows, n_rows, frame, activations, values
-        )
+        _readout_group(group, sums + i * n_groups * VECTOR_BYTES, readout.units, rows, n_rows, values)
 
 
 @compiled(inline="always")

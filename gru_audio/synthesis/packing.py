@@ -4,12 +4,14 @@ Each row has a unit: its sums of int8 products, its table rows and its frame inp
 with a dash, as H', are rounded up to a multiple of 16. Shapes: see model.py; N = H' / 16, the groups of units.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from gru_audio.errors import ConfigError
+from gru_audio.jit import compiled
 from gru_audio.mel import FloatArray
 from gru_audio.sparsity import BLOCK_COLUMNS, BLOCK_ROWS
 from gru_audio.synthesis.folding import FoldedNetwork
@@ -18,45 +20,49 @@ from gru_audio.synthesis.vectors import TANH_LIMIT
 LARGEST_ACTIVATION = 127
 """What an activation of 1 is stored as."""
 
-ROW_SHIFT = 5
-"""Table rows are stored in 2**ROW_SHIFT units, so that they fit into 16 bits."""
+ROW_SHIFT = 8
+"""Table rows are stored in 2**ROW_SHIFT units, so that they fit into bytes. Of 6 to 10 the best for a trained voice: less
+makes large rows coarsen their weights, more the rows themselves (bits a sample over float32: +0.004 to +0.0004)."""
 
 SUBTREE_BITS = 4
 """Levels of the output tree whose nodes are computed together."""
 
-_LARGEST_ROW_SUM = 32_767 << ROW_SHIFT
 _LARGEST_WEIGHT = 127
-_LARGEST_INPUT = 2.0**30
-_LEAST_UNIT = 128 / _LARGEST_INPUT  # a row without weights has frame inputs all the same
+_LARGEST_INPUT = np.float32(2.0**30)
+_LEAST_UNIT = float(128 / _LARGEST_INPUT)  # a row without weights has frame inputs all the same
+_LINE = 64
 
 Int8Array = npt.NDArray[np.int8]
-Int16Array = npt.NDArray[np.int16]
 Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
 
 
 class FrameScale(NamedTuple):
-    """Brings what the front end gives of a frame to a layer's units: round(inputs * factor) + shift.
+    """Brings what the front end gives of a frame to a layer's layout and units: round(inputs * factor) + shift.
 
     Attributes:
-        factor: float32, one over the unit.
+        source: int32, which of a frame's inputs each place takes.
+        factor: float32, of the same shape; one over the unit, 0 for padding.
         shift: int32, of the same shape; makes good for the offset with which activations are stored.
     """
 
+    source: Int32Array
     factor: FloatArray
     shift: Int32Array
 
     def __call__(self, inputs: FloatArray) -> Int32Array:
-        """(F, ...) float32 to int32; inputs are laid out as the factor is."""
-        scaled = np.rint(inputs * self.factor)
-        return np.asarray(np.clip(scaled, -_LARGEST_INPUT, _LARGEST_INPUT), np.int32) + self.shift
+        """(F, n) float32 to (F, ...) int32."""
+        out = empty_aligned((len(inputs), *self.source.shape), np.int32)
+        flat = (self.source.ravel(), self.factor.ravel(), self.shift.ravel())
+        _scale_frames(np.ascontiguousarray(inputs, np.float32), *flat, out.reshape(len(inputs), -1))
+        return out
 
 
 class PackedGRU(NamedTuple):
     """The recurrent layer.
 
     Attributes:
-        tables: (n, Q, N, 3, 16) int16, what each code adds to the gates.
+        tables: (n, Q, N, 3, 16) int8, what each code adds to the gates.
         blocks: (n_blocks, 16, 4) int8, the blocks of W_hh that are not empty, by group, then gate, then column.
         columns: (n_blocks,) uint16, each block's first column.
         counts: how many blocks each group has for r, z and n.
@@ -65,7 +71,7 @@ class PackedGRU(NamedTuple):
         product_start: (N, 16) int32, from which the new gate's product is summed: its bias.
     """
 
-    tables: Int16Array
+    tables: Int8Array
     blocks: Int8Array
     columns: npt.NDArray[np.uint16]
     counts: tuple[int, ...]
@@ -77,12 +83,12 @@ class PackedReadout(NamedTuple):
     """The readout layer.
 
     Attributes:
-        tables: (n, Q, R') int16.
-        blocks: (S, R' / 16, H' / 4, 16, 4) int8.
+        tables: (n, Q, R') int8.
+        blocks: (N, S, R' / 16, 4, 16, 4) int8, by the group of activations that they are multiplied with.
         units: (R',) float32.
     """
 
-    tables: Int16Array
+    tables: Int8Array
     blocks: Int8Array
     units: FloatArray
 
@@ -111,7 +117,7 @@ def pack_gru(network: FoldedNetwork, offset: int) -> tuple[PackedGRU, FrameScale
         offset: see `vectors.activation_offset`.
 
     Returns:
-        The layer and the scale of its frame inputs, laid out as (N, 3, 16).
+        The layer and the scale of its frame inputs, which brings (F, 3 H) to (F, N, 3, 16).
 
     Raises:
         ConfigError: weights so large that the gates' approximate functions could overflow.
@@ -138,11 +144,12 @@ def pack_gru(network: FoldedNetwork, offset: int) -> tuple[PackedGRU, FrameScale
         aligned(_by_group(constants)),
         aligned(product_start.reshape(-1, BLOCK_ROWS)),
     )
-    return layer, FrameScale(_by_group(1 / units), _by_group(shift))
+    source, is_kept = _sources(3, size)
+    return layer, FrameScale(_by_group(source), _by_group(is_kept / units), _by_group(shift))
 
 
 def pack_readout(network: FoldedNetwork, offset: int) -> tuple[PackedReadout, FrameScale]:
-    """Quantise the readout; see `pack_gru`. Its frame inputs are laid out as (S, R')."""
+    """Quantise the readout; see `pack_gru`. Its frame inputs go from (F, R) to (F, S, R')."""
     model = network.config.model
     shape = model.samples_per_step, model.readout_size
     weight = _padded(network.readout_hidden.reshape(*shape, model.gru_size), 2)  # (S, R', H')
@@ -151,8 +158,12 @@ def pack_readout(network: FoldedNetwork, offset: int) -> tuple[PackedReadout, Fr
     quantised = _quantised(weight, units)
     shift = -offset * quantised.sum(2, dtype=np.int32)  # (S, R')
     bias = _padded(network.readout_hidden_bias.reshape(shape), 1) / units
-    layer = PackedReadout(aligned(_table_rows(tables, units)), aligned(_blocks(quantised)), aligned(units))
-    return layer, FrameScale(np.broadcast_to(1 / units, shift.shape), shift + np.rint(bias).astype(np.int32))
+    cut = _blocks(quantised)  # (S, R' / 16, H' / 4, 16, 4)
+    cut = cut.reshape(*cut.shape[:2], -1, BLOCK_ROWS // BLOCK_COLUMNS, BLOCK_ROWS, BLOCK_COLUMNS)
+    blocks = np.moveaxis(cut, 2, 0)
+    layer = PackedReadout(aligned(_table_rows(tables, units)), aligned(blocks), aligned(units))
+    source, is_kept = (np.repeat(part, len(shift), 0) for part in _sources(1, model.readout_size))
+    return layer, FrameScale(source, is_kept / units, shift + np.rint(bias).astype(np.int32))
 
 
 def pack_tree(network: FoldedNetwork) -> PackedTree:
@@ -202,10 +213,9 @@ def _padded(array: FloatArray, n_axes: int) -> FloatArray:
 
 
 def _row_units(largest_weight: FloatArray, tables: FloatArray) -> FloatArray:
-    """The unit of each row: weights fit into int8 and the rows of all tables together into 16 bits."""
+    """The unit of each row: weights and table rows fit into int8."""
     for_weights = largest_weight / (_LARGEST_WEIGHT * LARGEST_ACTIVATION)
-    # Each row is rounded, up at worst: leave room for one step of each table.
-    for_tables = np.abs(tables).max(1).sum(0) / (_LARGEST_ROW_SUM - (len(tables) << ROW_SHIFT))
+    for_tables = np.abs(tables).max((0, 1)) / (_LARGEST_WEIGHT << ROW_SHIFT)
     return np.asarray(np.maximum(np.maximum(for_weights, for_tables), _LEAST_UNIT), np.float32)
 
 
@@ -213,8 +223,16 @@ def _quantised(weight: FloatArray, units: FloatArray) -> Int8Array:
     return np.asarray(np.rint(weight / (units[..., None] * LARGEST_ACTIVATION)), np.int8)
 
 
-def _table_rows(tables: FloatArray, units: FloatArray) -> Int16Array:
-    return np.asarray(np.rint(tables / (units * (1 << ROW_SHIFT))), np.int16)
+def _table_rows(tables: FloatArray, units: FloatArray) -> Int8Array:
+    return np.asarray(np.rint(tables / (units * (1 << ROW_SHIFT))), np.int8)
+
+
+def _sources(n_parts: int, size: int) -> tuple[Int32Array, FloatArray]:
+    """For parts laid end to end, where each of their padded numbers comes from, and 0 for padding, else 1."""
+    width = size + -size % BLOCK_ROWS
+    places = np.arange(width)
+    source = np.where(places < size, places + size * np.arange(n_parts)[:, None], 0)
+    return source.astype(np.int32), np.broadcast_to(places < size, source.shape).astype(np.float32)
 
 
 def _by_group(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -248,8 +266,25 @@ def _kept_blocks(weight: Int8Array) -> tuple[Int8Array, npt.NDArray[np.uint16], 
 
 def aligned(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """A copy that begins at a multiple of 64 bytes, the size of a block and of a line of the cache."""
-    buffer = np.empty(array.nbytes + 64, np.uint8)
-    first = -buffer.ctypes.data % 64
-    copy = buffer[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy = empty_aligned(array.shape, array.dtype)
     copy[...] = array
     return copy
+
+
+def empty_aligned(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """As `aligned`, of anything."""
+    n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+    buffer = np.empty(n_bytes + _LINE, np.uint8)
+    first = -buffer.__array_interface__["data"][0] % _LINE
+    return buffer[first : first + n_bytes].view(dtype).reshape(shape)
+
+
+@compiled()
+def _scale_frames(
+    inputs: FloatArray, source: Int32Array, factor: FloatArray, shift: Int32Array, out: Int32Array
+) -> None:
+    """Fill (F, m); for the other arguments see `FrameScale`."""
+    for f in range(len(out)):
+        for i in range(source.size):
+            scaled = np.rint(inputs[f, source[i]] * factor[i])
+            out[f, i] = np.int32(min(max(scaled, -_LARGEST_INPUT), _LARGEST_INPUT)) + shift[i]

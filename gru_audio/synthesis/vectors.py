@@ -173,10 +173,9 @@ class Vectors:
             else:
                 column = builder.add(columns, builder.shl(index, ir.Constant(width, 1)))
                 offset = builder.zext(self.load(column, I16, 1, align=2), width)
-            four = self.load(builder.add(activations, offset), I32, 1)
-            at = builder.add(blocks, builder.shl(index, ir.Constant(width, 6)))
-            block = self.load(at, I8, 4 * LANES, align=64)
-            builder.store(self._byte_product(builder, builder.load(total), four, block), total)
+            block = builder.add(blocks, builder.shl(index, ir.Constant(width, 6)))
+            product = self.block_product(builder.load(total), block, builder.add(activations, offset))
+            builder.store(product, total)
 
         # Two sums, as each product waits for the one before it.
         with cgutils.for_range(builder, builder.lshr(n_blocks, ir.Constant(width, 1))) as loop:
@@ -186,6 +185,12 @@ class Vectors:
         with builder.if_then(builder.trunc(n_blocks, ir.IntType(1))):
             add_block(builder.sub(n_blocks, ir.Constant(width, 1)), sums[0])
         return builder.add(*(builder.load(total) for total in sums))
+
+    def block_product(self, total: ir.Value, block: ir.Value, activations: ir.Value) -> ir.Value:
+        """Total (16,) int32 plus one block's product; the others are addresses as `block_products` takes them."""
+        four = self.load(activations, I32, 1)
+        weights = self.load(block, I8, 4 * LANES, align=64)
+        return self._byte_product(self.builder, total, four, weights)
 
     def _call(self, name: str, result: ir.Type, *arguments: ir.Value) -> ir.Value:
         """An overloaded LLVM intrinsic of vectors of floats."""
