@@ -152,25 +152,24 @@ def closed_loop(
 
 
 class Int8Rows:
-    """Rows of int8 weights and int16 table rows, each row in a unit of its own.
+    """Rows of int8 weights and table rows, each row in a unit of its own.
 
     Attributes:
         units: (rows,).
         weight: (..., rows, columns) integers, in 127 units.
-        tables: (n, Q, rows) integers, in 32 units.
+        tables: (n, Q, rows) integers, in 256 units.
     """
 
     def __init__(self, weight: Doubles, tables: Doubles) -> None:
         largest = np.abs(weight).max(-1).reshape(-1, weight.shape[-2]).max(0)
-        room = 32 * (32_767 - len(tables))
-        self.units = np.maximum(largest / 127**2, np.abs(tables).max(1).sum(0) / room)
+        self.units = np.maximum(largest / 127**2, np.abs(tables).max((0, 1)) / (256 * 127))
         self.weight = np.rint(weight / (127 * self.units[:, None])).astype(np.int64)
-        self.tables = np.rint(tables / (32 * self.units)).astype(np.int64)
+        self.tables = np.rint(tables / (256 * self.units)).astype(np.int64)
 
     def inputs(self, codes: Codes, frame: Doubles) -> Codes:
         """The rows of some codes (n,), one a table, and a frame's inputs (rows,)."""
         rows = sum(table[code] for table, code in zip(self.tables, codes, strict=True))
-        return np.asarray(32 * rows + np.rint(frame / self.units).astype(np.int64))
+        return np.asarray(256 * rows + np.rint(frame / self.units).astype(np.int64))
 
 
 class Int8Network:

@@ -26,7 +26,7 @@ from gru_audio.synthesis.byte_products import (
 from gru_audio.synthesis.compiled import CompiledEngine, Int8Loop
 from gru_audio.synthesis.folding import FoldedNetwork
 from gru_audio.synthesis.frontend import FrameBlock
-from gru_audio.synthesis.int8_stages import GATES, gru_addresses, multiply_gru
+from gru_audio.synthesis.int8_stages import GATES, gru_addresses, multiply_gru, numbered
 from gru_audio.synthesis.packing import aligned, pack_gru
 from gru_audio.synthesis.vectors import Vectors
 
@@ -157,13 +157,13 @@ def test_each_has_its_instruction(path: str, features: str, triple: str, instruc
 )
 def test_all_that_the_loop_emits_compiles_elsewhere(features: str, triple: str, instruction: str) -> None:
     def emit(builder: ir.IRBuilder, arguments: Sequence[ir.Value]) -> None:
-        blocks, activations, n_blocks, columns, out = arguments
+        blocks, activations, columns, out = arguments
         vectors = Vectors(builder, features)
-        total = vectors.block_products(vectors.integer(0), blocks, activations, n_blocks, columns)
+        total = vectors.block_products(vectors.integer(0), blocks, activations, 3, columns)
         gate = vectors.sigmoid(vectors.tanh(vectors.to_float(total)))
         vectors.store(vectors.to_bytes(gate, vectors.number(127.0), vectors.offset), out, align=1)
 
-    assert instruction in EmittedFunction(emit, 5, features, triple).assembly
+    assert instruction in EmittedFunction(emit, 4, features, triple).assembly
 
 
 # The whole loop on other processors
@@ -195,9 +195,8 @@ def measure(case: Case) -> Measured:
     offset = activation_offset(path)
     layer, scale = pack_gru(case.network, offset)
     products = aligned(np.zeros((len(layer.product_start), GATES, 16), np.int32))
-    _multiply(
-        gru_addresses(layer), layer.counts, aligned((case.activations + offset).astype(np.uint8)), products
-    )
+    bytes_of_state = aligned((case.activations + offset).astype(np.uint8))
+    _multiply(gru_addresses(layer), numbered(layer.counts), bytes_of_state, products)
     engine = CompiledEngine(case.network.config, Int8Loop(case.network))
     state = engine.start(1)
     audio = engine.generate(state, [case.block], case.uniforms)

@@ -60,9 +60,10 @@ def case_of(config: Config, densities: tuple[float, ...] = (1.0, 1.0, 1.0), n_fr
     return Case(network, random_block(config, n_frames), *engines)
 
 
-# The loop is compiled for each combination of sizes, which takes seconds, so there are few.
+# The loop is compiled for each combination of sizes, which takes seconds, so there are few. With 136 units there are
+# groups whose products are computed ahead, a pair of which they are not, and one beside no other.
 CASES = {
-    "every sample": (voiceless_config(1, 8, 8, 16, 10), (1.0, 1.0, 1.0)),
+    "every sample": (voiceless_config(1, 8, 8, 136, 10), (1.0, 1.0, 1.0)),
     "two samples, no prediction": (voiceless_config(2, 0, 6, 40, 20), (1.0, 1.0, 1.0)),
     "four samples, sparse": (voiceless_config(4, 8, 10, 56, 20), (0.5, 0.4, 0.6)),
 }
@@ -236,7 +237,7 @@ def test_a_stream_changes_engines(plain: Case, to_int8: bool) -> None:
     for name, array in other.export_state(taken).items():
         np.testing.assert_array_equal(array, saved[name])
     codes = RecordedEngine(other, taken).codes_of(plain.block[4:], uniforms[:, half:])
-    assert_draws_agree(codes, RecordedEngine(one, state).codes_of(plain.block[4:], uniforms[:, half:]), 5)
+    assert_draws_agree(codes, RecordedEngine(one, state).codes_of(plain.block[4:], uniforms[:, half:]), 4)
 
 
 # Limits
@@ -248,11 +249,12 @@ def test_a_held_state_stays_in_its_byte(plain: Case) -> None:
     block = random_block(plain.config, n_frames)
     block.gate_inputs[:, size : 2 * size] = np.linspace(20, 200, size)
     state = plain.int8.start(1)
-    state[0].hidden[:] = np.linspace(-1, 1, size)
+    state[0].hidden[:] = held = np.linspace(-1, 1, size)
     uniforms = np.random.default_rng(0).random((1, n_frames * HOP), np.float32)
     audio = plain.int8.generate(state, [block], uniforms)
     assert np.abs(state[0].hidden).max() <= 1
-    np.testing.assert_array_equal(np.sign(state[0].hidden), np.sign(np.linspace(-1, 1, size)))
+    away_from_zero = np.abs(held) > 0.05
+    np.testing.assert_array_equal(np.sign(state[0].hidden)[away_from_zero], np.sign(held)[away_from_zero])
     assert np.isfinite(audio).all()
 
 

@@ -150,16 +150,16 @@ def test_widen_and_to_float(features: str) -> None:
 
 @each_processor
 @pytest.mark.parametrize("with_columns", [False, True])
-@pytest.mark.parametrize("n_blocks", [0, 1, 2, 3, 7])
+@pytest.mark.parametrize("n_blocks", [0, 1, 2, 3, 32, 65])
 def test_block_products(n_blocks: int, with_columns: bool, features: str) -> None:
     random = np.random.default_rng(n_blocks)
     blocks = random.integers(-127, 128, (n_blocks, 16, 4))
-    activations = random.integers(-127, 128, 64)
-    columns = random.permutation(16)[:n_blocks] * 4 if with_columns else np.arange(n_blocks) * 4
+    activations = random.integers(-127, 128, 4 * 65)
+    columns = random.permutation(65)[:n_blocks] * 4 if with_columns else np.arange(n_blocks) * 4
     start = random.integers(-(1 << 30), 1 << 30, 16)
 
     def emit(builder: ir.IRBuilder, arguments: Sequence[ir.Value]) -> None:
-        start, blocks, activations, n_blocks, columns, out = arguments
+        start, blocks, activations, columns, out = arguments
         vectors = Vectors(builder, features)
         at = columns if with_columns else None
         total = vectors.block_products(vectors.load_integers(start), blocks, activations, n_blocks, at)
@@ -174,7 +174,7 @@ def test_block_products(n_blocks: int, with_columns: bool, features: str) -> Non
         columns.astype(np.uint16),
     )
     at = [array.ctypes.data for array in arrays]
-    EmittedFunction(emit, 6, features)(at[0], at[1], at[2], n_blocks, at[3], out.ctypes.data)
+    EmittedFunction(emit, 5, features)(*at, out.ctypes.data)
     expected = start.copy()
     for block, column in zip(blocks, columns, strict=True):
         expected += block @ (activations[column : column + 4] + offset)

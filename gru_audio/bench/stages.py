@@ -1,7 +1,7 @@
 """The stages of the int8 sample loop, each repeated by itself: the time that it takes where nothing hides it.
 
-The loop itself overlaps them: it computes the next step's recurrent products while it draws. Shapes: see model.py and
-synthesis/packing.py.
+The loop itself overlaps them: it computes some of the next step's recurrent products while it draws. Shapes: see
+model.py and synthesis/packing.py.
 """
 
 from collections.abc import Callable
@@ -10,13 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gru_audio.jit import compiled
-from gru_audio.lanes import LANES
 from gru_audio.mel import FloatArray
 from gru_audio.mulaw import encode
 from gru_audio.synthesis import int8_stages
 from gru_audio.synthesis.byte_products import activation_offset, byte_product_for, processor_features
 from gru_audio.synthesis.folding import FoldedNetwork
-from gru_audio.synthesis.int8_kernels import Sizes, scratch_for, sizes_of
+from gru_audio.synthesis.int8_kernels import Sizes, n_ready_groups, scratch_for, sizes_of
 from gru_audio.synthesis.int8_stages import (
     GRUAddresses,
     ReadoutAddresses,
@@ -59,7 +58,7 @@ class Int8Stages:
         hidden: (H',) the state.
         activations: (H',) bytes of it.
         new_hidden: (H',) the state after all steps.
-        new_activations: (H',) bytes of it.
+        new_activations: (H',) bytes of that.
         scratch: what the stages leave: `products`, `readout_sums` of the last step, and the readout's last `values` and
             their bytes, `row`.
         unit: of these bytes.
@@ -94,15 +93,15 @@ class Int8Stages:
         self.uniforms = rng.random(n_samples, np.float32)
         self.drawn = np.zeros(n_samples, np.int64)
         self._zeros = np.zeros(max(config.signal.n_classes, _BYTES), np.int64)
-        self.unit, self.new_hidden, self.new_activations = _ZERO, self.hidden, self.activations
+        self.unit, self.new_hidden, self.new_activations = _ZERO, self.hidden, aligned(self.activations)
         for run in self.runs().values():
             run()
 
     def runs(self) -> dict[str, Callable[[], int]]:
         """Each stage by its name, in the order of the loop; a run gives for how many samples it was done."""
         return {
-            "recurrent product": self._multiply,
-            "gates and readout product": self._step,
+            "products ahead": self._multiply,
+            "other products, gates": self._step,
             "readout tables": self._read_out,
             "draw": self._draw,
         }
@@ -115,7 +114,7 @@ class Int8Stages:
         return self.drawn.size
 
     def _step(self) -> int:
-        self.new_hidden, self.new_activations = aligned(self.hidden), aligned(self.activations)
+        self.new_hidden = aligned(self.hidden)
         _repeat_gates(
             int8_stages.gru_addresses(self.gru),
             int8_stages.readout_addresses(self.readout),
@@ -127,6 +126,7 @@ class Int8Stages:
             self.gate_inputs.ctypes.data,
             self.readout_inputs.ctypes.data,
             self.new_hidden.ctypes.data,
+            self.activations.ctypes.data,
             self.new_activations.ctypes.data,
             self.scratch.readout_sums.ctypes.data,
         )
@@ -166,10 +166,9 @@ def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> FloatArray:
 
 @compiled()
 def _repeat_products(gru: GRUAddresses, sizes: Sizes, n_steps: int, activations: int, products: int) -> None:
-    """The recurrent products of a step, over and over; for the last two see `multiply_gru`."""
-    counts = len(sizes.reset_blocks), len(sizes.update_blocks), len(sizes.new_blocks)
+    """The recurrent products that a step finds ready, over and over; for the last two see `multiply_gru`."""
     for _ in range(n_steps):
-        multiply_gru(gru, counts, 0, gru.n_groups, activations, products)
+        multiply_gru(gru, sizes.blocks, 0, n_ready_groups(sizes, gru.n_groups), activations, products)
 
 
 @compiled()
@@ -184,25 +183,32 @@ def _repeat_gates(
     frame: int,
     readout_frame: int,
     hidden: int,
-    activations: int,
+    before: int,
+    after: int,
     readout_sums: int,
 ) -> None:
-    """A step for each row of codes (steps, n); `tables` has as many numbers as there are tables."""
+    """A step for each row of codes (steps, n); `tables` has as many numbers as there are tables.
+
+    The products are always those with the bytes `before`.
+    """
     flat = codes.ravel()
     for step in range(len(codes)):
         find_rows(gru, len(tables), flat, step * codes.shape[1], rows)
         step_gru(
             gru,
+            sizes.blocks,
             readout,
             sizes.turns,
             sizes.readout_groups,
+            n_ready_groups(sizes, gru.n_groups),
             products,
             rows.ctypes.data,
             len(tables),
             frame,
             readout_frame,
             hidden,
-            activations,
+            before,
+            after,
             readout_sums,
         )
 
@@ -251,7 +257,7 @@ def _repeat_draws(
 
     Each draw waits for the one before, through zeros (Q,), as in `_repeat_readout`.
     """
-    n_bits, n_blocks = len(sizes.bits), len(sizes.readout_groups) * (LANES // 4)
+    n_bits = len(sizes.bits)
     left, code = probabilities.ctypes.data, 0
     for t in range(uniforms.size):
         waiting_row = row + zeros[code]
@@ -259,7 +265,7 @@ def _repeat_draws(
         for level in range(0, n_bits, SUBTREE_BITS):
             depth = min(SUBTREE_BITS, n_bits - level)
             subtree = first_subtree + code
-            weigh_nodes(tree, subtree, n_blocks, waiting_row, unit, _ONE, _ZERO, left)
+            weigh_nodes(tree, subtree, sizes.readout_groups, waiting_row, unit, _ONE, _ZERO, left)
             node, interval, uniform = walk_subtree(probabilities, depth, interval, uniform, -1)
             code, first_subtree = (code << depth) + node, first_subtree + (1 << level)
         drawn[t] = code

@@ -13,6 +13,7 @@ import numpy as np
 
 from gru_audio.bench.limits import Limits
 from gru_audio.synthesis.folding import GATES, FoldedNetwork, fold
+from gru_audio.synthesis.int8_kernels import n_ready_groups, sizes_of
 from gru_audio.synthesis.packing import SUBTREE_BITS, pack_gru, pack_readout, pack_tree
 from gru_audio.voice import Voice
 
@@ -78,6 +79,7 @@ def _int8_work(network: FoldedNetwork) -> Work:
     stride = network.config.model.samples_per_step
     # The offset of activations changes the values that are packed, not how many there are.
     gru, readout, tree = pack_gru(network, 0)[0], pack_readout(network, 0)[0], pack_tree(network)
+    n_ready = n_ready_groups(sizes_of(network.config, gru, readout), len(gru.product_start))
     n_subtrees = -(-network.config.signal.bits // SUBTREE_BITS)  # on the way to a code
     n_units, n_readout_units = gru.product_start.size, readout.units.size
     gate_bytes = 3 * _NUMBER_BYTES * n_units
@@ -85,8 +87,8 @@ def _int8_work(network: FoldedNetwork) -> Work:
     step_bytes += gru.tables[:, 0].nbytes + gate_bytes + readout.blocks.nbytes
     sample_bytes = readout.tables[:, 0].nbytes + 2 * readout.units.nbytes  # the units, and the frame's inputs
     sample_bytes += n_subtrees * (tree.blocks[0].nbytes + tree.units[0].nbytes + tree.bias[0].nbytes)
-    # The products and the state of a step, and the sums and values of a sample's readout, are written and read.
-    step_bytes_twice = gate_bytes + _ACTIVATION_BYTES * n_units
+    # Products ahead and the state of a step, and the sums and values of a sample's readout, are written and read.
+    step_bytes_twice = gate_bytes * n_ready // len(gru.product_start) + _ACTIVATION_BYTES * n_units
     sample_bytes_twice = (_NUMBER_BYTES + _ACTIVATION_BYTES) * n_readout_units
     once = step_bytes + stride * sample_bytes
     twice = step_bytes_twice + stride * sample_bytes_twice

@@ -17,7 +17,6 @@ from gru_audio.synthesis.engines import require_saved
 from gru_audio.synthesis.folding import FoldedNetwork, can_compile
 from gru_audio.synthesis.frontend import FrameBlock
 from gru_audio.synthesis.packing import (
-    aligned,
     empty_aligned,
     pack_gru,
     pack_readout,
@@ -234,6 +233,8 @@ class Int8Loop:
         size = self._model.gru_size
         hidden = empty_aligned((self._gru.product_start.size,), np.float32)
         hidden[:size], hidden[size:] = stream.hidden, 0.0
+        activations = empty_aligned((2, hidden.size), np.uint8)
+        activations[0] = state_bytes(hidden, self._offset)
         frames = int8_kernels.Frames(
             self._gate_scale(block.gate_inputs),
             self._readout_scale(block.readout_inputs),
@@ -249,7 +250,7 @@ class Int8Loop:
             frames,
             int8_kernels.Stream(
                 hidden,
-                aligned(state_bytes(hidden, self._offset)),
+                activations,
                 past.codes,
                 past.rebuilt,
                 stream.audio,

@@ -16,11 +16,13 @@ from gru_audio.mulaw import expansion_table, thresholds
 from gru_audio.synthesis.int8_stages import (
     GATES,
     VECTOR_BYTES,
+    Counts,
     GRUAddresses,
     ReadoutAddresses,
     TreeAddresses,
     find_rows,
     multiply_gru,
+    numbered,
     read_out,
     step_gru,
     to_activations,
@@ -36,8 +38,9 @@ _BITS_OF_BUCKET = 18
 """Bits of a float that the companding table leaves out for codes of 8 bits: 32 buckets an octave, none with more than
 one threshold; a bit more or less for codes of another size."""
 
-_PAUSES = 6
-"""Places at which drawing a sample waits for itself."""
+_GROUPS_A_PAUSE = 1
+"""Groups of recurrent products computed wherever drawing a sample waits for itself. All others go with their gates:
+what is ready beforehand is written to memory and fetched again."""
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
@@ -82,17 +85,15 @@ class Sizes(NamedTuple):
     """Sizes for which the loop is compiled: tuples, whose lengths the compiler knows.
 
     Each holds the numbers from 0 on: of a step's samples (S), of the predictor's coefficients (P), of a code's bits,
-    of the readout's groups (R' / 16), of the blocks of a group's rows in the reset, update and new gate; `forced` is
-    (0,) where codes are given and weighed, else ().
+    of the readout's groups (R' / 16), for each gate of the blocks of a group's rows; `forced` is (0,) where codes are
+    given and weighed, else ().
     """
 
     turns: tuple[int, ...]
     taps: tuple[int, ...]
     bits: tuple[int, ...]
     readout_groups: tuple[int, ...]
-    reset_blocks: tuple[int, ...]
-    update_blocks: tuple[int, ...]
-    new_blocks: tuple[int, ...]
+    blocks: Counts
     forced: tuple[int, ...] = ()
 
 
@@ -104,7 +105,8 @@ def sizes_of(config: Config, gru: PackedGRU, readout: PackedReadout) -> Sizes:
         config.signal.bits,
         readout.blocks.shape[2],
     ]
-    return Sizes(*(tuple(range(count)) for count in [*counts, *gru.counts]))
+    turns, taps, bits, readout_groups = (tuple(range(count)) for count in counts)
+    return Sizes(turns, taps, bits, readout_groups, numbered(gru.counts))
 
 
 class Frames(NamedTuple):
@@ -158,7 +160,7 @@ class Stream(NamedTuple):
 
     Attributes:
         hidden: (H',).
-        activations: (H',) bytes of `hidden`.
+        activations: (2, H'), first the bytes of `hidden`; those of each step are written beside those before it.
         history: (L + T,) excitation codes, the first L given.
         past: (P + T,) rebuilt signal, the first P given.
         last_audio: (1,) the sample before.
@@ -209,15 +211,15 @@ def generate(
     stride, order = len(sizes.turns), len(sizes.taps)
     n_units = len(sizes.readout_groups) * LANES
     n_step_tables, n_readout_tables = (2 * stride + 2, stride + 3) if order else (stride, stride)
-    counts = len(sizes.reset_blocks), len(sizes.update_blocks), len(sizes.new_blocks)
     hop = audio.size // frames.lags.size
     codes, rows = scratch.codes, scratch.rows
-    state, products = stream.activations.ctypes.data, scratch.products.ctypes.data
+    state, other_state = stream.activations[0].ctypes.data, stream.activations[1].ctypes.data
+    products, n_ready = scratch.products.ctypes.data, n_ready_groups(sizes, gru.n_groups)
     sums, values = scratch.readout_sums.ctypes.data, scratch.values.ctypes.data
     before, audio_before = _ZERO, stream.last_audio[0]
     if order:
         before = stream.past[order - 1]
-    multiply_gru(gru, counts, 0, gru.n_groups, state, products)
+    multiply_gru(gru, sizes.blocks, 0, n_ready, state, products)
     from_past = _predict_from_past(sizes, frames, 0, stream, 0)
     for frame in range(frames.lags.size):
         gates = frames.gates.ctypes.data + frame * gru.n_groups * GATES * VECTOR_BYTES
@@ -230,9 +232,11 @@ def generate(
                     find_rows(gru, n_step_tables, codes, 0, rows)
                     step_gru(
                         gru,
+                        sizes.blocks,
                         readout,
                         sizes.turns,
                         sizes.readout_groups,
+                        n_ready,
                         products,
                         rows.ctypes.data,
                         n_step_tables,
@@ -240,8 +244,10 @@ def generate(
                         inputs,
                         stream.hidden.ctypes.data,
                         state,
+                        other_state,
                         sums,
                     )
+                    state, other_state = other_state, state
                 find_rows(readout, n_readout_tables, codes, 0, rows)
                 read_out(
                     readout, i, len(sizes.readout_groups), rows.ctypes.data, n_readout_tables, sums, values
@@ -252,7 +258,6 @@ def generate(
                     gru,
                     tree,
                     sizes,
-                    counts,
                     stream,
                     t,
                     i,
@@ -318,7 +323,6 @@ def _draw(
     gru: GRUAddresses,
     tree: TreeAddresses,
     sizes: Sizes,
-    counts: tuple[int, int, int],
     stream: Stream,
     t: int,
     i: int,
@@ -330,31 +334,48 @@ def _draw(
 ) -> tuple[int, np.float32]:
     """Draw the code of sample t, the i-th of its step, from the readout's values; gives its probability too.
 
-    The next step's recurrent products need no code that is still to be drawn: they are computed portion by portion
-    where drawing waits for itself.
+    The next step's recurrent products need no code that is still to be drawn: some are computed where drawing waits for
+    itself.
     """
-    stride, n_bits, n_readout_groups = len(sizes.turns), len(sizes.bits), len(sizes.readout_groups)
-    portion = -(-gru.n_groups // (_PAUSES * stride))
-    done = i * _PAUSES * portion
+    n_bits, n_readout_groups = len(sizes.bits), len(sizes.readout_groups)
+    ready = i * _n_pauses(sizes) * _GROUPS_A_PAUSE
     row, left = scratch.row.ctypes.data, scratch.left.ctypes.data
-    done = multiply_gru(gru, counts, done, done + portion, state, products)
+    ready = _fill_pause(gru, sizes, ready, state, products)
     unit = to_activations(scratch.values.ctypes.data, n_readout_groups, row)
-    done = multiply_gru(gru, counts, done, done + portion, state, products)
+    ready = _fill_pause(gru, sizes, ready, state, products)
     code, first_subtree, interval, uniform = 0, 0, _ONE, stream.uniforms[t]
     for level in range(0, n_bits, SUBTREE_BITS):
-        n_blocks = n_readout_groups * (LANES // 4)
-        weigh_nodes(tree, first_subtree + code, n_blocks, row, unit, inverse_temperature, tail_cut, left)
-        done = multiply_gru(gru, counts, done, done + portion, state, products)
+        subtree, groups = first_subtree + code, sizes.readout_groups
+        weigh_nodes(tree, subtree, groups, row, unit, inverse_temperature, tail_cut, left)
+        ready = _fill_pause(gru, sizes, ready, state, products)
         depth = min(SUBTREE_BITS, n_bits - level)
         leaf = -1
         if len(sizes.forced):
             leaf = (stream.forced[t] >> (n_bits - level - depth)) & ((1 << depth) - 1)
         node, interval, uniform = walk_subtree(scratch.left, depth, interval, uniform, leaf)
         code, first_subtree = (code << depth) + node, first_subtree + (1 << level)
-        done = multiply_gru(gru, counts, done, done + portion, state, products)
-    if i == stride - 1:
-        multiply_gru(gru, counts, done, gru.n_groups, state, products)
+        ready = _fill_pause(gru, sizes, ready, state, products)
     return code, interval
+
+
+@compiled(inline="always")
+def n_ready_groups(sizes: Sizes, n_groups: int) -> int:
+    """How many groups' recurrent products are ready when a step begins; an even number."""
+    return min(n_groups, len(sizes.turns) * _n_pauses(sizes) * _GROUPS_A_PAUSE) // 2 * 2
+
+
+@compiled(inline="always")
+def _n_pauses(sizes: Sizes) -> int:
+    """At how many places `_draw` waits for itself: twice, and twice at each subtree."""
+    return 2 + 2 * -(-len(sizes.bits) // SUBTREE_BITS)
+
+
+@compiled(inline="always")
+def _fill_pause(gru: GRUAddresses, sizes: Sizes, ready: int, state: int, products: int) -> int:
+    """Compute the next groups' recurrent products; gives how many are ready then."""
+    last = min(ready + _GROUPS_A_PAUSE, n_ready_groups(sizes, gru.n_groups))
+    multiply_gru(gru, sizes.blocks, ready, last, state, products)
+    return ready + _GROUPS_A_PAUSE
 
 
 @compiled(inline="always")

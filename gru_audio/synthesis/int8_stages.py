@@ -32,6 +32,9 @@ GATES = 3
 VECTOR_BYTES = 4 * LANES
 """Of 16 int32 or float32."""
 
+Counts = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+"""For each gate the numbers from 0 on of the blocks of a group's rows: the compiler knows the tuples' lengths."""
+
 _QUARTERS = LANES // BLOCK_COLUMNS
 """Blocks as wide as a group of activations."""
 
@@ -105,6 +108,12 @@ def tree_addresses(tree: PackedTree) -> TreeAddresses:
     return TreeAddresses(tree.blocks.ctypes.data, tree.units.ctypes.data, tree.bias.ctypes.data)
 
 
+def numbered(counts: Sequence[int]) -> Counts:
+    """A layer's counts of blocks, in the form that the compiler knows."""
+    reset, update, new = (tuple(range(count)) for count in counts)
+    return reset, update, new
+
+
 def _emit(context: Any, builder: ir.IRBuilder) -> Vectors:
     return Vectors(builder, context.codegen().magic_tuple()[2])
 
@@ -132,30 +141,57 @@ def _row_sums(
     return [vectors.widen(part, ROW_SHIFT) for part in parts]
 
 
+def _products(
+    vectors: Vectors,
+    gru_blocks: ir.Value,
+    columns: ir.Value,
+    counts: Sequence[int],
+    group: ir.Value,
+    activations: ir.Value,
+) -> list[ir.Value]:
+    """The products of a group's 16 rows, (16,) int32, for each gate."""
+    builder, width = vectors.builder, group.type
+    first, products = builder.mul(group, ir.Constant(width, sum(counts))), []
+    for n_blocks in counts:
+        blocks = builder.add(gru_blocks, builder.shl(first, ir.Constant(width, 6)))
+        places = builder.add(columns, builder.shl(first, ir.Constant(width, 1)))
+        products.append(vectors.block_products(vectors.integer(0), blocks, activations, n_blocks, places))
+        first = builder.add(first, ir.Constant(width, n_blocks))
+    return products
+
+
 @intrinsic
-def _group_product(
-    typingctx: Any, blocks: Any, columns: Any, first: Any, n_blocks: Any, activations: Any, out: Any
+def _group_products(
+    typingctx: Any, counts: Any, blocks: Any, columns: Any, group: Any, activations: Any, out: Any
 ) -> Any:
-    """The product of 16 rows: out (16,) int32 from `n_blocks` blocks, the first of them being number `first`."""
+    """`_products` of a group to `out` (3, 16) int32."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        blocks, columns, first, n_blocks, activations, out = arguments
-        vectors, width = _emit(context, builder), first.type
-        blocks = builder.add(blocks, builder.shl(first, ir.Constant(width, 6)))
-        columns = builder.add(columns, builder.shl(first, ir.Constant(width, 1)))
-        product = vectors.block_products(vectors.integer(0), blocks, activations, n_blocks, columns)
-        vectors.store(product, out)
+        _, blocks, columns, group, activations, out = arguments
+        vectors = _emit(context, builder)
+        products = _products(vectors, blocks, columns, _lengths(signature.args[0]), group, activations)
+        for i, product in enumerate(products):
+            vectors.store(product, vectors.at(out, i * VECTOR_BYTES))
         return context.get_dummy_value()
 
-    return types.void(*[_ADDRESS] * 6), codegen
+    return types.void(counts, *[_ADDRESS] * 5), codegen
+
+
+def _lengths(tuples: Any) -> list[int]:
+    """Of the tuples in a tuple, from its type."""
+    return [kind.count for kind in tuples.types]
 
 
 @intrinsic
 def _gru_gates(
     typingctx: Any,
+    counts: Any,
     turns: Any,
     readout_groups: Any,
     n_groups: Any,
+    n_ready: Any,
+    blocks: Any,
+    columns: Any,
     products: Any,
     constants: Any,
     product_start: Any,
@@ -163,7 +199,8 @@ def _gru_gates(
     n_rows: Any,
     frame: Any,
     hidden: Any,
-    activations: Any,
+    before: Any,
+    after: Any,
     readout_blocks: Any,
     readout_sums: Any,
 ) -> Any:
@@ -175,29 +212,34 @@ def _gru_gates(
     """
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        _, _, n_groups, *rest = arguments
-        n_readout_groups = signature.args[0].count * signature.args[1].count
-        layer = _Gates(_emit(context, builder), n_readout_groups, *rest)
+        _, _, _, n_groups, n_ready, *addresses = arguments
+        counts, turns, readout_groups = signature.args[:3]
+        n_readout_groups = turns.count * readout_groups.count
+        layer = _Gates(_emit(context, builder), n_readout_groups, _lengths(counts), *addresses)
         one = ir.Constant(n_groups.type, 1)
 
         def pair(index: ir.Value) -> list[ir.Value]:
             first = builder.shl(index, one)
             return [first, builder.add(first, one)]
 
-        n_pairs = builder.lshr(n_groups, one)
-        with cgutils.for_range(builder, n_pairs) as loop:
-            layer.emit(pair(loop.index))
+        n_pairs, n_ready_pairs = builder.lshr(n_groups, one), builder.lshr(n_ready, one)
+        with cgutils.for_range(builder, n_ready_pairs) as loop:
+            layer.emit(pair(loop.index), ready=True)
             with builder.if_then(cgutils.is_not_null(builder, loop.index), likely=True):
                 layer.add_readout_products(pair(builder.sub(loop.index, one)))
+        with cgutils.for_range_slice(builder, n_ready_pairs, n_pairs, one, inc=True) as (index, _):
+            layer.emit(pair(index), ready=False)
+            with builder.if_then(cgutils.is_not_null(builder, index), likely=True):
+                layer.add_readout_products(pair(builder.sub(index, one)))
         with builder.if_then(cgutils.is_not_null(builder, n_pairs)):
             layer.add_readout_products(pair(builder.sub(n_pairs, one)))
         with builder.if_then(builder.trunc(n_groups, ir.IntType(1))):
             last = [builder.sub(n_groups, one)]
-            layer.emit(last)
+            layer.emit(last, ready=False)
             layer.add_readout_products(last)
         return context.get_dummy_value()
 
-    return types.void(turns, readout_groups, *[_ADDRESS] * 11), codegen
+    return types.void(counts, turns, readout_groups, *[_ADDRESS] * 15), codegen
 
 
 class _Gates:
@@ -207,6 +249,9 @@ class _Gates:
         self,
         vectors: Vectors,
         n_readout_groups: int,
+        counts: Sequence[int],
+        blocks: ir.Value,
+        columns: ir.Value,
         products: ir.Value,
         constants: ir.Value,
         product_start: ir.Value,
@@ -214,21 +259,23 @@ class _Gates:
         n_rows: ir.Value,
         frame: ir.Value,
         hidden: ir.Value,
-        activations: ir.Value,
+        before: ir.Value,
+        after: ir.Value,
         readout_blocks: ir.Value,
         readout_sums: ir.Value,
     ) -> None:
         self._vectors, self._builder = vectors, vectors.builder
+        self._counts, self._blocks, self._columns = counts, blocks, columns
         self._products, self._constants, self._product_start = products, constants, product_start
         self._rows, self._n_rows, self._frame = rows, n_rows, frame
-        self._hidden, self._activations = hidden, activations
+        self._hidden, self._before, self._after = hidden, before, after
         self._readout_blocks, self._readout_sums = readout_blocks, readout_sums
         self._n_readout_groups = n_readout_groups
 
-    def emit(self, groups: Sequence[ir.Value]) -> None:
-        """The gates of some groups, side by side."""
+    def emit(self, groups: Sequence[ir.Value], *, ready: bool) -> None:
+        """The gates of some groups, side by side; their recurrent products may be ready in memory."""
         vectors, builder = self._vectors, self._builder
-        sums = [self._sums(group) for group in groups]
+        sums = [self._sums(group, ready=ready) for group in groups]
         r, z, n, product = (vectors.to_float(join(builder, parts)) for parts in zip(*sums, strict=True))
         unit_r, unit_z, unit_n, own_r, own_z, own_n = (
             join(builder, [vectors.load(self._constant(group, i)) for group in groups])
@@ -252,7 +299,7 @@ class _Gates:
         for group, part in zip(groups, split(builder, h), strict=True):
             vectors.store(part, self._at(self._hidden, group, VECTOR_BYTES))
             byte_values = vectors.to_bytes(part, vectors.number(LARGEST_ACTIVATION), vectors.offset)
-            vectors.store(byte_values, self._at(self._activations, group, LANES), align=1)
+            vectors.store(byte_values, self._at(self._after, group, LANES), align=1)
 
     def add_readout_products(self, groups: Sequence[ir.Value]) -> None:
         """Add to all sums of the readout the products with some groups of the new state."""
@@ -264,7 +311,7 @@ class _Gates:
             for group in groups:
                 part = vectors.integer(0)
                 blocks = self._at(self._readout_blocks, group, group_bytes, i * _QUARTERS * VECTOR_BYTES)
-                state = self._at(self._activations, group, LANES)
+                state = self._at(self._after, group, LANES)
                 for k in range(_QUARTERS):
                     part = vectors.block_product(
                         part, vectors.at(blocks, k * VECTOR_BYTES), vectors.at(state, k * BLOCK_COLUMNS)
@@ -272,7 +319,7 @@ class _Gates:
                 total = builder.add(total, part)
             vectors.store(total, place)
 
-    def _sums(self, group: ir.Value) -> list[ir.Value]:
+    def _sums(self, group: ir.Value, *, ready: bool) -> list[ir.Value]:
         """A group's integer sums: r and z with all that adds to them, n's inputs, n's recurrent product."""
         vectors, builder = self._vectors, self._builder
         offset = builder.mul(group, ir.Constant(group.type, GATES * LANES))
@@ -284,12 +331,20 @@ class _Gates:
             )
             for i, part in enumerate(tables)
         )
+        layer = self._blocks, self._columns, self._counts
         product_r, product_z, product_n = (
-            vectors.load_integers(self._at(self._products, group, GATES * VECTOR_BYTES, i * VECTOR_BYTES))
-            for i in range(GATES)
+            self._ready_products(group) if ready else _products(vectors, *layer, group, self._before)
         )
         start = vectors.load_integers(self._at(self._product_start, group, VECTOR_BYTES))
         return [builder.add(r, product_r), builder.add(z, product_z), n, builder.add(start, product_n)]
+
+    def _ready_products(self, group: ir.Value) -> list[ir.Value]:
+        return [
+            self._vectors.load_integers(
+                self._at(self._products, group, GATES * VECTOR_BYTES, i * VECTOR_BYTES)
+            )
+            for i in range(GATES)
+        ]
 
     def _constant(self, group: ir.Value, i: int) -> ir.Value:
         return self._at(self._constants, group, 2 * GATES * VECTOR_BYTES, i * VECTOR_BYTES)
@@ -309,9 +364,7 @@ def _readout_group(
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         group, sums, scale, rows, n_rows, out = arguments
         vectors = _emit(context, builder)
-        (total,) = _row_sums(
-            vectors, rows, n_rows, builder.mul(group, ir.Constant(group.type, LANES)), 1
-        )
+        (total,) = _row_sums(vectors, rows, n_rows, builder.mul(group, ir.Constant(group.type, LANES)), 1)
         offset = builder.mul(group, ir.Constant(group.type, VECTOR_BYTES))
         total = builder.add(total, vectors.load_integers(builder.add(sums, offset)))
         value = builder.fmul(vectors.to_float(total), vectors.load(builder.add(scale, offset)))
@@ -363,8 +416,8 @@ def _to_bytes(typingctx: Any, values: Any, n_groups: Any, out: Any) -> Any:
 @intrinsic
 def _node_probabilities(
     typingctx: Any,
+    readout_groups: Any,
     blocks: Any,
-    n_blocks: Any,
     scale: Any,
     bias: Any,
     activations: Any,
@@ -376,8 +429,8 @@ def _node_probabilities(
     """P of bit 0 at the 15 nodes of a subtree of four levels: out (16,) float32."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        blocks, n_blocks, scale, bias, activations, step, inverse_temperature, tail_cut, out = arguments
-        vectors = _emit(context, builder)
+        _, blocks, scale, bias, activations, step, inverse_temperature, tail_cut, out = arguments
+        vectors, n_blocks = _emit(context, builder), _QUARTERS * signature.args[0].count
         total = vectors.block_products(vectors.integer(0), blocks, activations, n_blocks)
         unit = builder.fmul(vectors.load(scale), spread(builder, step))
         logits = vectors.multiply_add(vectors.to_float(total), unit, vectors.load(bias))
@@ -385,8 +438,8 @@ def _node_probabilities(
         vectors.store(vectors.cut_tails(left, spread(builder, tail_cut)), out)
         return context.get_dummy_value()
 
-    addresses = [_ADDRESS] * 5
-    return types.void(*addresses, *[types.float32] * 3, _ADDRESS), codegen
+    addresses = [_ADDRESS] * 4
+    return types.void(readout_groups, *addresses, *[types.float32] * 3, _ADDRESS), codegen
 
 
 @compiled(inline="always")
@@ -400,68 +453,70 @@ def find_rows(
 
 @compiled(inline="always")
 def multiply_gru(
-    gru: GRUAddresses, counts: tuple[int, int, int], first: int, last: int, activations: int, products: int
-) -> int:
-    """The recurrent products of the groups from `first` to before `last`, as far as there are; gives where it ends.
+    gru: GRUAddresses, counts: Counts, first: int, last: int, activations: int, products: int
+) -> None:
+    """The recurrent products of the groups from `first` to before `last`.
 
     Args:
         gru: the layer.
-        counts: blocks of a group's rows, for each gate.
+        counts: of the blocks of a group's rows.
         first: a group.
         last: a group.
         activations: address of (H',) bytes of the state.
         products: address of (N, 3, 16) int32 out.
     """
-    n_reset, n_update, n_new = counts
-    end = min(last, gru.n_groups)
-    for group in range(first, end):
-        at = group * (n_reset + n_update + n_new)
+    for group in range(first, last):
         out = products + group * (GATES * VECTOR_BYTES)
-        _group_product(gru.blocks, gru.columns, at, n_reset, activations, out)
-        _group_product(gru.blocks, gru.columns, at + n_reset, n_update, activations, out + VECTOR_BYTES)
-        _group_product(
-            gru.blocks, gru.columns, at + n_reset + n_update, n_new, activations, out + 2 * VECTOR_BYTES
-        )
-    return end
+        _group_products(counts, gru.blocks, gru.columns, group, activations, out)
 
 
 @compiled(inline="always")
 def step_gru(
     gru: GRUAddresses,
+    counts: Counts,
     readout: ReadoutAddresses,
     turns: tuple[int, ...],
     readout_groups: tuple[int, ...],
+    n_ready: int,
     products: int,
     rows: int,
     n_rows: int,
     frame: int,
     readout_frame: int,
     hidden: int,
-    activations: int,
+    before: int,
+    after: int,
     readout_sums: int,
 ) -> None:
     """The gates, the new state, and what that and the frame give the readout; the numbers but n_rows are addresses.
 
     Args:
         gru: the layer.
+        counts: see `multiply_gru`.
         readout: the next layer.
         turns: as many numbers as a step has samples.
         readout_groups: as many numbers as the readout has groups of units.
-        products: of what `multiply_gru` gave.
+        n_ready: how many groups `multiply_gru` has done, an even number; the others are done here.
+        products: of what it gave.
         rows: of the addresses of a row in each of the layer's tables.
         n_rows: how many tables there are.
         frame: of (N, 3, 16) int32, the frame's part of the gates.
         readout_frame: of (S, R') int32, the frame's part of the readout.
         hidden: of (H',) float32, the state, in place.
-        activations: of (H',) bytes that become the new state's.
+        before: of (H',) bytes of the state.
+        after: of (H',) bytes that become the new state's.
         readout_sums: of (S, R') int32 out.
     """
     for i in range(len(turns) * len(readout_groups)):
         _copy_group(readout_frame + i * VECTOR_BYTES, readout_sums + i * VECTOR_BYTES)
     _gru_gates(
+        counts,
         turns,
         readout_groups,
         gru.n_groups,
+        n_ready,
+        gru.blocks,
+        gru.columns,
         products,
         gru.constants,
         gru.product_start,
@@ -469,7 +524,8 @@ def step_gru(
         n_rows,
         frame,
         hidden,
-        activations,
+        before,
+        after,
         readout.blocks,
         readout_sums,
     )
@@ -495,7 +551,7 @@ def to_activations(values: int, n_groups: int, row: int) -> np.float32:
 def weigh_nodes(
     tree: TreeAddresses,
     subtree: int,
-    n_blocks: int,
+    readout_groups: tuple[int, ...],
     row: int,
     unit: np.float32,
     inverse_temperature: np.float32,
@@ -504,8 +560,8 @@ def weigh_nodes(
 ) -> None:
     """P of bit 0 at a subtree's nodes, (16,) at `probabilities`, from the readout's bytes at `row` and their unit."""
     _node_probabilities(
-        tree.blocks + subtree * n_blocks * (4 * LANES),
-        n_blocks,
+        readout_groups,
+        tree.blocks + subtree * len(readout_groups) * (_QUARTERS * VECTOR_BYTES),
         tree.units + subtree * VECTOR_BYTES,
         tree.bias + subtree * VECTOR_BYTES,
         row,

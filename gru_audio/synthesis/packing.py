@@ -21,8 +21,9 @@ LARGEST_ACTIVATION = 127
 """What an activation of 1 is stored as."""
 
 ROW_SHIFT = 8
-"""Table rows are stored in 2**ROW_SHIFT units, so that they fit into bytes. Of 6 to 10 the best for a trained voice: less
-makes large rows coarsen their weights, more the rows themselves (bits a sample over float32: +0.004 to +0.0004)."""
+"""Table rows are stored in 2**ROW_SHIFT units, so that they fit into bytes. Of 6 to 10 the best for the bundled voice
+(+0.0004 bits a sample, 6 and 10 +0.004 and +0.003): with less, large rows coarsen their weights, with more
+themselves."""
 
 SUBTREE_BITS = 4
 """Levels of the output tree whose nodes are computed together."""
@@ -162,8 +163,9 @@ def pack_readout(network: FoldedNetwork, offset: int) -> tuple[PackedReadout, Fr
     cut = cut.reshape(*cut.shape[:2], -1, BLOCK_ROWS // BLOCK_COLUMNS, BLOCK_ROWS, BLOCK_COLUMNS)
     blocks = np.moveaxis(cut, 2, 0)
     layer = PackedReadout(aligned(_table_rows(tables, units)), aligned(blocks), aligned(units))
-    source, is_kept = (np.repeat(part, len(shift), 0) for part in _sources(1, model.readout_size))
-    return layer, FrameScale(source, is_kept / units, shift + np.rint(bias).astype(np.int32))
+    source, is_kept = _sources(1, model.readout_size)
+    source, factor = np.broadcast_to(source, shift.shape).copy(), np.repeat(is_kept / units, len(shift), 0)
+    return layer, FrameScale(source, factor, shift + np.rint(bias).astype(np.int32))
 
 
 def pack_tree(network: FoldedNetwork) -> PackedTree:

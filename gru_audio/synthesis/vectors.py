@@ -25,6 +25,10 @@ TANH_LIMIT = 10_000.0
 _EXP2 = tuple(0.6931471805599453**n / f for n, f in enumerate((1, 1, 2, 6, 24, 120, 720)))
 
 
+_UNROLLED = 32
+"""Block products in a row without a branch."""
+
+
 class Vectors:
     """Emits operations on vectors of 16 floats or integers, or on several of them, where a builder stands.
 
@@ -150,7 +154,7 @@ class Vectors:
         start: ir.Value,
         blocks: ir.Value,
         activations: ir.Value,
-        n_blocks: ir.Value,
+        n_blocks: int,
         columns: ir.Value | None = None,
     ) -> ir.Value:
         """Start plus the sum of blocks (16 rows, 4 columns) of int8 times four activations each.
@@ -162,28 +166,33 @@ class Vectors:
             n_blocks: how many.
             columns: address of (n_blocks,) uint16, the first activation of each block; None for block i at 4 i.
         """
-        builder, width = self.builder, n_blocks.type
+        builder, width = self.builder, blocks.type
         sums = [cgutils.alloca_once(builder, start.type) for _ in range(2)]
         builder.store(start, sums[0])
         builder.store(self.integer(0), sums[1])
 
-        def add_block(index: ir.Value, total: ir.Value) -> None:
+        def add_block(first: ir.Value, i: int) -> None:
+            """Add the i-th block after number `first`."""
+            index = builder.add(first, ir.Constant(width, i))
             if columns is None:
                 offset = builder.shl(index, ir.Constant(width, 2))
             else:
                 column = builder.add(columns, builder.shl(index, ir.Constant(width, 1)))
                 offset = builder.zext(self.load(column, I16, 1, align=2), width)
             block = builder.add(blocks, builder.shl(index, ir.Constant(width, 6)))
+            total = sums[i % 2]  # two sums, as each product waits for the one before it
             product = self.block_product(builder.load(total), block, builder.add(activations, offset))
             builder.store(product, total)
 
-        # Two sums, as each product waits for the one before it.
-        with cgutils.for_range(builder, builder.lshr(n_blocks, ir.Constant(width, 1))) as loop:
-            first = builder.shl(loop.index, ir.Constant(width, 1))
-            add_block(first, sums[0])
-            add_block(builder.add(first, ir.Constant(width, 1)), sums[1])
-        with builder.if_then(builder.trunc(n_blocks, ir.IntType(1))):
-            add_block(builder.sub(n_blocks, ir.Constant(width, 1)), sums[0])
+        # Without branches as far as code does not get long: there are none to guess wrong.
+        zero, n_turns = ir.Constant(width, 0), n_blocks // _UNROLLED
+        if n_turns > 1:
+            with cgutils.for_range(builder, ir.Constant(width, n_turns)) as loop:
+                first = builder.mul(loop.index, ir.Constant(width, _UNROLLED))
+                for i in range(_UNROLLED):
+                    add_block(first, i)
+        for i in range(n_turns * _UNROLLED if n_turns > 1 else 0, n_blocks):
+            add_block(zero, i)
         return builder.add(*(builder.load(total) for total in sums))
 
     def block_product(self, total: ir.Value, block: ir.Value, activations: ir.Value) -> ir.Value:

@@ -20,7 +20,7 @@ from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontE
 from gru_audio.synthesis.stream import DEFAULT_TEMPERATURE, ReadyVoice, Sampling, Stream
 from gru_audio.voice import BUNDLED_VOICE, Voice, load_voice
 
-_FRAMES_AT_ONCE = 64  # between two reports of progress, and two looks at Ctrl-C
+_FRAMES_AT_ONCE = 128  # between two reports of progress, and two looks at Ctrl-C
 _SLOW_FRAMES_AT_ONCE = 16
 
 
