@@ -13,6 +13,7 @@ from gru_audio.bench.turns import Speed, Task, frames_a_turn
 from gru_audio.bench.work import Bound, Work, bound_of, work_of
 from gru_audio.config import CONTEXT_FRAMES
 from gru_audio.mel import FloatArray, silent_frames
+from gru_audio.synthesis.correction import DEFAULT_CORRECTIONS, Corrections
 from gru_audio.synthesis.engines import make_engine
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.frontend import ConditioningWeights, FrontEnd
@@ -22,12 +23,13 @@ from gru_audio.voice import Voice
 N_STREAMS = 8
 """Clips of the figure for many streams."""
 
-_ONE, _EACH_CORE, _MANY, _STAGE = "one stream", "a stream on each core", "many streams", "stage "
+_ONE, _EACH_CORE, _MANY, _CORRECTION = "one stream", "a stream on each core", "many streams", "correction"
+_STAGE = "stage "
 
 
 @dataclass(frozen=True)
 class SynthesisSpeed:
-    """The speed of one case with one engine.
+    """The speed of one case with one engine, without the spectral correction that a vocoder adds by default.
 
     Attributes:
         case: its name.
@@ -39,6 +41,7 @@ class SynthesisSpeed:
         many_streams: `N_STREAMS` clips over all cores, or in step.
         stages: µs a sample of each stage of the one stream. What they leave of it is the "rest"; where the int8
             loop overlaps its stages, they take more than the stream, and "overlap and rest" is negative.
+        correction: µs a sample that the default passes of the correction take on top of that.
         work: what a sample needs.
         bound: the least time that this takes.
     """
@@ -51,6 +54,7 @@ class SynthesisSpeed:
     times_one_stream: float | None
     many_streams: Speed
     stages: dict[str, float]
+    correction: float
     work: Work
     bound: Bound
 
@@ -66,7 +70,7 @@ class Subject:
         """
         self.case, self.voice, self.engine = case, voice, engine
         self.name = f"{case.name}, {engine}"
-        self._vocoder, self._mel_config = Vocoder(voice, engine, "cpu"), case.config.mel
+        self._vocoder, self._mel_config = Vocoder(voice, engine, "cpu", corrections=0), case.config.mel
         n_frames = frames_a_turn(
             lambda n: self._synthesize(self._made_up_mel(n)), self._mel_config.sample_rate_hz, seconds
         )
@@ -82,6 +86,7 @@ class Subject:
             clip = self._mel[:n_frames]
             runs[_EACH_CORE] = lambda: sum(pool.map(self._synthesize, [self._mel] * n_cores))
             runs[_MANY] = lambda: sum(pool.map(self._synthesize, [clip] * N_STREAMS))
+        runs[_CORRECTION] = self._correct
         runs |= {_STAGE + name: run for name, run in self._stages().items()}
         return [Task(self.name, figure, run) for figure, run in runs.items()]
 
@@ -106,6 +111,7 @@ class Subject:
             times_one_stream=None if each_core is None else each_core / one.samples_per_s,
             many_streams=Speed.of(figures[_MANY], rate),
             stages=stages,
+            correction=1e6 / figures[_CORRECTION],
             work=work,
             bound=bound_of(work, self.engine, limits),
         )
@@ -139,6 +145,11 @@ class Subject:
         """(n_frames, M), noise about as loud as speech."""
         rng = np.random.default_rng(0)
         return rng.normal(-5, 2, (n_frames, self._mel_config.n_mels)).astype(np.float32)
+
+    def _correct(self) -> int:
+        audio = np.random.default_rng(0).normal(0, 0.1, len(self._mel) * self._mel_config.hop_samples)
+        corrections = Corrections(self._mel_config, DEFAULT_CORRECTIONS)
+        return corrections.push(audio.astype(np.float32), self._mel).size + corrections.finish().size
 
     def _synthesize(self, mel: FloatArray) -> int:
         return self._vocoder.synthesize(mel).size

@@ -114,20 +114,22 @@ def print_report(report: "Report") -> None:
 def _synthesis_table(report: "Report") -> tuple[list[str], list[list[str]]]:
     cores = report.machine.cores
     head = ["synthesis", "engine", "samples/s", "x real time", "µs/sample", "limit µs", "by", "of limit"]
-    head += [f"{cores} streams x", "gain", "8 clips x"]
+    head += ["corrected x", f"{cores} streams x", "gain", "8 clips x"]
     rows = []
     for speed in report.synthesis:
         one, bound = speed.one_stream, speed.bound
         row = [speed.case, speed.engine, f"{one.samples_per_s:,.0f}", f"{one.times_real_time:.2f}"]
         row += [f"{one.us_per_sample:.2f}", f"{bound.us_per_sample:.3f}", bound.limited_by]
         row += [f"{100 * bound.us_per_sample / one.us_per_sample:.0f} %"]
+        corrected = 1e6 / (one.us_per_sample + speed.correction) / speed.sample_rate_hz
+        row += [f"{corrected:.2f}"]
         each = "-" if speed.each_core is None else f"{speed.each_core.times_real_time:.2f}"
         gain = "-" if speed.times_one_stream is None else f"{speed.times_one_stream:.2f}"
         rows.append([*row, each, gain, f"{speed.many_streams.times_real_time:.2f}"])
     for peer in report.peers:
         one = peer.one_stream
         row = [peer.peer, "", f"{one.samples_per_s:,.0f}", f"{one.times_real_time:.2f}"]
-        rows.append([*row, f"{one.us_per_sample:.2f}", *["-"] * 6])
+        rows.append([*row, f"{one.us_per_sample:.2f}", *["-"] * 7])
     return head, rows
 
 
