@@ -8,7 +8,7 @@ from numba.core import cgutils
 LANES = 16
 """Of a vector, where nothing else is said: one AVX-512 register of 32-bit numbers, two of AVX2, four of NEON."""
 
-I8, I16, I32, F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.FloatType()
+I8, I16, I32, I64, F32 = *map(ir.IntType, (8, 16, 32, 64)), ir.FloatType()
 
 
 def vector_type(kind: ir.Type, lanes: int = LANES) -> ir.VectorType:

@@ -58,7 +58,7 @@ def recurrent_weights(layer: PackedGRU, size: int) -> Doubles:
                 column = layer.columns[index]
                 weight[gate, group * 16 : group * 16 + 16, column : column + 4] += layer.blocks[index]
                 index += 1
-    assert index == len(layer.blocks) == len(layer.columns)
+    assert index == len(layer.blocks) == len(layer.columns) - 3
     assert not weight[:, size:].any()
     assert not weight[:, :, size:].any()
     return np.asarray(weight[:, :size, :size] * units[..., None] * LARGEST_ACTIVATION)

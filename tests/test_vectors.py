@@ -171,7 +171,7 @@ def test_block_products(n_blocks: int, with_columns: bool, features: str) -> Non
         start.astype(np.int32),
         aligned(blocks.astype(np.int8)),
         (activations + offset).astype(np.uint8),
-        columns.astype(np.uint16),
+        np.pad(columns, (0, 3)).astype(np.uint16),
     )
     at = [array.ctypes.data for array in arrays]
     EmittedFunction(emit, 5, features)(*at, out.ctypes.data)

@@ -83,7 +83,12 @@ def _int8_work(network: FoldedNetwork) -> Work:
     n_subtrees = -(-network.config.signal.bits // SUBTREE_BITS)  # on the way to a code
     n_units, n_readout_units = gru.product_start.size, readout.units.size
     gate_bytes = 3 * _NUMBER_BYTES * n_units
-    step_bytes = gru.blocks.nbytes + gru.columns.nbytes + gru.constants.nbytes + gru.product_start.nbytes
+    step_bytes = (
+        gru.blocks.nbytes
+        + gru.columns[: len(gru.blocks)].nbytes
+        + gru.constants.nbytes
+        + gru.product_start.nbytes
+    )
     step_bytes += gru.tables[:, 0].nbytes + gate_bytes + readout.blocks.nbytes
     sample_bytes = readout.tables[:, 0].nbytes + 2 * readout.units.nbytes  # the units, and the frame's inputs
     sample_bytes += n_subtrees * (tree.blocks[0].nbytes + tree.units[0].nbytes + tree.bias[0].nbytes)

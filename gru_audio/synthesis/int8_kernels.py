@@ -38,7 +38,7 @@ _BITS_OF_BUCKET = 18
 """Bits of a float that the companding table leaves out for codes of 8 bits: 32 buckets an octave, none with more than
 one threshold; a bit more or less for codes of another size."""
 
-_GROUPS_A_PAUSE = 1
+_GROUPS_A_PAUSE = 2
 """Groups of recurrent products computed wherever drawing a sample waits for itself. All others go with their gates:
 what is ready beforehand is written to memory and fetched again."""
 

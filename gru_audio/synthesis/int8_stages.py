@@ -305,17 +305,18 @@ class _Gates:
         """Add to all sums of the readout the products with some groups of the new state."""
         vectors, builder = self._vectors, self._builder
         group_bytes = self._n_readout_groups * _QUARTERS * VECTOR_BYTES
+        fours = [
+            [vectors.four(self._at(self._after, group, LANES, k * BLOCK_COLUMNS)) for k in range(_QUARTERS)]
+            for group in groups
+        ]
         for i in range(self._n_readout_groups):
             place = vectors.at(self._readout_sums, i * VECTOR_BYTES)
             total = vectors.load_integers(place)
-            for group in groups:
+            for group, its_fours in zip(groups, fours, strict=True):
                 part = vectors.integer(0)
                 blocks = self._at(self._readout_blocks, group, group_bytes, i * _QUARTERS * VECTOR_BYTES)
-                state = self._at(self._after, group, LANES)
-                for k in range(_QUARTERS):
-                    part = vectors.block_product(
-                        part, vectors.at(blocks, k * VECTOR_BYTES), vectors.at(state, k * BLOCK_COLUMNS)
-                    )
+                for k, four in enumerate(its_fours):
+                    part = vectors.block_product(part, vectors.at(blocks, k * VECTOR_BYTES), four)
                 total = builder.add(total, part)
             vectors.store(total, place)
 

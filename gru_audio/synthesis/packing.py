@@ -65,7 +65,7 @@ class PackedGRU(NamedTuple):
     Attributes:
         tables: (n, Q, N, 3, 16) int8, what each code adds to the gates.
         blocks: (n_blocks, 16, 4) int8, the blocks of W_hh that are not empty, by group, then gate, then column.
-        columns: (n_blocks,) uint16, each block's first column.
+        columns: (n_blocks + 3,) uint16, each block's first column; the last three are none's.
         counts: how many blocks each group has for r, z and n.
         constants: (N, 6, 16) float32: the units of r, z and n, the diagonal of r, z and n. What belongs
             to r and z is halved, for sigmoid(x) = 1/2 + tanh(x / 2) / 2.
@@ -263,6 +263,7 @@ def _kept_blocks(weight: Int8Array) -> tuple[Int8Array, npt.NDArray[np.uint16], 
             blocks.append(cut[gate, group, chosen])
             columns.append(chosen * BLOCK_COLUMNS)
     counts_of_gates = tuple(int(count) for count in counts)
+    columns.append(np.zeros(3, np.int64))  # four are fetched at a time
     return np.concatenate(blocks), np.concatenate(columns).astype(np.uint16), counts_of_gates
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from llvmlite import ir
 from numba.core import cgutils
 
-from gru_audio.lanes import F32, I8, I16, I32, LANES, call, join, multiply_add, split, vector_type
+from gru_audio.lanes import F32, I8, I16, I32, I64, LANES, call, join, multiply_add, split, vector_type
 from gru_audio.synthesis.byte_products import BYTE_PRODUCTS, activation_offset, byte_product_for
 
 _ROUND = 12582912.0  # 1.5 * 2**23: a float of this size has no bits after the point
@@ -27,6 +27,9 @@ _EXP2 = tuple(0.6931471805599453**n / f for n, f in enumerate((1, 1, 2, 6, 24, 1
 
 _UNROLLED = 32
 """Block products in a row without a branch."""
+
+_COLUMNS_AT_ONCE = 4
+"""Columns that one load fetches: a core can load fewer numbers at a time than it can multiply."""
 
 
 class Vectors:
@@ -164,40 +167,44 @@ class Vectors:
             blocks: address of (n_blocks, 16, 4) int8, on a multiple of 64.
             activations: address of the activations' bytes.
             n_blocks: how many.
-            columns: address of (n_blocks,) uint16, the first activation of each block; None for block i at 4 i.
+            columns: address of (n_blocks,) uint16, the first activation of each block, and 6 more bytes; None for
+                block i at 4 i.
         """
         builder, width = self.builder, blocks.type
         sums = [cgutils.alloca_once(builder, start.type) for _ in range(2)]
         builder.store(start, sums[0])
         builder.store(self.integer(0), sums[1])
 
-        def add_block(first: ir.Value, i: int) -> None:
-            """Add the i-th block after number `first`."""
-            index = builder.add(first, ir.Constant(width, i))
-            if columns is None:
+        def add_blocks(first: ir.Value, n: int) -> None:
+            """Add n blocks from number `first` on."""
+            for i in range(n):
+                index = builder.add(first, ir.Constant(width, i))
                 offset = builder.shl(index, ir.Constant(width, 2))
-            else:
-                column = builder.add(columns, builder.shl(index, ir.Constant(width, 1)))
-                offset = builder.zext(self.load(column, I16, 1, align=2), width)
-            block = builder.add(blocks, builder.shl(index, ir.Constant(width, 6)))
-            total = sums[i % 2]  # two sums, as each product waits for the one before it
-            product = self.block_product(builder.load(total), block, builder.add(activations, offset))
-            builder.store(product, total)
+                if columns is not None:
+                    if i % _COLUMNS_AT_ONCE == 0:
+                        some = builder.add(columns, builder.shl(index, ir.Constant(width, 1)))
+                        packed = self.load(some, I64, 1, align=2)
+                    shifted = builder.lshr(packed, ir.Constant(I64, 16 * (i % _COLUMNS_AT_ONCE)))
+                    offset = builder.zext(builder.trunc(shifted, I16), width)
+                block = builder.add(blocks, builder.shl(index, ir.Constant(width, 6)))
+                total = sums[i % 2]  # two sums, as each product waits for the one before it
+                four = self.four(builder.add(activations, offset))
+                builder.store(self.block_product(builder.load(total), block, four), total)
 
         # Without branches as far as code does not get long: there are none to guess wrong.
-        zero, n_turns = ir.Constant(width, 0), n_blocks // _UNROLLED
-        if n_turns > 1:
+        n_turns = n_blocks // _UNROLLED if n_blocks >= 2 * _UNROLLED else 0
+        if n_turns:
             with cgutils.for_range(builder, ir.Constant(width, n_turns)) as loop:
-                first = builder.mul(loop.index, ir.Constant(width, _UNROLLED))
-                for i in range(_UNROLLED):
-                    add_block(first, i)
-        for i in range(n_turns * _UNROLLED if n_turns > 1 else 0, n_blocks):
-            add_block(zero, i)
+                add_blocks(builder.mul(loop.index, ir.Constant(width, _UNROLLED)), _UNROLLED)
+        add_blocks(ir.Constant(width, n_turns * _UNROLLED), n_blocks - n_turns * _UNROLLED)
         return builder.add(*(builder.load(total) for total in sums))
 
-    def block_product(self, total: ir.Value, block: ir.Value, activations: ir.Value) -> ir.Value:
-        """Total (16,) int32 plus one block's product; the others are addresses as `block_products` takes them."""
-        four = self.load(activations, I32, 1)
+    def four(self, activations: ir.Value) -> ir.Value:
+        """The bytes of four activations from an address on."""
+        return self.load(activations, I32, 1)
+
+    def block_product(self, total: ir.Value, block: ir.Value, four: ir.Value) -> ir.Value:
+        """Total (16,) int32 plus the product of the block at an address with `four` activations."""
         weights = self.load(block, I8, 4 * LANES, align=64)
         return self._byte_product(self.builder, total, four, weights)
 
