@@ -15,7 +15,7 @@ from gru_audio.mel import FloatArray
 from gru_audio.run_folder import checkpoint_paths, sample_paths
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.training import free_running
-from gru_audio.training.free_running import FreeRunning, Score, choose_clips, comparison_picture
+from gru_audio.training.free_running import FreeRunning, Made, Score, choose_clips, comparison_picture
 from gru_audio.voice import Voice, load_voice
 
 FREE = (
@@ -27,21 +27,23 @@ FREE = (
 )
 
 
-def with_float32(voice: Voice, mels: Sequence[FloatArray]) -> list[FloatArray]:
-    return Vocoder(voice, "float32").synthesize_batch(mels, seed=0)
+def with_float32(voice: Voice, mels: Sequence[FloatArray]) -> list[Made]:
+    made = [Vocoder(voice, "float32", corrections=n).synthesize_batch(mels, seed=0) for n in (1, 0)]
+    return [Made(*parts) for parts in zip(*made, strict=True)]
 
 
 class Stub:
-    """Makes the clips themselves, with noise of a level that each call is told."""
+    """Makes the clips themselves, with noise of a level that each call is told, and twice as much in the raw ones."""
 
     def __init__(self, clips: Sequence[FloatArray], levels: Sequence[float]) -> None:
         self.clips, self.levels = clips, iter(levels)
         self.steps: list[int] = []
 
-    def __call__(self, voice: Voice, mels: Sequence[FloatArray]) -> list[FloatArray]:
+    def __call__(self, voice: Voice, mels: Sequence[FloatArray]) -> list[Made]:
         self.steps.append(voice.metadata["steps"])
         rng, level = np.random.default_rng(0), next(self.levels)
-        return [(clip + level * rng.standard_normal(clip.size)).astype(np.float32) for clip in self.clips]
+        noise = [level * rng.standard_normal(clip.size).astype(np.float32) for clip in self.clips]
+        return [Made(clip + some, clip + 2 * some) for clip, some in zip(self.clips, noise, strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +203,9 @@ def test_what_is_measured(dataset: Path, clips: list[FloatArray]) -> None:
     assert noisy["log_mel_db"] > 3
     assert noisy["silence_db"] > 10
     assert noisy["voicing_error_percent"] > 1
+    assert clean["raw_log_mel_db"] == pytest.approx(0, abs=1e-3)
+    assert noisy["raw_log_mel_db"] > noisy["log_mel_db"] + 1
+    assert {name.removeprefix("raw_") for name in noisy} == {name for name in noisy if name[:4] != "raw_"}
 
 
 def test_it_can_be_off(dataset: Path, tmp_path: Path) -> None:

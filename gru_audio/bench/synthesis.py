@@ -13,7 +13,7 @@ from gru_audio.bench.turns import Speed, Task, frames_a_turn
 from gru_audio.bench.work import Bound, Work, bound_of, work_of
 from gru_audio.config import CONTEXT_FRAMES
 from gru_audio.mel import FloatArray, silent_frames
-from gru_audio.synthesis.correction import DEFAULT_CORRECTIONS, Corrections
+from gru_audio.synthesis.correction import correct
 from gru_audio.synthesis.engines import make_engine
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.frontend import ConditioningWeights, FrontEnd
@@ -148,8 +148,7 @@ class Subject:
 
     def _correct(self) -> int:
         audio = np.random.default_rng(0).normal(0, 0.1, len(self._mel) * self._mel_config.hop_samples)
-        corrections = Corrections(self._mel_config, DEFAULT_CORRECTIONS)
-        return corrections.push(audio.astype(np.float32), self._mel).size + corrections.finish().size
+        return correct(audio.astype(np.float32), self._mel, self._mel_config).size
 
     def _synthesize(self, mel: FloatArray) -> int:
         return self._vocoder.synthesize(mel).size

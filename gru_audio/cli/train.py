@@ -3,7 +3,7 @@
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gru_audio.mel import FloatArray
     from gru_audio.training import TrainResult
     from gru_audio.training.fine_tuning import StartingVoice
+    from gru_audio.training.free_running import Synthesiser
     from gru_audio.voice import Voice
 
 
@@ -159,14 +160,13 @@ def _settings(
     return (load_config(config, overrides) if config else with_overrides(start.config, overrides)), start
 
 
-def _free_running_synthesiser(
-    settings: "Config", *, quiet: bool
-) -> "Callable[[Voice, Sequence[FloatArray]], list[FloatArray]] | None":
+def _free_running_synthesiser(settings: "Config", *, quiet: bool) -> "Synthesiser | None":
     """What makes the audio of free-running validation; None where that is off."""
     if not settings.train.free_running_every:
         return None
+    from gru_audio.synthesis.correction import DEFAULT_CORRECTIONS, can_correct, correct
     from gru_audio.synthesis.vocoder import Vocoder
-    from gru_audio.training.free_running import has_pesq
+    from gru_audio.training.free_running import Made, has_pesq
 
     if not has_pesq():
         note(
@@ -175,7 +175,11 @@ def _free_running_synthesiser(
             quiet=quiet,
         )
 
-    def synthesise(voice: "Voice", mels: "Sequence[FloatArray]") -> "list[FloatArray]":
-        return Vocoder(voice).synthesize_batch(mels, seed=0)
+    def synthesise(voice: "Voice", mels: "Sequence[FloatArray]") -> list[Made]:
+        raw, mel_config = Vocoder(voice, corrections=0).synthesize_batch(mels, seed=0), voice.config.mel
+        n_passes = DEFAULT_CORRECTIONS if can_correct(mel_config) else 0
+        return [
+            Made(correct(row, mel, mel_config, n_passes), row) for row, mel in zip(raw, mels, strict=True)
+        ]
 
     return synthesise

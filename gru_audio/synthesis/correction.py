@@ -134,6 +134,19 @@ class Corrections:
         )
 
 
+def correct(
+    audio: FloatArray, mel: FloatArray, config: MelConfig, n_passes: int = DEFAULT_CORRECTIONS
+) -> FloatArray:
+    """A whole clip's audio (F * hop,) brought nearer to its mel (F, M)."""
+    corrections = Corrections(config, n_passes)
+    return np.concatenate([corrections.push(audio, mel), corrections.finish()])
+
+
+def can_correct(config: MelConfig) -> bool:
+    """Whether a contract's windows overlap enough to put audio together from them."""
+    return config.window_samples >= 2 * config.hop_samples
+
+
 def check_corrections(config: MelConfig, n_passes: int) -> int:
     """The frames of lookahead that passes take, once it is certain that a contract allows them.
 
@@ -142,7 +155,7 @@ def check_corrections(config: MelConfig, n_passes: int) -> int:
     """
     if n_passes < 0:
         raise ConfigError(f"corrections {n_passes}: must be at least 0")
-    if n_passes and config.window_samples < 2 * config.hop_samples:
+    if n_passes and not can_correct(config):
         raise ConfigError(
             f"corrections {n_passes}: mel.window_samples ({config.window_samples}) is less than two hops of "
             f"{config.hop_samples}; only 0 is possible with this voice"

@@ -13,7 +13,7 @@ from gru_audio.config import CONTEXT_FRAMES, Config, MelConfig
 from gru_audio.errors import CheckpointError
 from gru_audio.mel import FloatArray, check_mel, log_mel, silent_frames
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
-from gru_audio.synthesis.correction import DEFAULT_CORRECTIONS, Corrections, check_corrections
+from gru_audio.synthesis.correction import DEFAULT_CORRECTIONS, check_corrections, correct
 from gru_audio.synthesis.engines import make_engine
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd
@@ -167,7 +167,11 @@ class Vocoder:
             )
             progress(Progress(last, longest))
         audio = np.concatenate(parts, 1)
-        return [self._correct(row[: len(mel) * hop], mel) for row, mel in zip(audio, checked, strict=True)]
+        n_passes = self._ready.n_corrections
+        return [
+            correct(row[: len(mel) * hop], mel, self.mel_config, n_passes)
+            for row, mel in zip(audio, checked, strict=True)
+        ]
 
     def stream(
         self,
@@ -236,11 +240,6 @@ class Vocoder:
             audio.append(self.synthesize(mel, **asdict(sampling), progress=report))
             n_done += len(mel)
         return audio
-
-    def _correct(self, audio: FloatArray, mel: FloatArray) -> FloatArray:
-        """A whole clip's audio after the spectral correction."""
-        corrections = Corrections(self.mel_config, self._ready.n_corrections)
-        return np.concatenate([corrections.push(audio, mel), corrections.finish()])
 
     def _whole_block(self, mel: FloatArray, n_frames: int) -> FrameBlock:
         """The block of a whole mel, with silence up to `n_frames`."""

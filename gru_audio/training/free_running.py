@@ -28,7 +28,20 @@ from gru_audio.pitch import track_pitch
 from gru_audio.run_folder import reference_path, sample_path, sample_paths
 from gru_audio.voice import Voice
 
-Synthesiser = Callable[[Voice, Sequence[FloatArray]], list[FloatArray]]
+
+class Made(NamedTuple):
+    """What a voice made of one mel.
+
+    Attributes:
+        audio: (n,), as users get it.
+        raw: (n,), as the network alone gives it: what is done to it afterwards hides much of what it cannot do.
+    """
+
+    audio: FloatArray
+    raw: FloatArray
+
+
+Synthesiser = Callable[[Voice, Sequence[FloatArray]], list[Made]]
 """Makes the audio (F * hop,) of each mel (F, M) with a voice in memory, with the same draws at every call."""
 
 
@@ -80,7 +93,8 @@ class FreeRun:
     """What a voice made.
 
     Attributes:
-        figures: means over the clips; a measure that no clip allows is absent.
+        figures: means over the clips, those of the network alone named raw_…; a measure that no clip allows is
+            absent.
         audio: (n,) for each clip.
     """
 
@@ -112,13 +126,17 @@ class FreeRunning:
     def run(self, voice: Voice) -> FreeRun:
         """Make all clips with a voice, and measure them."""
         lead, made = self._config.mel.lead_samples, self._synthesise(voice, [clip.mel for clip in self.clips])
-        audio = [
-            row[lead : lead + clip.audio.size] for row, clip in zip(made, self.clips, strict=True)
-        ]  # (n,) each
-        found = [self._measure(clip, row) for clip, row in zip(self.clips, audio, strict=True)]
+        cut = [
+            Made(*(part[lead : lead + clip.audio.size] for part in parts))
+            for parts, clip in zip(made, self.clips, strict=True)
+        ]
+        found = [
+            self._measure(clip, one.audio) | _named_raw(self._measure(clip, one.raw))
+            for clip, one in zip(self.clips, cut, strict=True)
+        ]
         names = dict.fromkeys(chain.from_iterable(found))
         means = {name: statistics.fmean(row[name] for row in found if name in row) for name in names}
-        return FreeRun(means, audio)
+        return FreeRun(means, [one.audio for one in cut])
 
     def save(self, run: Path, free_run: FreeRun, step: int, keep: Iterable[int], n_kept: int) -> None:
         """Write what was made at a step into the run's folder, and remove all but the newest and some others.
@@ -175,6 +193,10 @@ class FreeRunning:
             lag_max_samples=config.lag_max_samples, lead_samples=mel.lead_samples,
         )  # fmt: skip
         return PitchTrack(mel.sample_rate_hz / np.maximum(lags.astype(np.float64), 1), lags > 0)
+
+
+def _named_raw(figures: dict[str, float]) -> dict[str, float]:
+    return {f"raw_{name}": value for name, value in figures.items()}
 
 
 def choose_clips(clips: Sequence[Clip], config: Config) -> list[Clip]:
