@@ -1,0 +1,220 @@
+"""What could make a voice better, each thing tried for the same time:
+
+    python benchmarks/training_tries.py DATASET [--minutes 2.5] [--out DIR] [--only NAME]...
+
+A try changes one thing of a base: the preset `voice-16k`, dense, in batches of 16 x 800. Each gets the same CPU time in
+training steps on one thread; how many steps that is, a few steps before tell, so that its schedules end with it. Then it
+makes held-out clips, free-running, with and without the spectral correction.
+
+Each try's figures are kept in DIR and not made again; `--only NAME` makes one. The table of those that are there is
+shown. What they show is told in docs/tries.md. Needs pesq.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from gru_audio.config import CONTEXT_FRAMES, Config, load_config
+from gru_audio.crops import CropSource
+from gru_audio.dataset import Clip, Dataset
+from gru_audio.files import atomic_path
+from gru_audio.mel import FloatArray
+from gru_audio.memory import keep_freed_memory
+from gru_audio.objective import TensorBatch
+from gru_audio.synthesis.correction import correct
+from gru_audio.synthesis.vocoder import Vocoder
+from gru_audio.training import Trainer
+from gru_audio.training.exporting import voice_of
+from gru_audio.training.free_running import FreeRunning, Made
+from gru_audio.training.validation import Validation
+from gru_audio.voice import Voice
+
+CPU = torch.device("cpu")
+N_CLIPS = 12
+N_TIMED_STEPS = 6
+BASE = (
+    "model.recurrent_density=[1.0,1.0,1.0]", "train.stages=[]", "train.batch_size=16", "train.crop_samples=800",
+    "train.learning_rate=1.5e-3", "train.warm_up_steps=100", "train.workers=0", f"train.free_running_clips={N_CLIPS}",
+)  # fmt: skip
+HANDOVER, PRUNING_BEGINS, PRUNING_ENDS = 0.15, 0.3, 0.6
+"""Of a run's steps: until when labels stand in for the pitch head, and between which blocks go."""
+
+
+@dataclass(frozen=True)
+class Try:
+    """A change to the base.
+
+    Attributes:
+        overrides: of the config.
+        handover: as `HANDOVER`; above 1 labels to the end.
+        beta2: of AdamW.
+        clean_weight: how often a run's round visits the clips that were never G.722; 0 leaves all others out.
+    """
+
+    overrides: tuple[str, ...] = ()
+    handover: float = HANDOVER
+    beta2: float = 0.999
+    clean_weight: int = 1
+
+
+TRIES = {
+    "base": Try(),
+    "base, another seed": Try(("train.seed=1",)),
+    "pitch: labels to the end": Try(handover=2.0),
+    "pitch: own estimates from the start": Try(handover=0.0),
+    "learning rate 3e-3": Try(("train.learning_rate=3e-3",)),
+    "learning rate 7.5e-4": Try(("train.learning_rate=7.5e-4",)),
+    "learning rate constant, then decay": Try(("train.learning_rate_schedule='decay'",)),
+    "batch 8 x 800": Try(("train.batch_size=8",)),
+    "batch 32 x 800": Try(("train.batch_size=32",)),
+    "batch 16 x 400": Try(("train.crop_samples=400",)),
+    "batch 16 x 1600": Try(("train.crop_samples=1600",)),
+    "AdamW, beta2 .98": Try(beta2=0.98),
+    "code noise 0": Try(("train.code_noise=0",)),
+    "code noise 1": Try(("train.code_noise=1",)),
+    "code noise 6": Try(("train.code_noise=6",)),
+    "densities .25 .25 .5": Try(("model.recurrent_density=[0.25,0.25,0.5]",)),
+    "densities .05 .05 .2": Try(("model.recurrent_density=[0.05,0.05,0.2]",)),
+    "one sample a step": Try(("model.samples_per_step=1",)),
+    "four samples a step": Try(("model.samples_per_step=4",)),
+    "readout 64": Try(("model.readout_size=64",)),
+    "readout 256": Try(("model.readout_size=256",)),
+    "7 bits": Try(("signal.bits=7",)),
+    "9 bits": Try(("signal.bits=9",)),
+    "no G.722 in training": Try(clean_weight=0),
+    "clips without G.722 four times as often": Try(clean_weight=4),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a try; figures are those of `Validation` and `FreeRunning`."""
+
+    name: str
+    steps: int
+    step_ms: float
+    figures: dict[str, float]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("--minutes", type=float, default=2.5, help="CPU time of each try's training steps")
+    parser.add_argument("--out", type=Path, default=Path("tries"))
+    parser.add_argument("--clean", default="ru-nsh", help="the speaker whose clips were never G.722")
+    parser.add_argument("--only", action="append", choices=TRIES, metavar="NAME", help="of the tries to make")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    given.out.mkdir(parents=True, exist_ok=True)
+    results = []
+    for name, change in TRIES.items():
+        path = given.out / f"{name.replace(' ', '-')}.json"
+        if not path.exists() and (given.only is None or name in given.only):
+            dataset = Weighted.of(given.dataset, given.clean, change.clean_weight)
+            made = make(name, change, dataset, given.minutes)
+            with atomic_path(path) as temporary:
+                temporary.write_text(json.dumps({"minutes": given.minutes, **asdict(made)}, indent=1))
+        if path.exists():
+            kept = json.loads(path.read_text())
+            if kept.pop("minutes") != given.minutes:
+                raise SystemExit(f"error: {path}: of another --minutes; choose another --out")
+            results.append(Result(**kept))
+    print(table(results))
+
+
+class Weighted(Dataset):
+    """A dataset some of whose training clips come up more often."""
+
+    speaker, weight = "", 1
+
+    @classmethod
+    def of(cls, path: Path, speaker: str, weight: int) -> "Weighted":
+        """Open one, a speaker's clips in it `weight` times as often as others; 0 leaves all others out."""
+        dataset = cls.open(path)
+        assert isinstance(dataset, cls)
+        dataset.speaker, dataset.weight = speaker, weight
+        return dataset
+
+    def clips(self, split: str | None = None) -> list[Clip]:
+        clips = super().clips(split)
+        if split != "train" or self.weight == 1:
+            return clips
+        chosen = [clip for clip in clips if clip.speaker == self.speaker]
+        return chosen * (self.weight - 1) + clips if self.weight else chosen
+
+
+def make(name: str, change: Try, dataset: Dataset, minutes: float) -> Result:
+    """Train for some minutes, and measure."""
+    config = load_config("voice-16k", [*BASE, *change.overrides])
+    step_s = train(dataset, config, change, N_TIMED_STEPS)[1]
+    n_steps = round(60 * minutes / statistics.median(step_s))
+    trainer, step_s = train(dataset, config, change, n_steps)
+    plain = load_config("voice-16k", BASE).train
+    figures = Validation(dataset, config.model_copy(update={"train": plain}), CPU).measure(trainer.average)
+    voice = voice_of(trainer.average, config, dataset, n_steps, figures, None)
+    figures |= FreeRunning(dataset, config, synthesise).run(voice).figures
+    return Result(name, n_steps, 1000 * statistics.median(step_s), figures)
+
+
+def train(dataset: Dataset, config: Config, change: Try, n_steps: int) -> tuple[Trainer, list[float]]:
+    """Train so many steps; gives the CPU seconds of each."""
+    schedule = {
+        "steps": n_steps,
+        "pitch_handover_step": round(change.handover * n_steps),
+        "sparsify_start_step": max(1, round(PRUNING_BEGINS * n_steps)),
+        "sparsify_end_step": max(2, round(PRUNING_ENDS * n_steps)),
+        "sparsify_every": 20,
+    }
+    config = config.model_copy(update={"train": config.train.model_copy(update=schedule)})
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(dataset, Path(folder), config, CPU)
+    for group in trainer.optimizer.param_groups:
+        group["betas"] = (0.9, change.beta2)
+    source, step_s = CropSource(dataset, config, "train", CONTEXT_FRAMES), list[float]()
+    for step in range(n_steps):
+        batch = TensorBatch.of(source.batch(step), CPU)
+        began = time.process_time()
+        trainer.train_step(batch)
+        step_s.append(time.process_time() - began)
+    return trainer, step_s
+
+
+def synthesise(voice: Voice, mels: Sequence[FloatArray]) -> list[Made]:
+    """As `gru-audio train` does it."""
+    raw = Vocoder(voice, corrections=0).synthesize_batch(mels)
+    return [Made(correct(row, mel, voice.config.mel), row) for row, mel in zip(raw, mels, strict=True)]
+
+
+def table(results: Sequence[Result]) -> str:
+    """Markdown, a row for each try."""
+    columns = {
+        "bits": ("bits", ".3f"),
+        "raw PESQ": ("raw_pesq", ".2f"),
+        "PESQ": ("pesq", ".2f"),
+        "raw log-mel dB": ("raw_log_mel_db", ".2f"),
+        "F0 cents": ("raw_pitch_cents", ".0f"),
+        "voicing errors %": ("raw_voicing_error_percent", ".1f"),
+        "silence dB": ("raw_silence_db", ".1f"),
+    }
+    lines = [
+        f"| try | steps | ms a step | {' | '.join(columns)} |",
+        "| --- |" + " --: |" * (2 + len(columns)),
+    ]
+    for result in results:
+        cells = [format(result.figures.get(key, float("nan")), form) for key, form in columns.values()]
+        lines.append(f"| {result.name} | {result.steps:,} | {result.step_ms:.0f} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
