@@ -1,7 +1,8 @@
 """Two processes at batch 2 B against one at batch B, taking turns: python benchmarks/processes.py DATASET.
 
 Each process has a core and one thread. The two share their gradients in one flat sum, as training does, and once more
-through torch's DistributedDataParallel, for comparison. Medians of samples a second and their ratios are shown.
+through torch's DistributedDataParallel, for comparison; "apart" they share nothing but the machine, which is the most
+that can be had. Medians of samples a second and their ratios are shown.
 """
 
 import argparse
@@ -71,6 +72,7 @@ def measure(arguments: argparse.Namespace, processes: Processes) -> None:
     in_buckets = _stepper(dataset, double, Processes(), processes.share, in_buckets=True)
     kinds: dict[str, Callable[[], object]] = {
         "one": alone if processes.leads else lambda: None,
+        "two, apart": alone,
         "two": together,
         "two, DDP": in_buckets,
     }

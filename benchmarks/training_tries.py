@@ -2,9 +2,9 @@
 
     python benchmarks/training_tries.py DATASET [--minutes 2.5] [--out DIR] [--only NAME]...
 
-A try changes one thing of a base: the preset `voice-16k`, dense, in batches of 16 x 800. Each gets the same CPU time in
-training steps on one thread; how many steps that is, a few steps before tell, so that its schedules end with it. Then it
-makes held-out clips, free-running, with and without the spectral correction.
+A try changes one thing of a base: the preset `voice-16k`, dense, in batches of 16 x 800. Each gets the same CPU time
+in training steps on one thread; how many steps that is, a few steps before tell, so that its schedules end with it.
+Then it makes held-out clips, free-running, with and without the spectral correction.
 
 Each try's figures are kept in DIR and not made again; `--only NAME` makes one. The table of those that are there is
 shown. What they show is told in docs/tries.md. Needs pesq.

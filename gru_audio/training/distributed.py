@@ -42,6 +42,7 @@ class Processes:
         self.launch, self._store = launch or Launch(), store
         self.share = Share(self.launch.rank, self.launch.n_processes)
         self._asked: Tensor | None = None
+        self._memory: Tensor | None = None
 
     @property
     def leads(self) -> bool:
@@ -76,15 +77,22 @@ class Processes:
         one = losses.nats.new_ones(())
         asked = [one * (stopped.signal_number == number) for number in _SIGNALS]
         scalars = torch.stack([losses.nats.detach(), losses.pitch.detach(), one, *asked])
-        summed = torch.cat([*(gradient.flatten() for gradient in gradients), scalars]) * n_crops
+        summed = self._together([*(gradient.flatten() for gradient in gradients), scalars]).mul_(n_crops)
         with self._losing():
             dist.all_reduce(summed)
-        mean = summed / summed[-3]
-        self._asked = summed[-2:]
+        self._asked = summed[-2:].clone()
+        mean = summed.div_(summed[-3].clone())
         parts = torch.split(mean[:-5], [gradient.numel() for gradient in gradients])
         shaped = [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
         torch._foreach_copy_(gradients, shaped)
-        return losses._replace(nats=mean[-5], pitch=mean[-4])
+        return losses._replace(nats=mean[-5].clone(), pitch=mean[-4].clone())
+
+    def _together(self, parts: list[Tensor]) -> Tensor:
+        """Vectors end to end, in memory that is kept: fresh pages at every step cost more than what is done in them."""
+        size = sum(part.numel() for part in parts)
+        if self._memory is None or self._memory.numel() != size:
+            self._memory = torch.empty(size, dtype=parts[0].dtype, device=parts[0].device)
+        return torch.cat(parts, out=self._memory)
 
     def stop_signal(self, stopped: StopRequest) -> int | None:
         """The signal after which all are to stop at this step, if one has come; reads the device."""
