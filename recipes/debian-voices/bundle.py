@@ -6,9 +6,11 @@ python recipes/debian-voices/bundle.py RUN evaluation.json OUT
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
+from gru_audio.errors import GruAudioError
 from gru_audio.voice import Voice, in_half_precision, load_voice, save_voice
 
 LICENCE = "CC BY-SA 3.0, as of most of the speech it was trained on; see attribution"
@@ -44,16 +46,34 @@ def main() -> None:
     parser.add_argument("evaluation", type=Path)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
-    voice = load_voice(arguments.run)
+    try:
+        bundle(arguments.run, arguments.evaluation, arguments.out)
+    except GruAudioError as error:
+        sys.exit(f"error: {error}")
+
+
+def bundle(run: Path, evaluation: Path, out: Path) -> None:
+    """Write a run's voice as the package carries it.
+
+    Raises:
+        GruAudioError: the run has no voice, the evaluation cannot be read, or the voice cannot be written.
+    """
+    voice = load_voice(run)
+    try:
+        told = metrics(json.loads(evaluation.read_text()))
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise GruAudioError(
+            f"{evaluation}: not what `gru-audio evaluate RUN DATASET --json` prints ({type(error).__name__}: {error})"
+        ) from error
     metadata = {
         **voice.metadata,
         "dataset": "debian-voices",
         "speakers": SPEAKERS,
         "licence": LICENCE,
         "source_note": "recipes/debian-voices of gru-audio",
-        "card": {"metrics": metrics(json.loads(arguments.evaluation.read_text())), **CARD},
+        "card": {"metrics": told, **CARD},
     }
-    save_voice(arguments.out, in_half_precision(Voice(voice.config, voice.tensors, metadata)))
+    save_voice(out, in_half_precision(Voice(voice.config, voice.tensors, metadata)))
 
 
 def metrics(evaluation: dict[str, Any]) -> str:
