@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from gru_audio.config import MelConfig
 from gru_audio.errors import ConfigError
 from gru_audio.mel import log_mel, to_linear
-from gru_audio.synthesis.correction import Corrections, check_corrections
+from gru_audio.synthesis.correction import Corrections, check_corrections, default_corrections
 
 Floats = NDArray[np.float32]
 CONTRACTS = {
@@ -111,6 +111,7 @@ def test_what_cannot_be() -> None:
     with pytest.raises(ConfigError, match="corrections -1: must be at least 0"):
         check_corrections(MelConfig(), -1)
     short = MelConfig(n_fft=512, window_samples=300, hop_samples=200)
+    assert default_corrections(short) == 0 < default_corrections(MelConfig())
     with pytest.raises(ConfigError, match=r"window_samples \(300\) is less than two hops of 200"):
         check_corrections(short, 1)
     assert check_corrections(short, 0) == 0

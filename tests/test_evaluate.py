@@ -179,14 +179,14 @@ def test_held_out_clips_go_from_speaker_to_speaker(tmp_path: Path, monkeypatch: 
 def test_figures_summaries_and_notes(world: Path, quick: None) -> None:
     said, notes = run(world, "--json")
     document = json.loads(said)
-    systems = ["voice", "g722", "griffin-lim", "codec", "reference"]
+    systems = ["voice", "network", "g722", "griffin-lim", "codec", "reference"]
     assert [clip["system"] for clip in document["clips"]] == 3 * systems
     names = list(dict.fromkeys(clip["name"] for clip in document["clips"]))
     assert names == ["ann/a", "bob/short", "bob/silent"]
     keys = [measure["key"] for measure in document["measures"]]
     assert "dnsmos" not in keys
     assert ["dnsmos", "pip install 'gru-audio[eval]'"] in document["missing"]
-    whole, short, silent = (document["clips"][5 * i]["figures"] for i in range(3))
+    whole, short, silent = (document["clips"][6 * i]["figures"] for i in range(3))
     assert list(whole.keys() ^ keys) == []
     assert {"pesq", "stoi", "estoi"}.isdisjoint(short)
     assert silent.keys() == {"times_real_time", "nll_bits", "voicing_error_percent", "silence_db", "f0_cents"}
@@ -194,9 +194,9 @@ def test_figures_summaries_and_notes(world: Path, quick: None) -> None:
         ("mean", "median", "worst"), whole["pesq"]
     ) | {"n_clips": 1}
     assert document["by_speaker"]["voice"]["bob"]["silence_db"]["n_clips"] == 2
-    pesq = {system: document["summary"][system]["pesq"]["mean"] for system in systems[:4]}
-    assert pesq["codec"] > pesq["voice"]
-    assert not document["clips"][4]["figures"]
+    pesq = {system: document["summary"][system]["pesq"]["mean"] for system in systems[:5]}
+    assert pesq["codec"] > pesq["voice"] != pesq["network"]
+    assert not document["clips"][5]["figures"]
     assert re.search(r"broken\.wav: .*Format not recognised", notes)
     assert "bob/short, voice: 0.12 s: PESQ takes at least 0.25 s; take a longer clip" in notes
     assert "bob/silent, g722: the reference is silent" in notes
@@ -210,9 +210,9 @@ def test_a_table_in_a_pipe(world: Path, quick: None, monkeypatch: pytest.MonkeyP
     lines = said.splitlines()
     assert "engine float32, temperature 0.8, seed 3: 2 clips of" in lines[0]
     assert lines[2].split()[:3] == ["system", "STOI", "ESTOI"]
-    starts = [line.split("  ")[0] for line in lines[3:8]]
+    starts = [line.split("  ")[0] for line in lines[3:9]]
     assert starts[:3] == ["voice, mean", "voice, median", "voice, worst"]
-    assert starts[3:] == ["griffin-lim, mean", "codec, mean"]
+    assert starts[3:] == ["network, mean", "griffin-lim, mean", "codec, mean"]
     assert [line.split()[0] for line in lines[-2:]] == ["ann", "bob"]
     assert "g722 is left out; apt-get install ffmpeg" in notes
     assert "\x1b" not in said

@@ -123,7 +123,6 @@ def synthesize(
     with made_to_stay():
         from gru_audio.config import load_mel_config
         from gru_audio.synthesis.batch import plan_jobs, synthesize_files
-        from gru_audio.synthesis.correction import DEFAULT_CORRECTIONS
         from gru_audio.synthesis.stream import DEFAULT_TEMPERATURE, Sampling
         from gru_audio.synthesis.vocoder import load
 
@@ -133,7 +132,7 @@ def synthesize(
         planned = [] if piped else plan_jobs(inputs, output, f".{format.value}")
         contract = load_mel_config(mel) if mel else None
         sampling = Sampling(seed, DEFAULT_TEMPERATURE if temperature is None else temperature, tail_cut)
-        vocoder = load(voice, engine, device, DEFAULT_CORRECTIONS if corrections is None else corrections)
+        vocoder = load(voice, engine, device, corrections)
     began, results = time.perf_counter(), []
     display = compile_spinner(quiet=quiet) if piped else progress_bar("synthesizing", quiet=quiet)
     with display as progress:

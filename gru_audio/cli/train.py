@@ -164,7 +164,7 @@ def _free_running_synthesiser(settings: "Config", *, quiet: bool) -> "Synthesise
     """What makes the audio of free-running validation; None where that is off."""
     if not settings.train.free_running_every:
         return None
-    from gru_audio.synthesis.correction import DEFAULT_CORRECTIONS, can_correct, correct
+    from gru_audio.synthesis.correction import correct
     from gru_audio.synthesis.vocoder import Vocoder
     from gru_audio.training.free_running import Made, has_pesq
 
@@ -176,10 +176,7 @@ def _free_running_synthesiser(settings: "Config", *, quiet: bool) -> "Synthesise
         )
 
     def synthesise(voice: "Voice", mels: "Sequence[FloatArray]") -> list[Made]:
-        raw, mel_config = Vocoder(voice, corrections=0).synthesize_batch(mels, seed=0), voice.config.mel
-        n_passes = DEFAULT_CORRECTIONS if can_correct(mel_config) else 0
-        return [
-            Made(correct(row, mel, mel_config, n_passes), row) for row, mel in zip(raw, mels, strict=True)
-        ]
+        raw = Vocoder(voice, corrections=0).synthesize_batch(mels, seed=0)
+        return [Made(correct(row, mel, voice.config.mel), row) for row, mel in zip(raw, mels, strict=True)]
 
     return synthesise

@@ -20,6 +20,7 @@ from gru_audio.evaluation.results import (
     CODEC,
     G722,
     GRIFFIN_LIM,
+    NETWORK,
     REFERENCE,
     SYSTEMS,
     VOICE,
@@ -29,6 +30,7 @@ from gru_audio.evaluation.results import (
 from gru_audio.mel import FloatArray
 from gru_audio.parallel import map_in_order
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
+from gru_audio.synthesis.correction import correct
 from gru_audio.synthesis.stream import Sampling
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.voice import Voice
@@ -48,6 +50,7 @@ class _Task:
         original: the clip at the voice's rate.
         mel: (F, M) of it.
         made: (n,) by the voice.
+        raw: (n,) by its network, before the correction.
         figures: the voice's that are known already.
         config: the voice's.
         systems: those to compare.
@@ -58,6 +61,7 @@ class _Task:
     original: Original
     mel: FloatArray
     made: FloatArray
+    raw: FloatArray
     figures: Mapping[str, float]
     config: Config
     systems: Sequence[str]
@@ -101,7 +105,7 @@ def evaluate(
         ConfigError: no such engine, or it cannot run the voice.
         CheckpointError: the voice's tensors do not fit its config.
     """
-    vocoder = Vocoder(voice, engine)
+    vocoder = Vocoder(voice, engine, corrections=0)
     likelihood = Likelihood.of(voice, vocoder.engine_name)
     missing = _missing(likelihood is None)
     absent = frozenset(name for name, _ in missing)
@@ -145,7 +149,8 @@ def _missing(without_likelihood: bool) -> tuple[tuple[str, str], ...]:
 def _warm_up(vocoder: Vocoder, sampling: Sampling) -> None:
     """Synthesise a little, so that compiling is not timed."""
     silence = np.zeros(_WARM_UP_FRAMES * vocoder.mel_config.hop_samples, np.float32)
-    vocoder.synthesize(vocoder.mel(silence, vocoder.sample_rate), **asdict(sampling))
+    mel = vocoder.mel(silence, vocoder.sample_rate)
+    correct(vocoder.synthesize(mel, **asdict(sampling)), mel, vocoder.mel_config)
 
 
 def _synthesize(
@@ -162,7 +167,8 @@ def _synthesize(
     audio = resample(original.audio, original.sample_rate_hz, rate)
     mel = vocoder.mel(audio, rate)
     began = time.perf_counter()
-    made = vocoder.synthesize(mel, **asdict(sampling))
+    raw = vocoder.synthesize(mel, **asdict(sampling))
+    made = correct(raw, mel, vocoder.mel_config)
     figures = {"times_real_time": made.size / rate / (time.perf_counter() - began)}
     if likelihood is not None:
         figures["nll_bits"] = likelihood.bits(audio, mel)
@@ -170,6 +176,7 @@ def _synthesize(
         original=Original(original.name, original.speaker, audio, rate),
         mel=mel,
         made=made[lead : lead + audio.size],
+        raw=raw[lead : lead + audio.size],
         figures=figures,
         config=vocoder.config,
         systems=systems,
@@ -237,4 +244,4 @@ def _audio_of(task: _Task, system: str) -> FloatArray:
         return anchors.griffin_lim(task.mel, task.config.mel, original.audio.size)
     if system == CODEC:
         return anchors.codec_alone(original.audio, task.mel, task.config)
-    return task.made if system == VOICE else original.audio
+    return {VOICE: task.made, NETWORK: task.raw, REFERENCE: original.audio}[system]

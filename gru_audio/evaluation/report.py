@@ -20,6 +20,7 @@ from gru_audio.evaluation.results import (
     CODEC,
     G722,
     GRIFFIN_LIM,
+    NETWORK,
     REFERENCE,
     VOICE,
     ClipResult,
@@ -36,6 +37,7 @@ _SCRIPTS = ("figures.js", "spectrogram.js", "clips.js", "blind.js")
 _SYSTEMS = {
     REFERENCE: ("Original", "the clip itself"),
     VOICE: ("Voice", "this voice, from the clip's mel spectrogram alone"),
+    NETWORK: ("Network", "the voice without the spectral correction: what its network makes by itself"),
     CODEC: ("Codec", "the voice's linear prediction and mu-law codes with no network: the best it could do"),
     G722: ("G.722", "the original sent through the G.722 telephone codec at 64 kbit/s"),
     GRIFFIN_LIM: ("Griffin-Lim", "the same mel spectrogram turned to sound by the Griffin-Lim algorithm"),

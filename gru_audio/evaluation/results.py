@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-VOICE, REFERENCE = "voice", "reference"
+VOICE, NETWORK, REFERENCE = "voice", "network", "reference"
 G722, GRIFFIN_LIM, CODEC = "g722", "griffin-lim", "codec"
-SYSTEMS = (VOICE, G722, GRIFFIN_LIM, CODEC, REFERENCE)
-"""Every system in the order of a table. The reference has only figures that need no reference."""
+SYSTEMS = (VOICE, NETWORK, G722, GRIFFIN_LIM, CODEC, REFERENCE)
+"""Every system in the order of a table; the network is the voice without the spectral correction. The reference has
+only figures that need no reference."""
 
 
 @dataclass(frozen=True)

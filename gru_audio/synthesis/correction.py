@@ -134,17 +134,15 @@ class Corrections:
         )
 
 
-def correct(
-    audio: FloatArray, mel: FloatArray, config: MelConfig, n_passes: int = DEFAULT_CORRECTIONS
-) -> FloatArray:
-    """A whole clip's audio (F * hop,) brought nearer to its mel (F, M)."""
-    corrections = Corrections(config, n_passes)
+def correct(audio: FloatArray, mel: FloatArray, config: MelConfig, n_passes: int | None = None) -> FloatArray:
+    """A whole clip's audio (F * hop,) brought nearer to its mel (F, M), by default as a vocoder does it."""
+    corrections = Corrections(config, default_corrections(config) if n_passes is None else n_passes)
     return np.concatenate([corrections.push(audio, mel), corrections.finish()])
 
 
-def can_correct(config: MelConfig) -> bool:
-    """Whether a contract's windows overlap enough to put audio together from them."""
-    return config.window_samples >= 2 * config.hop_samples
+def default_corrections(config: MelConfig) -> int:
+    """`DEFAULT_CORRECTIONS`, or none where a contract's windows overlap too little to put audio together from them."""
+    return DEFAULT_CORRECTIONS if config.window_samples >= 2 * config.hop_samples else 0
 
 
 def check_corrections(config: MelConfig, n_passes: int) -> int:
@@ -155,7 +153,7 @@ def check_corrections(config: MelConfig, n_passes: int) -> int:
     """
     if n_passes < 0:
         raise ConfigError(f"corrections {n_passes}: must be at least 0")
-    if n_passes and not can_correct(config):
+    if n_passes and not default_corrections(config):
         raise ConfigError(
             f"corrections {n_passes}: mel.window_samples ({config.window_samples}) is less than two hops of "
             f"{config.hop_samples}; only 0 is possible with this voice"

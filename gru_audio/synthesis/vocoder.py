@@ -13,7 +13,7 @@ from gru_audio.config import CONTEXT_FRAMES, Config, MelConfig
 from gru_audio.errors import CheckpointError
 from gru_audio.mel import FloatArray, check_mel, log_mel, silent_frames
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
-from gru_audio.synthesis.correction import DEFAULT_CORRECTIONS, check_corrections, correct
+from gru_audio.synthesis.correction import check_corrections, correct, default_corrections
 from gru_audio.synthesis.engines import make_engine
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd
@@ -36,7 +36,7 @@ class Vocoder:
         voice: Voice,
         engine: str = "auto",
         device: str = "auto",
-        corrections: int = DEFAULT_CORRECTIONS,
+        corrections: int | None = None,
     ) -> None:
         """Fold the voice's weights for an engine.
 
@@ -44,7 +44,8 @@ class Vocoder:
             voice: see `load_voice`.
             engine: a name in `synthesis.engines.ENGINES`, or `"auto"`.
             device: of the torch engine.
-            corrections: passes of the spectral correction; each needs more lookahead. See correction.py.
+            corrections: passes of the spectral correction; each needs more lookahead. None takes
+                `correction.default_corrections`.
 
         Raises:
             ConfigError: no such engine, or it cannot run this voice; or the contract's windows are too short for
@@ -54,8 +55,9 @@ class Vocoder:
         network = fold(voice)
         weights = ConditioningWeights(voice, network)
         self.engine_name, self._engine = make_engine(engine, network, device)
-        self.lookahead_frames = CONTEXT_FRAMES + check_corrections(voice.config.mel, corrections)
-        self._ready = ReadyVoice(voice, weights, self._engine, corrections)
+        n_passes = default_corrections(voice.config.mel) if corrections is None else corrections
+        self.lookahead_frames = CONTEXT_FRAMES + check_corrections(voice.config.mel, n_passes)
+        self._ready = ReadyVoice(voice, weights, self._engine, n_passes)
 
     @property
     def sample_rate(self) -> int:
@@ -251,7 +253,7 @@ def load(
     voice: str | Path | None = None,
     engine: str = "auto",
     device: str = "auto",
-    corrections: int = DEFAULT_CORRECTIONS,
+    corrections: int | None = None,
 ) -> Vocoder:
     """Load a voice.
 
@@ -260,7 +262,7 @@ def load(
         engine: a name in `synthesis.engines.ENGINES`, or `"auto"`.
         device: of the torch engine: `"auto"`, `"cpu"`, `"cuda"`, …
         corrections: passes of the spectral correction, which makes the audio keep to its mel; 0 for the least
-            lookahead.
+            lookahead, by default 3, or 0 where the voice's windows are too short for any.
 
     Raises:
         CheckpointError: not a voice, or a damaged one.
