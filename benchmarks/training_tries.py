@@ -1,10 +1,11 @@
 """What could make a voice better, each thing tried for the same time:
 
-    python benchmarks/training_tries.py DATASET [--minutes 2.5] [--out DIR] [--only NAME]...
+    python benchmarks/training_tries.py DATASET [--steps 600] [--out DIR] [--only NAME]...
 
-A try changes one thing of a base: the preset `voice-16k`, dense, in batches of 16 x 800. Each gets the same CPU time
-in training steps on one thread; how many steps that is, a few steps before tell, so that its schedules end with it.
-Then it makes held-out clips, free-running, with and without the spectral correction.
+A try changes one thing of a base: the preset `voice-16k`, dense, in batches of 16 x 800. Each gets the time of so many
+of the base's training steps, on one thread. How many of its own those are, a few of both, taken in turns beforehand,
+tell: so its schedules end with it, and a busy machine is as slow for all. Then it makes held-out clips, free-running,
+with and without the spectral correction.
 
 Each try's figures are kept in DIR and not made again; `--only NAME` makes one. The table of those that are there is
 shown. What they show is told in docs/tries.md. Needs pesq.
@@ -38,7 +39,7 @@ from gru_audio.voice import Voice
 
 CPU = torch.device("cpu")
 N_CLIPS = 12
-N_TIMED_STEPS = 6
+N_TIMED_STEPS = 8
 BASE = (
     "model.recurrent_density=[1.0,1.0,1.0]", "train.stages=[]", "train.batch_size=16", "train.crop_samples=800",
     "train.learning_rate=1.5e-3", "train.warm_up_steps=100", "train.workers=0", f"train.free_running_clips={N_CLIPS}",
@@ -91,11 +92,12 @@ TRIES = {
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a try; figures are those of `Validation` and `FreeRunning`."""
+    """What came of a try; `cost` is a step's time with the base's as the unit, the figures are those of `Validation`
+    and `FreeRunning`."""
 
     name: str
     steps: int
-    step_ms: float
+    cost: float
     figures: dict[str, float]
 
 
@@ -104,7 +106,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("dataset", type=Path)
-    parser.add_argument("--minutes", type=float, default=2.5, help="CPU time of each try's training steps")
+    parser.add_argument("--steps", type=int, default=600, help="of the base")
     parser.add_argument("--out", type=Path, default=Path("tries"))
     parser.add_argument("--clean", default="ru-nsh", help="the speaker whose clips were never G.722")
     parser.add_argument("--only", action="append", choices=TRIES, metavar="NAME", help="of the tries to make")
@@ -117,13 +119,13 @@ def main() -> None:
         path = given.out / f"{name.replace(' ', '-')}.json"
         if not path.exists() and (given.only is None or name in given.only):
             dataset = Weighted.of(given.dataset, given.clean, change.clean_weight)
-            made = make(name, change, dataset, given.minutes)
+            made = make(name, change, dataset, given.steps)
             with atomic_path(path) as temporary:
-                temporary.write_text(json.dumps({"minutes": given.minutes, **asdict(made)}, indent=1))
+                temporary.write_text(json.dumps({"base_steps": given.steps, **asdict(made)}, indent=1))
         if path.exists():
             kept = json.loads(path.read_text())
-            if kept.pop("minutes") != given.minutes:
-                raise SystemExit(f"error: {path}: of another --minutes; choose another --out")
+            if kept.pop("base_steps") != given.steps:
+                raise SystemExit(f"error: {path}: of another --steps; choose another --out")
             results.append(Result(**kept))
     print(table(results))
 
@@ -149,40 +151,53 @@ class Weighted(Dataset):
         return chosen * (self.weight - 1) + clips if self.weight else chosen
 
 
-def make(name: str, change: Try, dataset: Dataset, minutes: float) -> Result:
-    """Train for some minutes, and measure."""
-    config = load_config("voice-16k", [*BASE, *change.overrides])
-    step_s = train(dataset, config, change, N_TIMED_STEPS)[1]
-    n_steps = round(60 * minutes / statistics.median(step_s))
-    trainer, step_s = train(dataset, config, change, n_steps)
-    plain = load_config("voice-16k", BASE).train
-    figures = Validation(dataset, config.model_copy(update={"train": plain}), CPU).measure(trainer.average)
-    voice = voice_of(trainer.average, config, dataset, n_steps, figures, None)
+def make(name: str, change: Try, dataset: Dataset, base_steps: int) -> Result:
+    """Train for the time of the base's steps, and measure."""
+    config, base = load_config("voice-16k", [*BASE, *change.overrides]), load_config("voice-16k", BASE)
+    cost = relative_cost(
+        Learner(dataset, config, change, N_TIMED_STEPS), Learner(dataset, base, Try(), N_TIMED_STEPS)
+    )
+    learner = Learner(dataset, config, change, round(base_steps / cost))
+    for _ in range(learner.n_steps):
+        learner.step()
+    average = learner.trainer.average
+    fixed = config.model_copy(update={"train": base.train})
+    figures = Validation(dataset, fixed, CPU).measure(average)
+    voice = voice_of(average, config, dataset, learner.n_steps, figures, None)
     figures |= FreeRunning(dataset, config, synthesise).run(voice).figures
-    return Result(name, n_steps, 1000 * statistics.median(step_s), figures)
+    return Result(name, learner.n_steps, cost, figures)
 
 
-def train(dataset: Dataset, config: Config, change: Try, n_steps: int) -> tuple[Trainer, list[float]]:
-    """Train so many steps; gives the CPU seconds of each."""
-    schedule = {
-        "steps": n_steps,
-        "pitch_handover_step": round(change.handover * n_steps),
-        "sparsify_start_step": max(1, round(PRUNING_BEGINS * n_steps)),
-        "sparsify_end_step": max(2, round(PRUNING_ENDS * n_steps)),
-        "sparsify_every": 20,
-    }
-    config = config.model_copy(update={"train": config.train.model_copy(update=schedule)})
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(dataset, Path(folder), config, CPU)
-    for group in trainer.optimizer.param_groups:
-        group["betas"] = (0.9, change.beta2)
-    source, step_s = CropSource(dataset, config, "train", CONTEXT_FRAMES), list[float]()
-    for step in range(n_steps):
-        batch = TensorBatch.of(source.batch(step), CPU)
+class Learner:
+    """A network on its way through so many steps."""
+
+    def __init__(self, dataset: Dataset, config: Config, change: Try, n_steps: int) -> None:
+        schedule = {
+            "steps": n_steps,
+            "pitch_handover_step": round(change.handover * n_steps),
+            "sparsify_start_step": max(1, round(PRUNING_BEGINS * n_steps)),
+            "sparsify_end_step": max(2, round(PRUNING_ENDS * n_steps)),
+            "sparsify_every": 20,
+        }
+        config = config.model_copy(update={"train": config.train.model_copy(update=schedule)})
+        with tempfile.TemporaryDirectory() as folder:
+            self.trainer = Trainer(dataset, Path(folder), config, CPU)
+        for group in self.trainer.optimizer.param_groups:
+            group["betas"] = (0.9, change.beta2)
+        self.n_steps, self._source = n_steps, CropSource(dataset, config, "train", CONTEXT_FRAMES)
+
+    def step(self) -> float:
+        """Go on by one; gives the CPU seconds, without those of drawing the batch."""
+        batch = TensorBatch.of(self._source.batch(self.trainer.step), CPU)
         began = time.process_time()
-        trainer.train_step(batch)
-        step_s.append(time.process_time() - began)
-    return trainer, step_s
+        self.trainer.train_step(batch)
+        return time.process_time() - began
+
+
+def relative_cost(one: Learner, other: Learner) -> float:
+    """How long a step of one takes, with another's as the unit; the first steps warm up."""
+    pairs = [(one.step(), other.step()) for _ in range(N_TIMED_STEPS)][2:]
+    return statistics.median(time for time, _ in pairs) / statistics.median(time for _, time in pairs)
 
 
 def synthesise(voice: Voice, mels: Sequence[FloatArray]) -> list[Made]:
@@ -203,12 +218,12 @@ def table(results: Sequence[Result]) -> str:
         "silence dB": ("raw_silence_db", ".1f"),
     }
     lines = [
-        f"| try | steps | ms a step | {' | '.join(columns)} |",
+        f"| try | steps | a step costs | {' | '.join(columns)} |",
         "| --- |" + " --: |" * (2 + len(columns)),
     ]
     for result in results:
         cells = [format(result.figures.get(key, float("nan")), form) for key, form in columns.values()]
-        lines.append(f"| {result.name} | {result.steps:,} | {result.step_ms:.0f} | {' | '.join(cells)} |")
+        lines.append(f"| {result.name} | {result.steps:,} | {result.cost:.2f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

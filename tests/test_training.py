@@ -39,6 +39,7 @@ from gru_audio.synthesis.packing import pack_gru
 from gru_audio.synthesis.vocoder import load
 from gru_audio.training import Trainer, train
 from gru_audio.training import trainer as trainer_room
+from gru_audio.training.judging import Judge
 from gru_audio.training.loader import batches
 from gru_audio.training.schedules import learning_rate
 from gru_audio.training.validation import Validation
@@ -467,16 +468,14 @@ def test_a_voice_from_before_the_last_choice_is_replaced(
 ) -> None:
     """However good it was: it is less sparse than what was asked for."""
     measured, steps = iter(range(1, 20)), list[int]()
-    measure, export = Trainer.measure, Trainer.export
-    monkeypatch.setattr(
-        Trainer, "measure", lambda trainer: {**measure(trainer), "bits": float(next(measured))}
-    )
+    measure, export = Judge.measure, Judge.export
+    monkeypatch.setattr(Judge, "measure", lambda judge: {**measure(judge), "bits": float(next(measured))})
 
-    def spying(trainer: Trainer, figures: Any) -> None:
-        steps.append(trainer.step)
-        export(trainer, figures)
+    def spying(judge: Judge, step: int, figures: Any) -> None:
+        steps.append(step)
+        export(judge, step, figures)
 
-    monkeypatch.setattr(Trainer, "export", spying)
+    monkeypatch.setattr(Judge, "export", spying)
     run_to_end(dataset, tmp_path, *PRUNED, progress=stop_at(10))
     result = run_to_end(dataset, tmp_path, *PRUNED, resume=True)
     assert steps == [1, 2, 6, 9], "it gets worse all the time"
@@ -741,14 +740,14 @@ def test_a_signal_before_the_first_step(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It comes while the untrained network is validated: one step, one checkpoint, one voice."""
-    validate = Trainer.validate
+    validate = Judge.validate
 
-    def interrupted(trainer: Trainer, log: MetricsLog) -> float:
-        if trainer.step == 0:
+    def interrupted(judge: Judge, log: MetricsLog, step: int) -> float:
+        if step == 0:
             signal.raise_signal(signal.SIGTERM)
-        return validate(trainer, log)
+        return validate(judge, log, step)
 
-    monkeypatch.setattr(Trainer, "validate", interrupted)
+    monkeypatch.setattr(Judge, "validate", interrupted)
     result = run_to_end(dataset, tmp_path)
     assert (result.step, result.finished, result.stopped_by) == (1, False, signal.SIGTERM)
     assert len(checkpoint_paths(tmp_path)) == 1

@@ -96,7 +96,7 @@ def train(
             trainer.start_from(start)
         notes = _start(trainer, found)
         if synthesise is not None and config.train.free_running_every and processes.leads:
-            trainer.free_running = FreeRunning(dataset, config, synthesise)
+            trainer.judge.free_running = FreeRunning(dataset, config, synthesise)
         if start is not None and not trainer.step and processes.leads:
             trainer.save()  # so that the run can be resumed from its first step on without the voice
         with stop_on_signals(with_echo=launch.n_processes > 1) as stopped:

@@ -23,10 +23,10 @@ def checkpoint_of(trainer: Trainer) -> Checkpoint:
     }
     document = {
         "config": trainer.config.model_dump(),
-        "best_bits": trainer.best_bits if math.isfinite(trainer.best_bits) else None,
-        "best_step": trainer.best_step,
-        "best_score": trainer.best_score,
-        "fine_tuned_from": trainer.origin,
+        "best_bits": trainer.judge.best_bits if math.isfinite(trainer.judge.best_bits) else None,
+        "best_step": trainer.judge.best_step,
+        "best_score": trainer.judge.best_score,
+        "fine_tuned_from": trainer.judge.origin,
         "watch": trainer.watch.state(),
         "returns": trainer.returns.state(),
         "dataset": trainer.dataset.fingerprint,
@@ -56,11 +56,11 @@ def take_over(trainer: Trainer, checkpoint: Checkpoint) -> None:
     trainer.pruning.kept = masks[RECURRENT_WEIGHT].to(trainer.device) if masks else None
     trainer.step = checkpoint.step
     best = document["best_bits"]
-    trainer.best_bits = math.inf if best is None else best
-    trainer.best_step = document.get("best_step", 0)  # not told by versions that did not prune
-    score, trainer.origin = document.get("best_score"), document.get("fine_tuned_from")
-    trainer.best_score = Score(*score) if score else None
-    trainer.pruning.settled = trainer.origin is not None
+    trainer.judge.best_bits = math.inf if best is None else best
+    trainer.judge.best_step = document.get("best_step", 0)  # not told by versions that did not prune
+    score, trainer.judge.origin = document.get("best_score"), document.get("fine_tuned_from")
+    trainer.judge.best_score = Score(*score) if score else None
+    trainer.pruning.settled = trainer.judge.origin is not None
     if "watch" in document:  # nor these by versions that did not go back
         trainer.watch.restore(document["watch"])
         trainer.returns = Returns.restored(document["returns"])

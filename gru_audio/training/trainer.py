@@ -26,18 +26,14 @@ from gru_audio.metrics import MetricsLog, TrainingMeter
 from gru_audio.model import Network
 from gru_audio.objective import Losses, TensorBatch, compute_losses
 from gru_audio.progress import Progress, ProgressCallback
-from gru_audio.run_folder import VOICE_FILE
 from gru_audio.training.distributed import Processes
-from gru_audio.training.exporting import voice_of
 from gru_audio.training.fine_tuning import StartingVoice
-from gru_audio.training.free_running import FreeRunning, Score
+from gru_audio.training.judging import Judge
 from gru_audio.training.loader import batches
 from gru_audio.training.pruning import Pruning
 from gru_audio.training.recovery import Diverged, Returns, Watch
 from gru_audio.training.schedules import learning_rate, samples_of_steps
 from gru_audio.training.state import checkpoint_of, take_over
-from gru_audio.training.validation import Validation
-from gru_audio.voice import Voice, save_voice
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,6 @@ class Trainer:
         self.dataset, self.run, self.config, self.device = dataset, run, config, device
         settings = config.train
         self._source = CropSource(dataset, config, "train", CONTEXT_FRAMES)
-        self._validation = Validation(dataset, config, device)
         torch.manual_seed(settings.seed)
         self.network = Network(config).to(device)
         mean, std = self._source.mel_statistics()
@@ -105,10 +100,8 @@ class Trainer:
         self.pruning = Pruning(config)
         self.processes = processes or Processes()
         self.watch, self.returns = Watch(settings, device), Returns()
-        self.step, self.best_bits, self.best_step = 0, math.inf, 0
-        self.origin: Mapping[str, Any] | None = None
-        self.free_running: FreeRunning | None = None
-        self.best_score: Score | None = None
+        self.judge = Judge(dataset, run, config, device, self.average, self.pruning)
+        self.step = 0
         self._first_bits: float | None = None
         self._last_bits = math.nan
         self._audio_s, self._began = 0.0, time.perf_counter()
@@ -122,7 +115,7 @@ class Trainer:
         start.load_into(self.network)
         self.pruning.settle(self.network)
         self.average.load_state_dict(self.network.state_dict())
-        self.origin = start.provenance
+        self.judge.origin = start.provenance
 
     def fit(self, log: MetricsLog | None, stopped: StopRequest, progress: ProgressCallback) -> TrainResult:
         """Run the remaining steps; `log` is None in a process that does not lead.
@@ -235,48 +228,6 @@ class Trainer:
             "rate_factor": returns.rate_factor,
         }
 
-    def measure(self) -> dict[str, float]:
-        """Teacher-forced figures of the moving average on the validation crops."""
-        return self._validation.measure(self.average)
-
-    def validate(self, log: MetricsLog) -> float:
-        """Measure and log; the best voice so far is written to the run's folder. Returns the bits a sample.
-
-        A voice from before the last pruning has weights that are gone since, so that any later one takes its place.
-        """
-        figures = self.measure()
-        log.log("valid", self.step, figures)
-        has_best = self.best_step >= self.pruning.last_choice(self.step)
-        if self.step and figures["bits"] < (self.best_bits if has_best else math.inf):
-            self.best_bits, self.best_step = figures["bits"], self.step
-            if self.best_score is None:
-                self.export(figures)
-        return figures["bits"]
-
-    def export(self, figures: Mapping[str, float]) -> None:
-        """Write the moving average as the run's voice."""
-        save_voice(self.run / VOICE_FILE, self._voice(figures))
-
-    def free_run(self, log: MetricsLog) -> None:
-        """Let the moving average make the held-out clips, measure and log them; the best so far is the run's voice.
-
-        From the first on, the loss has no say in which voice that is. For pruning see `validate`.
-        """
-        assert self.free_running is not None
-        made = self.free_running.run(self._voice({}))
-        log.log("free_running", self.step, made.figures)
-        score, best = Score.of(made.figures, self.step), self.best_score
-        if best is not None and best.step < self.pruning.last_choice(self.step):
-            best = None
-        if score is not None and score.beats(best):
-            self.best_score = score
-            self.export({**self.measure(), **made.figures})
-        keep = [] if self.best_score is None else [self.best_score.step]
-        self.free_running.save(self.run, made, self.step, keep, self.config.train.checkpoints_kept)
-        pictures = self.free_running.pictures(made)
-        for clip, audio, picture in zip(self.free_running.clips, made.audio, pictures, strict=True):
-            log.log_clip(f"free_running/{clip.name}", self.step, audio, self._rate, picture)
-
     def save(self) -> Path:
         """Write a checkpoint."""
         return save_checkpoint(self.run, checkpoint_of(self), self.config.train.checkpoints_kept)
@@ -296,7 +247,7 @@ class Trainer:
 
     def _measure_the_start(self, log: MetricsLog) -> None:
         # A resumed run measures where it stands, but logs and exports no more than an uninterrupted one.
-        self._last_bits = self.measure()["bits"] if self.step else self.validate(log)
+        self._last_bits = self.judge.measure()["bits"] if self.step else self.judge.validate(log, 0)
         if self._first_bits is None:
             self._first_bits = self._last_bits
 
@@ -315,19 +266,12 @@ class Trainer:
 
     def _validate_where_due(self, meter: TrainingMeter, log: MetricsLog, stop: int | None) -> None:
         """Measure the moving average, where it is time, off the meter's clock."""
-        settings, is_last = self.config.train, self.step == self.config.train.steps
-        has_voice = (self.run / VOICE_FILE).exists()
-        if self.step % settings.valid_every == 0 or is_last or (stop is not None and not has_voice):
-            paused = time.perf_counter()
-            self._last_bits = self.validate(log)
-            meter.leave_out(time.perf_counter() - paused)
-        if self.free_running is not None and (self.step % settings.free_running_every == 0 or is_last):
-            paused = time.perf_counter()
-            self.free_run(log)
-            meter.leave_out(time.perf_counter() - paused)
-
-    def _voice(self, figures: Mapping[str, float]) -> Voice:
-        return voice_of(self.average, self.config, self.dataset, self.step, figures, self.origin)
+        paused, is_stop = time.perf_counter(), stop is not None
+        if self.judge.is_due(self.step) or (is_stop and not self.judge.has_voice):
+            self._last_bits = self.judge.validate(log, self.step)
+        if self.judge.is_free_run_due(self.step):
+            self.judge.free_run(log, self.step)
+        meter.leave_out(time.perf_counter() - paused)
 
     def _save_off_the_clock(self, meter: TrainingMeter) -> None:
         paused = time.perf_counter()
@@ -338,7 +282,7 @@ class Trainer:
         first_bits = self._last_bits if self._first_bits is None else self._first_bits
         finished, wall_s = self.step >= self.config.train.steps, time.perf_counter() - self._began
         return TrainResult(
-            self.step, finished, first_bits, self._last_bits, self.best_bits, self._audio_s, wall_s, stop,
+            self.step, finished, first_bits, self._last_bits, self.judge.best_bits, self._audio_s, wall_s, stop,
             self.returns.times, steps=self.config.train.steps,
         )  # fmt: skip
 
