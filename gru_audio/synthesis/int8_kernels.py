@@ -13,6 +13,7 @@ from gru_audio.config import Config, SignalConfig
 from gru_audio.jit import compiled
 from gru_audio.lanes import LANES
 from gru_audio.mulaw import expansion_table, thresholds
+from gru_audio.synthesis.byte_products import byte_product_for, processor_features
 from gru_audio.synthesis.int8_stages import (
     GATES,
     VECTOR_BYTES,
@@ -39,8 +40,9 @@ _BITS_OF_BUCKET = 18
 one threshold; a bit more or less for codes of another size."""
 
 _GROUPS_A_PAUSE = 2
-"""Groups of recurrent products computed wherever drawing a sample waits for itself. All others go with their gates:
-what is ready beforehand is written to memory and fetched again."""
+"""So many groups' recurrent products are computed wherever drawing a sample waits for itself, on AVX-512. All others go
+with their gates, as what is ready beforehand is written to memory and fetched again. Other processors have too few
+registers for both: there all are ready."""
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
@@ -85,8 +87,8 @@ class Sizes(NamedTuple):
     """Sizes for which the loop is compiled: tuples, whose lengths the compiler knows.
 
     Each holds the numbers from 0 on: of a step's samples (S), of the predictor's coefficients (P), of a code's bits,
-    of the readout's groups (R' / 16), for each gate of the blocks of a group's rows; `forced` is (0,) where codes are
-    given and weighed, else ().
+    of the readout's groups (R' / 16), for each gate of the blocks of a group's rows, of the pauses in drawing a sample,
+    of the groups whose products fill one; `forced` is (0,) where codes are given and weighed, else ().
     """
 
     turns: tuple[int, ...]
@@ -94,19 +96,27 @@ class Sizes(NamedTuple):
     bits: tuple[int, ...]
     readout_groups: tuple[int, ...]
     blocks: Counts
+    pauses: tuple[int, ...]
+    pause: tuple[int, ...]
     forced: tuple[int, ...] = ()
 
 
 def sizes_of(config: Config, gru: PackedGRU, readout: PackedReadout) -> Sizes:
     """The sizes of a voice."""
-    counts = [
-        config.model.samples_per_step,
-        config.signal.lpc_order,
-        config.signal.bits,
-        readout.blocks.shape[2],
-    ]
-    turns, taps, bits, readout_groups = (tuple(range(count)) for count in counts)
-    return Sizes(turns, taps, bits, readout_groups, numbered(gru.counts))
+    n_turns, n_bits = config.model.samples_per_step, config.signal.bits
+    n_pauses = 2 + 2 * -(-n_bits // SUBTREE_BITS)  # two at each subtree, and two before
+    n_groups_a_pause = -(-len(gru.product_start) // (n_turns * n_pauses))
+    if byte_product_for(processor_features()) == "avx512-vnni":
+        n_groups_a_pause = min(n_groups_a_pause, _GROUPS_A_PAUSE)
+    return Sizes(
+        turns=tuple(range(n_turns)),
+        taps=tuple(range(config.signal.lpc_order)),
+        bits=tuple(range(n_bits)),
+        readout_groups=tuple(range(readout.blocks.shape[2])),
+        blocks=numbered(gru.counts),
+        pauses=tuple(range(n_pauses)),
+        pause=tuple(range(n_groups_a_pause)),
+    )
 
 
 class Frames(NamedTuple):
@@ -338,7 +348,7 @@ def _draw(
     itself.
     """
     n_bits, n_readout_groups = len(sizes.bits), len(sizes.readout_groups)
-    ready = i * _n_pauses(sizes) * _GROUPS_A_PAUSE
+    ready = i * len(sizes.pauses) * len(sizes.pause)
     row, left = scratch.row.ctypes.data, scratch.left.ctypes.data
     ready = _fill_pause(gru, sizes, ready, state, products)
     unit = to_activations(scratch.values.ctypes.data, n_readout_groups, row)
@@ -361,21 +371,15 @@ def _draw(
 @compiled(inline="always")
 def n_ready_groups(sizes: Sizes, n_groups: int) -> int:
     """How many groups' recurrent products are ready when a step begins; an even number."""
-    return min(n_groups, len(sizes.turns) * _n_pauses(sizes) * _GROUPS_A_PAUSE) // 2 * 2
-
-
-@compiled(inline="always")
-def _n_pauses(sizes: Sizes) -> int:
-    """At how many places `_draw` waits for itself: twice, and twice at each subtree."""
-    return 2 + 2 * -(-len(sizes.bits) // SUBTREE_BITS)
+    return min(n_groups, len(sizes.turns) * len(sizes.pauses) * len(sizes.pause)) // 2 * 2
 
 
 @compiled(inline="always")
 def _fill_pause(gru: GRUAddresses, sizes: Sizes, ready: int, state: int, products: int) -> int:
     """Compute the next groups' recurrent products; gives how many are ready then."""
-    last = min(ready + _GROUPS_A_PAUSE, n_ready_groups(sizes, gru.n_groups))
+    last = min(ready + len(sizes.pause), n_ready_groups(sizes, gru.n_groups))
     multiply_gru(gru, sizes.blocks, ready, last, state, products)
-    return ready + _GROUPS_A_PAUSE
+    return ready + len(sizes.pause)
 
 
 @compiled(inline="always")
