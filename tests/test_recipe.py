@@ -20,8 +20,9 @@ RECIPE = Path(__file__).parent.parent / "recipes" / "debian-voices"
 def script(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"recipe_{name}", RECIPE / f"{name}.py")
     assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # for the processes that are given its functions
+    module = importlib.util.module_from_spec(
+        spec
+    )  # known to no process by name: functions go to others as code
     spec.loader.exec_module(module)
     return module
 
