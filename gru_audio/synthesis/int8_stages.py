@@ -223,14 +223,12 @@ def _gru_gates(
             return [first, builder.add(first, one)]
 
         n_pairs, n_ready_pairs = builder.lshr(n_groups, one), builder.lshr(n_ready, one)
-        with cgutils.for_range(builder, n_ready_pairs) as loop:
-            layer.emit(pair(loop.index), ready=True)
-            with builder.if_then(cgutils.is_not_null(builder, loop.index), likely=True):
-                layer.add_readout_products(pair(builder.sub(loop.index, one)))
-        with cgutils.for_range_slice(builder, n_ready_pairs, n_pairs, one, inc=True) as (index, _):
-            layer.emit(pair(index), ready=False)
-            with builder.if_then(cgutils.is_not_null(builder, index), likely=True):
-                layer.add_readout_products(pair(builder.sub(index, one)))
+        none = ir.Constant(one.type, 0)
+        for first, last, ready in ((none, n_ready_pairs, True), (n_ready_pairs, n_pairs, False)):
+            with cgutils.for_range_slice(builder, first, last, one, inc=True) as (index, _):
+                layer.emit(pair(index), ready=ready)
+                with builder.if_then(cgutils.is_not_null(builder, index), likely=True):
+                    layer.add_readout_products(pair(builder.sub(index, one)))
         with builder.if_then(cgutils.is_not_null(builder, n_pairs)):
             layer.add_readout_products(pair(builder.sub(n_pairs, one)))
         with builder.if_then(builder.trunc(n_groups, ir.IntType(1))):
