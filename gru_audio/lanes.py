@@ -1,14 +1,44 @@
 """Vectors in LLVM's own terms: their types, parts and intrinsics, emitted where a builder stands."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
+from numba.core import cgutils, types
+from numba.core.registry import cpu_target
 
 LANES = 16
 """Of a vector, where nothing else is said: one AVX-512 register of 32-bit numbers, two of AVX2, four of NEON."""
 
 I8, I16, I32, I64, F32 = *map(ir.IntType, (8, 16, 32, 64)), ir.FloatType()
+
+
+def processor_features() -> str:
+    """LLVM's features of the processor that numba compiles for, such as `"+avx2,+fma,-avx512f"`.
+
+    numba's NUMBA_CPU_FEATURES can leave some out.
+    """
+    return str(cpu_target.target_context.codegen().magic_tuple()[2])
+
+
+def data_of_arrays(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> list[ir.Value]:
+    """An intrinsic's arguments, with pointers to their first element for its arrays."""
+    return [
+        context.make_array(kind)(context, builder, value).data if isinstance(kind, types.Array) else value
+        for kind, value in zip(signature.args, arguments, strict=True)
+    ]
+
+
+def load(builder: ir.IRBuilder, data: ir.Value, place: ir.Value, vector: ir.VectorType) -> ir.Value:
+    """A vector from any place of an array of its numbers."""
+    value = builder.load(_vector_at(builder, data, place, vector))
+    value.align = _itemsize(vector.element)
+    return value
+
+
+def store(builder: ir.IRBuilder, value: ir.Value, data: ir.Value, place: ir.Value) -> None:
+    """A vector to any place of an array of its numbers."""
+    builder.store(value, _vector_at(builder, data, place, value.type)).align = _itemsize(value.type.element)
 
 
 def vector_type(kind: ir.Type, lanes: int = LANES) -> ir.VectorType:
@@ -55,6 +85,14 @@ def call(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.Value
     """Call an LLVM intrinsic by its full name."""
     function_type = ir.FunctionType(result, [argument.type for argument in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, function_type, name), arguments)
+
+
+def _vector_at(builder: ir.IRBuilder, data: ir.Value, place: ir.Value, vector: ir.VectorType) -> ir.Value:
+    return builder.bitcast(builder.gep(data, [place]), vector.as_pointer())
+
+
+def _itemsize(number: ir.Type) -> int:
+    return int(number.get_abi_size(cpu_target.target_context.target_data))
 
 
 def _order(lanes: Sequence[int]) -> ir.Constant:

@@ -14,7 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from gru_audio.jit import compiled
-from gru_audio.lanes import F32, multiply_add, spread, vector_type
+from gru_audio.lanes import F32, data_of_arrays, load, multiply_add, spread, store, vector_type
 
 Floats = npt.NDArray[Any]
 """float32 or float64; one product's arrays have the same type."""
@@ -69,21 +69,13 @@ def _rows_product(n_rows: int) -> Any:
             return None  # numba refuses the call
 
         def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-            _emit_rows_product(builder, n_rows, *_data_of_arrays(context, builder, signature, arguments))
+            _emit_rows_product(builder, n_rows, *data_of_arrays(context, builder, signature, arguments))
             return context.get_dummy_value()
 
         index = types.intp
         return types.void(inputs, index, index, index, tiles, index, index, out, index, index), codegen
 
     return product
-
-
-def _data_of_arrays(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> list[ir.Value]:
-    """An intrinsic's arguments, with pointers to their first element for its arrays."""
-    return [
-        context.make_array(kind)(context, builder, value).data if isinstance(kind, types.Array) else value
-        for kind, value in zip(signature.args, arguments, strict=True)
-    ]
 
 
 def _emit_rows_product(
@@ -111,12 +103,12 @@ def _emit_rows_product(
 
     bias = places(builder.add(tile, builder.mul(n_inputs, tile_row)))
     sums = [
-        [cgutils.alloca_once_value(builder, _load(builder, tiles, place, vector)) for place in bias]
+        [cgutils.alloca_once_value(builder, load(builder, tiles, place, vector)) for place in bias]
         for _ in range(n_rows)
     ]
     with cgutils.for_range(builder, n_inputs) as loop:
         weights = places(builder.add(tile, builder.mul(loop.index, tile_row)))
-        columns = [_load(builder, tiles, place, vector) for place in weights]
+        columns = [load(builder, tiles, place, vector) for place in weights]
         place = builder.add(first_input, builder.mul(loop.index, step))
         for totals in sums:
             value = spread(builder, builder.load(builder.gep(inputs, [place])), vector.count)
@@ -125,7 +117,7 @@ def _emit_rows_product(
             place = builder.add(place, row_stride)
     for totals in sums:
         for total, place in zip(totals, places(first_out), strict=True):
-            _store(builder, builder.load(total), out, place)
+            store(builder, builder.load(total), out, place)
         first_out = builder.add(first_out, out_stride)
 
 
@@ -137,7 +129,7 @@ def _blend_intrinsic(
         return None  # numba refuses the call
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        band, lower, upper, floor, bands, n_out, out = _data_of_arrays(context, builder, signature, arguments)
+        band, lower, upper, floor, bands, n_out, out = data_of_arrays(context, builder, signature, arguments)
         vector = _vector_of(bands.type.pointee)
         lanes, lowest = ir.Constant(n_out.type, vector.count), spread(builder, floor, vector.count)
         with cgutils.for_range(builder, n_out) as loop:
@@ -146,10 +138,10 @@ def _blend_intrinsic(
                 spread(builder, builder.load(builder.gep(weight, [loop.index])), vector.count)
                 for weight in (lower, upper)
             )
-            value = builder.fmul(other, _load(builder, bands, builder.add(below, lanes), vector))
-            value = multiply_add(builder, share, _load(builder, bands, below, vector), value)
+            value = builder.fmul(other, load(builder, bands, builder.add(below, lanes), vector))
+            value = multiply_add(builder, share, load(builder, bands, below, vector), value)
             value = builder.select(builder.fcmp_ordered(">", value, lowest), value, lowest)
-            _store(builder, value, out, builder.mul(loop.index, lanes))
+            store(builder, value, out, builder.mul(loop.index, lanes))
         return context.get_dummy_value()
 
     return types.void(band, lower, upper, floor, bands, types.intp, out), codegen
@@ -161,20 +153,6 @@ def _itemsize(number: ir.Type) -> int:
 
 def _vector_of(number: ir.Type) -> ir.VectorType:
     return vector_type(number, _VECTOR_BYTES // _itemsize(number))
-
-
-def _load(builder: ir.IRBuilder, data: ir.Value, place: ir.Value, vector: ir.VectorType) -> ir.Value:
-    """A vector from any place of an array."""
-    pointer = builder.bitcast(builder.gep(data, [place]), vector.as_pointer())
-    value = builder.load(pointer)
-    value.align = _itemsize(vector.element)
-    return value
-
-
-def _store(builder: ir.IRBuilder, value: ir.Value, data: ir.Value, place: ir.Value) -> None:
-    """A vector to any place of an array."""
-    pointer = builder.bitcast(builder.gep(data, [place]), value.type.as_pointer())
-    builder.store(value, pointer).align = _itemsize(value.type.element)
 
 
 _four_rows, _one_row = _rows_product(_ROWS_AT_ONCE), _rows_product(1)

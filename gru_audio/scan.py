@@ -11,11 +11,21 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from gru_audio.bfloat16 import as_array
-from gru_audio.scan_loops import gates_backward, gates_forward, spread_rows, sum_rows
+from gru_audio.pair_products import Pairs, can_multiply_pairs, pairs_of, tiled_pairs
+from gru_audio.scan_loops import (
+    gates_backward,
+    gates_forward,
+    scan_backward,
+    scan_forward,
+    spread_rows,
+    sum_rows,
+)
 
 
 def can_scan(cell: nn.Module, inputs: Tensor) -> bool:
@@ -86,14 +96,19 @@ class GRUScan(torch.autograd.Function):
     def forward(ctx: Any, gates: Tensor, state: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Run all K steps."""
         n_steps, n_batch, width = gates.shape
-        multiply = _multiplier(weight.detach().to(gates.dtype), n_batch)
         hidden = gates.new_empty(n_steps + 1, n_batch, width // 3)
         hidden[0] = state
         kept = gates.new_empty(n_steps, n_batch, 4, width // 3)
         now = state.detach().clone()
-        gates_array, others = as_array(gates), [as_array(part) for part in (bias, now, kept, hidden)]
-        for t in range(n_steps):
-            gates_forward(t, gates_array, as_array(multiply(hidden[t])), *others)
+        matrix = weight.detach().to(gates.dtype)
+        gates_array, *others = map(as_array, (gates, bias, now, kept, hidden))
+        if can_multiply_pairs(gates.dtype, width // 3):
+            tiles = tiled_pairs(matrix)
+            scan_forward(tiles, pairs_of(hidden), _products(n_batch, tiles), gates_array, *others)
+        else:
+            multiply = _multiplier(matrix, n_batch)
+            for t in range(n_steps):
+                gates_forward(t, gates_array, as_array(multiply(hidden[t])), *others)
         ctx.save_for_backward(hidden, kept, weight)
         return hidden[1:]
 
@@ -102,24 +117,36 @@ class GRUScan(torch.autograd.Function):
         """Gradients of the gate inputs, the state, the weight and the bias."""
         hidden, kept, weight = ctx.saved_tensors
         n_steps, n_batch, _, size = kept.shape
-        multiply = _multiplier(weight.to(hidden.dtype).t().contiguous(), n_batch)
+        matrix = weight.to(hidden.dtype).t().contiguous()
         grad_gates = hidden.new_empty(n_steps, n_batch, 3 * size)
         grad_product = torch.empty_like(grad_gates)
+        grad_bias = torch.zeros(3 * size, dtype=weight.dtype)
         carried = torch.zeros(n_batch, size, dtype=weight.dtype)
-        through = hidden.new_zeros(n_batch, size)
-        above, hidden_array, kept_array = map(as_array, (grad_hidden.contiguous(), hidden, kept))
-        outputs = as_array(grad_gates), as_array(grad_product), as_array(carried)
-        for t in range(n_steps - 1, -1, -1):
-            gates_backward(t, above, hidden_array, kept_array, as_array(through), *outputs)
-            through = multiply(grad_product[t])
+        from_forward = [as_array(part) for part in (grad_hidden.contiguous(), hidden, kept)]
+        outputs = [as_array(part) for part in (grad_gates, grad_product, grad_bias, carried)]
+        if can_multiply_pairs(hidden.dtype, 3 * size):
+            tiles = tiled_pairs(matrix)
+            products = _products(n_batch, tiles)
+            scan_backward(tiles, pairs_of(grad_product), products, *from_forward, *outputs)
+            through = torch.from_numpy(products[:, :size])
+        else:
+            multiply, through = _multiplier(matrix, n_batch), hidden.new_zeros(n_batch, size)
+            for t in range(n_steps - 1, -1, -1):
+                gates_backward(t, *from_forward, as_array(through), *outputs)
+                through = multiply(grad_product[t])
         flat = grad_product.flatten(0, 1)  # (K B, 3H)
         grad_weight = (flat.t() @ hidden[:-1].flatten(0, 1)).to(weight.dtype)
-        return grad_gates, carried + through, grad_weight, flat.sum(0, dtype=weight.dtype)
+        return grad_gates, carried + through, grad_weight, grad_bias
 
 
 def _full_precision(tensor: Tensor) -> torch.dtype:
     """The type in which numbers of a tensor are added up."""
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+
+
+def _products(n_batch: int, tiles: Pairs) -> npt.NDArray[np.float32]:
+    """Zeros for the products of B rows with a tiled matrix."""
+    return np.zeros((n_batch, tiles.shape[0] * tiles.shape[2]), np.float32)
 
 
 def _multiplier(weight: Tensor, n_batch: int) -> Callable[[Tensor], Tensor]:

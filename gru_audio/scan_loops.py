@@ -1,4 +1,4 @@
-"""Compiled loops of the scan: gates forward and backward, and sums of table rows.
+"""Compiled loops of the scan: gates forward and backward, whole scans of them, and sums of table rows.
 
 Callers make every buffer, in one of the types of bfloat16.py. Inner loops write one array each, as LLVM then
 vectorises them. Shapes: see model.py; W is the width of a row; gates come in PyTorch's order r, z, n.
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gru_audio.bfloat16 import exponential, narrow, widen
 from gru_audio.gates import FAST
 from gru_audio.jit import compiled
+from gru_audio.pair_products import Pairs, multiply_pairs
 
 Stored = npt.NDArray[Any]
 """Numbers in bf16 (as uint16), float32 or float64."""
@@ -30,7 +31,7 @@ def gates_forward(
     Args:
         t: the step.
         gates: (K, B, 3H), what the inputs add.
-        product: (B, 3H), W_hh h.
+        product: (B, 3H or more), W_hh h.
         bias: (3H,), b_hh.
         now: (B, H), h before and after, at full precision.
         kept: (K, B, 4, H) receives r, z, n and product_n with its bias, which the way back needs.
@@ -73,6 +74,7 @@ def gates_backward(
     from_product: Stored,
     grad_gates: Stored,
     grad_product: Stored,
+    grad_bias: Stored,
     carried: Stored,
 ) -> None:
     """The way back through `gates_forward`.
@@ -82,9 +84,10 @@ def gates_backward(
         above: (K, B, H), the loss's gradient of the outputs.
         hidden: (K + 1, B, H), as `gates_forward` left them.
         kept: (K, B, 4, H), likewise.
-        from_product: (B, H), the gradient of h after the step that came through the next step's product.
+        from_product: (B, H or more), the gradient of h after the step that came through the next step's product.
         grad_gates: (K, B, 3H) receives the gradient of the gates.
         grad_product: (K, B, 3H) receives the gradient of the product.
+        grad_bias: (3H,) at full precision, to which the bias's gradient is added.
         carried: (B, H), the rest of the gradient of h after the step; then that of h before it.
     """
     size = carried.shape[1]
@@ -100,6 +103,7 @@ def gates_backward(
             part[j] = grad[j] * (widen(before[j]) - widen(n[j])) * share * (_ONE - share)
         store_row(part, to_gates[size : 2 * size])
         store_row(part, to_product[size : 2 * size])
+        add_row(part, grad_bias[size : 2 * size])
         for j in range(size):
             new = widen(n[j])
             part[j] = grad[j] * (_ONE - widen(z[j])) * (_ONE - new * new)
@@ -109,11 +113,73 @@ def gates_backward(
         for j in range(size):
             grad[j] = part[j] * widen(r[j])
         store_row(grad, to_product[2 * size :])
+        add_row(grad, grad_bias[2 * size :])
         for j in range(size):
             reset = widen(r[j])
             part[j] = part[j] * widen(inner[j]) * reset * (_ONE - reset)
         store_row(part, to_gates[:size])
         store_row(part, to_product[:size])
+        add_row(part, grad_bias[:size])
+
+
+@compiled()
+def scan_forward(
+    tiles: Pairs,
+    state: Pairs,
+    product: Stored,
+    gates: Stored,
+    bias: Stored,
+    now: Stored,
+    kept: Stored,
+    hidden: Stored,
+) -> None:
+    """All steps of `gates_forward`, each after its product.
+
+    Args:
+        tiles: W_hh, of `tiled_pairs`.
+        state: (K + 1, B, H / 2), the pairs of hidden.
+        product: (B, 32 n_tiles) scratch.
+        gates: see `gates_forward`, as for the rest.
+        bias: likewise.
+        now: likewise.
+        kept: likewise.
+        hidden: likewise; (0,) holds h before the first step.
+    """
+    for t in range(gates.shape[0]):
+        multiply_pairs(state[t], tiles, product)
+        gates_forward(t, gates, product, bias, now, kept, hidden)
+
+
+@compiled()
+def scan_backward(
+    tiles: Pairs,
+    pairs: Pairs,
+    through: Stored,
+    above: Stored,
+    hidden: Stored,
+    kept: Stored,
+    grad_gates: Stored,
+    grad_product: Stored,
+    grad_bias: Stored,
+    carried: Stored,
+) -> None:
+    """All steps of `gates_backward`, from the last on, each before the way back through its product.
+
+    Args:
+        tiles: W_hh transposed, of `tiled_pairs`.
+        pairs: (K, B, 3H / 2), the pairs of grad_product.
+        through: (B, 32 n_tiles), 0; then the gradient of h before the first step that came through its product.
+        above: see `gates_backward`, as for the rest.
+        hidden: likewise.
+        kept: likewise.
+        grad_gates: likewise.
+        grad_product: likewise.
+        grad_bias: likewise.
+        carried: likewise.
+    """
+    for t in range(kept.shape[0] - 1, -1, -1):
+        gates_backward(t, above, hidden, kept, through, grad_gates, grad_product, grad_bias, carried)
+        multiply_pairs(pairs[t], tiles, through)
 
 
 @compiled(fastmath=set(FAST), error_model="numpy")

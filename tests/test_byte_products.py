@@ -16,12 +16,11 @@ from folded import HOP, random_block, random_network, voiceless_config
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from gru_audio.lanes import I8, I32
+from gru_audio.lanes import I8, I32, processor_features
 from gru_audio.synthesis.byte_products import (
     BYTE_PRODUCTS,
     activation_offset,
     byte_product_for,
-    processor_features,
 )
 from gru_audio.synthesis.compiled import CompiledEngine, Int8Loop
 from gru_audio.synthesis.folding import FoldedNetwork

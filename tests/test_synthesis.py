@@ -23,7 +23,7 @@ from gru_audio.mel import log_mel, silent_frames
 from gru_audio.model import CodeInputs, Network
 from gru_audio.mulaw import expansion_table, thresholds
 from gru_audio.progress import Progress
-from gru_audio.synthesis import byte_products, sample_loop
+from gru_audio.synthesis import sample_loop
 from gru_audio.synthesis.engines import ENGINES, choose_engine
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd
@@ -494,7 +494,7 @@ def test_a_voice_that_a_compiled_engine_cannot_run(engine: str, model: dict[str,
 def test_auto_is_the_fastest_engine(
     monkeypatch: pytest.MonkeyPatch, features: str, density: float, engine: str
 ) -> None:
-    monkeypatch.setattr(byte_products, "processor_features", lambda: features)
+    monkeypatch.setattr("gru_audio.lanes.processor_features", lambda: features)
     config = small_config(recurrent_density=[density] * 3)
     assert choose_engine(config)[0] == choose_engine(config, "cpu")[0] == engine
     assert choose_engine(config, "cuda")[0] == "torch"

@@ -17,8 +17,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from gru_audio.jit import compiled
-from gru_audio.lanes import I8, I32, LANES, vector_type
-from gru_audio.synthesis.byte_products import BYTE_PRODUCTS, byte_product_for, processor_features
+from gru_audio.lanes import I8, I32, LANES, processor_features, vector_type
+from gru_audio.synthesis.byte_products import BYTE_PRODUCTS, byte_product_for
 from gru_audio.synthesis.vectors import Vectors
 
 _WORKING_SETS = tuple(1 << power for power in range(13, 27))  # 8 KiB, half the smallest L1, to 64 MiB

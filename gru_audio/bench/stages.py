@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gru_audio.jit import compiled
+from gru_audio.lanes import processor_features
 from gru_audio.mel import FloatArray
 from gru_audio.mulaw import encode
 from gru_audio.synthesis import int8_stages
-from gru_audio.synthesis.byte_products import activation_offset, byte_product_for, processor_features
+from gru_audio.synthesis.byte_products import activation_offset, byte_product_for
 from gru_audio.synthesis.folding import FoldedNetwork
 from gru_audio.synthesis.int8_kernels import Sizes, n_ready_groups, scratch_for, sizes_of
 from gru_audio.synthesis.int8_stages import (

@@ -93,10 +93,3 @@ def byte_product_for(features: str) -> str:
 def activation_offset(byte_product: str) -> int:
     """What is added to signed activations before they are stored as bytes: vpdpbusd wants them unsigned."""
     return 128 if byte_product.endswith("vnni") else 0
-
-
-def processor_features() -> str:
-    """The features of the processor that numba compiles for; its NUMBA_CPU_FEATURES can leave some out."""
-    from numba.core.registry import cpu_target
-
-    return str(cpu_target.target_context.codegen().magic_tuple()[2])

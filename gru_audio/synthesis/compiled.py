@@ -9,10 +9,11 @@ import numpy.typing as npt
 
 from gru_audio.config import Config
 from gru_audio.errors import ConfigError
+from gru_audio.lanes import processor_features
 from gru_audio.mel import FloatArray
 from gru_audio.mulaw import expansion_table, thresholds
 from gru_audio.synthesis import int8_kernels, int8_stages, kernels
-from gru_audio.synthesis.byte_products import activation_offset, byte_product_for, processor_features
+from gru_audio.synthesis.byte_products import activation_offset, byte_product_for
 from gru_audio.synthesis.engines import require_saved
 from gru_audio.synthesis.folding import FoldedNetwork, can_compile
 from gru_audio.synthesis.frontend import FrameBlock

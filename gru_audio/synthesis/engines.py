@@ -110,7 +110,8 @@ def choose_engine(config: Config, device: str = "auto") -> tuple[str, str]:
     weights that is left out; float32 reads all of them, and is then ahead of it for dense voices (measured: 31
     against 43 us a sample for voice-16k, dense).
     """
-    from gru_audio.synthesis.byte_products import byte_product_for, processor_features
+    from gru_audio.lanes import processor_features
+    from gru_audio.synthesis.byte_products import byte_product_for
 
     model = config.model
     if device not in ("auto", "cpu"):

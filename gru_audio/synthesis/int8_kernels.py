@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from gru_audio.config import Config, SignalConfig
 from gru_audio.jit import compiled
-from gru_audio.lanes import LANES
+from gru_audio.lanes import LANES, processor_features
 from gru_audio.mulaw import expansion_table, thresholds
-from gru_audio.synthesis.byte_products import byte_product_for, processor_features
+from gru_audio.synthesis.byte_products import byte_product_for
 from gru_audio.synthesis.int8_stages import (
     GATES,
     VECTOR_BYTES,
