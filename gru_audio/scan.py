@@ -122,17 +122,17 @@ class GRUScan(torch.autograd.Function):
         grad_product = torch.empty_like(grad_gates)
         grad_bias = torch.zeros(3 * size, dtype=weight.dtype)
         carried = torch.zeros(n_batch, size, dtype=weight.dtype)
-        from_forward = [as_array(part) for part in (grad_hidden.contiguous(), hidden, kept)]
-        outputs = [as_array(part) for part in (grad_gates, grad_product, grad_bias, carried)]
+        above = grad_hidden.contiguous()
+        others = [*map(as_array, (above, hidden, kept, grad_gates, grad_product, grad_bias, carried))]
         if can_multiply_pairs(hidden.dtype, 3 * size):
             tiles = tiled_pairs(matrix)
             products = _products(n_batch, tiles)
-            scan_backward(tiles, pairs_of(grad_product), products, *from_forward, *outputs)
+            scan_backward(tiles, pairs_of(grad_product), products, *others)
             through = torch.from_numpy(products[:, :size])
         else:
             multiply, through = _multiplier(matrix, n_batch), hidden.new_zeros(n_batch, size)
             for t in range(n_steps - 1, -1, -1):
-                gates_backward(t, *from_forward, as_array(through), *outputs)
+                gates_backward(t, as_array(through), *others)
                 through = multiply(grad_product[t])
         flat = grad_product.flatten(0, 1)  # (K B, 3H)
         grad_weight = (flat.t() @ hidden[:-1].flatten(0, 1)).to(weight.dtype)

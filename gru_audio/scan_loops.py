@@ -68,10 +68,10 @@ def gates_forward(
 @compiled(fastmath=set(FAST), error_model="numpy")
 def gates_backward(
     t: int,
+    from_product: Stored,
     above: Stored,
     hidden: Stored,
     kept: Stored,
-    from_product: Stored,
     grad_gates: Stored,
     grad_product: Stored,
     grad_bias: Stored,
@@ -81,10 +81,10 @@ def gates_backward(
 
     Args:
         t: the step.
+        from_product: (B, H or more), the gradient of h after the step that came through the next step's product.
         above: (K, B, H), the loss's gradient of the outputs.
         hidden: (K + 1, B, H), as `gates_forward` left them.
         kept: (K, B, 4, H), likewise.
-        from_product: (B, H or more), the gradient of h after the step that came through the next step's product.
         grad_gates: (K, B, 3H) receives the gradient of the gates.
         grad_product: (K, B, 3H) receives the gradient of the product.
         grad_bias: (3H,) at full precision, to which the bias's gradient is added.
@@ -178,7 +178,7 @@ def scan_backward(
         carried: likewise.
     """
     for t in range(kept.shape[0] - 1, -1, -1):
-        gates_backward(t, above, hidden, kept, through, grad_gates, grad_product, grad_bias, carried)
+        gates_backward(t, through, above, hidden, kept, grad_gates, grad_product, grad_bias, carried)
         multiply_pairs(pairs[t], tiles, through)
 
 
