@@ -21,10 +21,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--config", default="voice-16k")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the config")
     parser.add_argument("--turns", type=int, default=7)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    timer = StepTimer(Dataset.open(arguments.dataset), load_config(arguments.config))
+    timer = StepTimer(Dataset.open(arguments.dataset), load_config(arguments.config, arguments.set))
     times: dict[str, list[float]] = {"scan": [], "nn.GRU": []}
     for turn in range(arguments.turns + 1):  # the first warms up
         for name, figures in times.items():
