@@ -176,7 +176,8 @@ def without_hiss(pcm: NDArray[np.int16]) -> NDArray[np.int16]:
     gain = np.maximum(1 - 2 * noise / np.maximum(magnitude, 1e-9), 0.1)
     gain[: size // 4] = 1
     audio = istft(spectrum * gain, nperseg=size)[1][: pcm.size]
-    return np.clip(np.round(audio), -32768, 32767).astype(np.int16)
+    rounded: NDArray[np.int16] = np.clip(np.round(audio), -32768, 32767).astype(np.int16)
+    return rounded
 
 
 def make(name: str, change: Try, dataset: Dataset, base_steps: int) -> Result:
