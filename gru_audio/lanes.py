@@ -29,16 +29,21 @@ def data_of_arrays(context: Any, builder: ir.IRBuilder, signature: Any, argument
     ]
 
 
+def itemsize(number: ir.Type) -> int:
+    """Bytes of a number of a type."""
+    return int(number.get_abi_size(cpu_target.target_context.target_data))
+
+
 def load(builder: ir.IRBuilder, data: ir.Value, place: ir.Value, vector: ir.VectorType) -> ir.Value:
     """A vector from any place of an array of its numbers."""
     value = builder.load(_vector_at(builder, data, place, vector))
-    value.align = _itemsize(vector.element)
+    value.align = itemsize(vector.element)
     return value
 
 
 def store(builder: ir.IRBuilder, value: ir.Value, data: ir.Value, place: ir.Value) -> None:
     """A vector to any place of an array of its numbers."""
-    builder.store(value, _vector_at(builder, data, place, value.type)).align = _itemsize(value.type.element)
+    builder.store(value, _vector_at(builder, data, place, value.type)).align = itemsize(value.type.element)
 
 
 def vector_type(kind: ir.Type, lanes: int = LANES) -> ir.VectorType:
@@ -89,10 +94,6 @@ def call(builder: ir.IRBuilder, name: str, result: ir.Type, *arguments: ir.Value
 
 def _vector_at(builder: ir.IRBuilder, data: ir.Value, place: ir.Value, vector: ir.VectorType) -> ir.Value:
     return builder.bitcast(builder.gep(data, [place]), vector.as_pointer())
-
-
-def _itemsize(number: ir.Type) -> int:
-    return int(number.get_abi_size(cpu_target.target_context.target_data))
 
 
 def _order(lanes: Sequence[int]) -> ir.Constant:

@@ -14,7 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from gru_audio.jit import compiled
-from gru_audio.lanes import F32, data_of_arrays, load, multiply_add, spread, store, vector_type
+from gru_audio.lanes import F32, data_of_arrays, itemsize, load, multiply_add, spread, store, vector_type
 
 Floats = npt.NDArray[Any]
 """float32 or float64; one product's arrays have the same type."""
@@ -147,12 +147,8 @@ def _blend_intrinsic(
     return types.void(band, lower, upper, floor, bands, types.intp, out), codegen
 
 
-def _itemsize(number: ir.Type) -> int:
-    return 4 if number == F32 else 8
-
-
 def _vector_of(number: ir.Type) -> ir.VectorType:
-    return vector_type(number, _VECTOR_BYTES // _itemsize(number))
+    return vector_type(number, _VECTOR_BYTES // itemsize(number))
 
 
 _four_rows, _one_row = _rows_product(_ROWS_AT_ONCE), _rows_product(1)
