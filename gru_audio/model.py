@@ -124,7 +124,13 @@ class SampleNetwork(nn.Module):
     """The recurrent network that gives each sample's distribution from the codes before it.
 
     The cell steps once for S samples; the readout runs for each sample and sees every code before it.
+
+    Attributes:
+        kept_weights: (3H, H) bool, the recurrent weights that are not pruned; None: all. Whoever prunes sets it, so
+            that no time goes into the others.
     """
+
+    kept_weights: Tensor | None = None
 
     def __init__(self, config: Config) -> None:
         """Make the layers."""
@@ -189,7 +195,7 @@ class SampleNetwork(nn.Module):
     def _scan(self, conditioning: Tensor, codes: CodeInputs, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """Hidden states (K, B, H), and the last one (1, B, H)."""
         rows = self.step_embedding.rows(self._step_codes(codes))
-        return scan(self.cell, self.step_embedding.table, rows, conditioning, state)
+        return scan(self.cell, self.step_embedding.table, rows, conditioning, state, self.kept_weights)
 
     def _step_codes(self, codes: CodeInputs) -> Tensor:
         """(B, K, n_step_tables): e[t-1] to e[t-S], s[t-1], the prediction of s[t], the S long-term codes."""

@@ -11,13 +11,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from gru_audio.bfloat16 import as_array
-from gru_audio.pair_products import Pairs, can_multiply_pairs, pairs_of, tiled_pairs
+from gru_audio.block_products import (
+    blocks_of,
+    can_multiply_blocks,
+    quads_of,
+    sum_outer_products,
+    transposed_blocks_of,
+)
 from gru_audio.scan_loops import (
     gates_backward,
     gates_forward,
@@ -38,7 +42,12 @@ def can_scan(cell: nn.Module, inputs: Tensor) -> bool:
 
 
 def scan(
-    cell: nn.Module, table: Tensor, rows: Tensor, conditioning: Tensor, state: Tensor | None
+    cell: nn.Module,
+    table: Tensor,
+    rows: Tensor,
+    conditioning: Tensor,
+    state: Tensor | None,
+    kept: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run a one-layer GRU on the sum of table rows and the frame's conditioning.
 
@@ -48,6 +57,7 @@ def scan(
         rows: (B, K, n), the rows that a step takes.
         conditioning: (B, F, C), K a multiple of F.
         state: (1, B, H), zeros if None.
+        kept: (3H, H) bool, the recurrent weights that are not pruned; the others are 0, and may get no gradient.
 
     Returns:
         Hidden states (K, B, H), bf16 under autocast, and the last one (1, B, H).
@@ -57,7 +67,7 @@ def scan(
     frames = nn.functional.linear(conditioning, weight_ih, bias_ih)  # (B, F, 3H)
     gates = RowSum.apply(nn.functional.linear(table, weight_ih), frames, rows)  # (K, B, 3H)
     before = frames.new_zeros(rows.shape[0], weight_hh.shape[1]) if state is None else state[0]
-    hidden = GRUScan.apply(gates, before.to(weight_hh.dtype), weight_hh, bias_hh)
+    hidden = GRUScan.apply(gates, before.to(weight_hh.dtype), weight_hh, bias_hh, kept)
     return hidden, hidden[-1:]
 
 
@@ -93,8 +103,10 @@ class GRUScan(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, gates: Tensor, state: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """Run all K steps."""
+    def forward(
+        ctx: Any, gates: Tensor, state: Tensor, weight: Tensor, bias: Tensor, kept_weights: Tensor | None
+    ) -> Tensor:
+        """Run all K steps; `kept_weights` as `kept` of `scan`."""
         n_steps, n_batch, width = gates.shape
         hidden = gates.new_empty(n_steps + 1, n_batch, width // 3)
         hidden[0] = state
@@ -102,9 +114,11 @@ class GRUScan(torch.autograd.Function):
         now = state.detach().clone()
         matrix = weight.detach().to(gates.dtype)
         gates_array, *others = map(as_array, (gates, bias, now, kept, hidden))
-        if can_multiply_pairs(gates.dtype, width // 3):
-            tiles = tiled_pairs(matrix)
-            scan_forward(tiles, pairs_of(hidden), _products(n_batch, tiles), gates_array, *others)
+        ctx.blocks, ctx.kept_weights = None, kept_weights
+        if can_multiply_blocks(gates.dtype, width // 3):
+            ctx.blocks = blocks_of(matrix, kept_weights)
+            product = as_array(torch.empty(n_batch, width))
+            scan_forward(ctx.blocks, quads_of(hidden), product, gates_array, *others)
         else:
             multiply = _multiplier(matrix, n_batch)
             for t in range(n_steps):
@@ -113,40 +127,35 @@ class GRUScan(torch.autograd.Function):
         return hidden[1:]
 
     @staticmethod
-    def backward(ctx: Any, grad_hidden: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, grad_hidden: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
         """Gradients of the gate inputs, the state, the weight and the bias."""
         hidden, kept, weight = ctx.saved_tensors
         n_steps, n_batch, _, size = kept.shape
-        matrix = weight.to(hidden.dtype).t().contiguous()
+        matrix = weight.to(hidden.dtype)
         grad_gates = hidden.new_empty(n_steps, n_batch, 3 * size)
         grad_product = torch.empty_like(grad_gates)
         grad_bias = torch.zeros(3 * size, dtype=weight.dtype)
         carried = torch.zeros(n_batch, size, dtype=weight.dtype)
         above = grad_hidden.contiguous()
         others = [*map(as_array, (above, hidden, kept, grad_gates, grad_product, grad_bias, carried))]
-        if can_multiply_pairs(hidden.dtype, 3 * size):
-            tiles = tiled_pairs(matrix)
-            products = _products(n_batch, tiles)
-            scan_backward(tiles, pairs_of(grad_product), products, *others)
-            through = torch.from_numpy(products[:, :size])
+        to_product, state = grad_product.flatten(0, 1), hidden[:-1].flatten(0, 1)  # (K B, 3H), (K B, H)
+        if ctx.blocks is not None:
+            blocks = transposed_blocks_of(matrix, ctx.kept_weights)
+            through, grad_weight = torch.zeros(n_batch, size), torch.zeros_like(weight)
+            scan_backward(blocks, quads_of(grad_product), as_array(through), *others)
+            sum_outer_products(as_array(to_product), as_array(state), ctx.blocks, as_array(grad_weight))
         else:
-            multiply, through = _multiplier(matrix, n_batch), hidden.new_zeros(n_batch, size)
+            multiply, through = _multiplier(matrix.t().contiguous(), n_batch), hidden.new_zeros(n_batch, size)
             for t in range(n_steps - 1, -1, -1):
                 gates_backward(t, as_array(through), *others)
                 through = multiply(grad_product[t])
-        flat = grad_product.flatten(0, 1)  # (K B, 3H)
-        grad_weight = (flat.t() @ hidden[:-1].flatten(0, 1)).to(weight.dtype)
-        return grad_gates, carried + through, grad_weight, grad_bias
+            grad_weight = (to_product.t() @ state).to(weight.dtype)
+        return grad_gates, carried + through, grad_weight, grad_bias, None
 
 
 def _full_precision(tensor: Tensor) -> torch.dtype:
     """The type in which numbers of a tensor are added up."""
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
-
-
-def _products(n_batch: int, tiles: Pairs) -> npt.NDArray[np.float32]:
-    """Zeros for the products of B rows with a tiled matrix."""
-    return np.zeros((n_batch, tiles.shape[0] * tiles.shape[2]), np.float32)
 
 
 def _multiplier(weight: Tensor, n_batch: int) -> Callable[[Tensor], Tensor]:

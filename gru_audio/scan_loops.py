@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gru_audio.bfloat16 import exponential, narrow, widen
+from gru_audio.block_products import Blocks, Quads, multiply
 from gru_audio.gates import FAST
 from gru_audio.jit import compiled
-from gru_audio.pair_products import Pairs, multiply_pairs
 
 Stored = npt.NDArray[Any]
 """Numbers in bf16 (as uint16), float32 or float64."""
@@ -31,7 +31,7 @@ def gates_forward(
     Args:
         t: the step.
         gates: (K, B, 3H), what the inputs add.
-        product: (B, 3H or more), W_hh h.
+        product: (B, 3H), W_hh h.
         bias: (3H,), b_hh.
         now: (B, H), h before and after, at full precision.
         kept: (K, B, 4, H) receives r, z, n and product_n with its bias, which the way back needs.
@@ -81,7 +81,7 @@ def gates_backward(
 
     Args:
         t: the step.
-        from_product: (B, H or more), the gradient of h after the step that came through the next step's product.
+        from_product: (B, H), the gradient of h after the step that came through the next step's product.
         above: (K, B, H), the loss's gradient of the outputs.
         hidden: (K + 1, B, H), as `gates_forward` left them.
         kept: (K, B, 4, H), likewise.
@@ -124,8 +124,8 @@ def gates_backward(
 
 @compiled()
 def scan_forward(
-    tiles: Pairs,
-    state: Pairs,
+    blocks: Blocks,
+    state: Quads,
     product: Stored,
     gates: Stored,
     bias: Stored,
@@ -136,9 +136,9 @@ def scan_forward(
     """All steps of `gates_forward`, each after its product.
 
     Args:
-        tiles: W_hh, of `tiled_pairs`.
-        state: (K + 1, B, H / 2), the pairs of hidden.
-        product: (B, 32 n_tiles) scratch.
+        blocks: of W_hh.
+        state: (K + 1, B, H / 4), the quads of hidden.
+        product: (B, 3H) scratch.
         gates: see `gates_forward`, as for the rest.
         bias: likewise.
         now: likewise.
@@ -146,14 +146,14 @@ def scan_forward(
         hidden: likewise; (0,) holds h before the first step.
     """
     for t in range(gates.shape[0]):
-        multiply_pairs(state[t], tiles, product)
+        multiply(state[t], blocks, product)
         gates_forward(t, gates, product, bias, now, kept, hidden)
 
 
 @compiled()
 def scan_backward(
-    tiles: Pairs,
-    pairs: Pairs,
+    blocks: Blocks,
+    quads: Quads,
     through: Stored,
     above: Stored,
     hidden: Stored,
@@ -166,9 +166,9 @@ def scan_backward(
     """All steps of `gates_backward`, from the last on, each before the way back through its product.
 
     Args:
-        tiles: W_hh transposed, of `tiled_pairs`.
-        pairs: (K, B, 3H / 2), the pairs of grad_product.
-        through: (B, 32 n_tiles), 0; then the gradient of h before the first step that came through its product.
+        blocks: of W_hh's transpose.
+        quads: (K, B, 3H / 4), those of grad_product.
+        through: (B, H), 0; then the gradient of h before the first step that came through its product.
         above: see `gates_backward`, as for the rest.
         hidden: likewise.
         kept: likewise.
@@ -179,7 +179,7 @@ def scan_backward(
     """
     for t in range(kept.shape[0] - 1, -1, -1):
         gates_backward(t, through, above, hidden, kept, grad_gates, grad_product, grad_bias, carried)
-        multiply_pairs(pairs[t], tiles, through)
+        multiply(quads[t], blocks, through)
 
 
 @compiled(fastmath=set(FAST), error_model="numpy")

@@ -13,6 +13,7 @@ from gru_audio.bfloat16 import as_array, exponential, narrow, widen
 from gru_audio.gates import FAST, exp_parts, gru_step
 from gru_audio.jit import compiled
 from gru_audio.scan import GRUScan, RowSum, can_scan, scan
+from gru_audio.sparsity import kept_weights
 
 SHAPES = [(1, 1, 1, 3, 4), (3, 8, 4, 5, 16), (8, 40, 2, 32, 48)]  # B, K, F, C, H
 Run = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
@@ -82,16 +83,42 @@ def test_scan_equals_nn_gru_forward_and_backward(
         torch.testing.assert_close(mine, reference, rtol=1e-5, atol=atol)
 
 
-@pytest.mark.parametrize("size", [64, 62, 61])  # whole tiles, parts of one, and no whole pairs
-@pytest.mark.parametrize("in_pairs", [True, False])
+@pytest.mark.parametrize("size", [64, 62])  # whole blocks, and not
+@pytest.mark.parametrize("in_blocks", [True, False])
 def test_scan_under_bf16_autocast_is_near_float32(
-    monkeypatch: pytest.MonkeyPatch, in_pairs: bool, size: int
+    monkeypatch: pytest.MonkeyPatch, in_blocks: bool, size: int
 ) -> None:
     torch.manual_seed(1)
-    if not in_pairs:  # as on other processors
-        monkeypatch.setattr("gru_audio.scan.can_multiply_pairs", lambda *_: False)
+    if not in_blocks:  # as on other processors
+        monkeypatch.setattr("gru_audio.scan.can_multiply_blocks", lambda *_: False)
     for low, full in zip(*both((11, 50, 5, 32, size), with_state=True, in_bf16=True), strict=True):
         assert (low - full).norm() < 0.02 * full.norm()
+
+
+def test_what_is_pruned_changes_nothing_of_the_rest() -> None:
+    """With the zeros left out, the outputs and gradients are those of a scan that multiplies them."""
+    torch.manual_seed(5)
+    shape, size = (11, 50, 5, 32, 48), 48
+    cell = nn.GRU(shape[3], size, batch_first=True)
+    weight = cell.get_parameter("weight_hh_l0")
+    kept = torch.from_numpy(kept_weights(weight.detach().numpy(), (0.25, 0.25, 0.5)))
+    weight.data *= kept
+    table, rows, conditioning = inputs_of(shape)
+
+    def scanned(known: Tensor | None) -> list[Tensor]:
+        def run(table: Tensor, conditioning: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+            with torch.autocast("cpu", torch.bfloat16):
+                hidden, last = scan(cell, table, rows, conditioning, state, known)
+            return hidden.float(), last.float()
+
+        return results(run, cell, table, conditioning, None)
+
+    found = scanned(None), scanned(kept)
+    of_weight = next(i for i, part in enumerate(found[0]) if part.shape == weight.shape)
+    for part in found:
+        part[of_weight] = part[of_weight] * kept
+    for dense, sparse in zip(*found, strict=True):
+        assert (dense - sparse).norm() < 0.005 * dense.norm()
 
 
 def test_gradients_equal_finite_differences_in_float64() -> None:
@@ -102,7 +129,7 @@ def test_gradients_equal_finite_differences_in_float64() -> None:
         torch.randn(*shape, dtype=torch.float64, requires_grad=True)
         for shape in ((n_batch, size), (3 * size, size), (3 * size,))
     )
-    assert torch.autograd.gradcheck(GRUScan.apply, (gates, state, weight, bias))
+    assert torch.autograd.gradcheck(lambda *parts: GRUScan.apply(*parts, None), (gates, state, weight, bias))
     table, frames = (
         torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((5, 6), (2, 2, 6))
     )

@@ -44,10 +44,22 @@ class TrainingSpeed:
 
 
 class StepTimer:
-    """One trainer and one batch of its last stage, on the CPU, stepped again and again."""
+    """One trainer and one batch, on the CPU, stepped again and again from where it would stand after some steps.
 
-    def __init__(self, dataset: Dataset, config: Config) -> None:
+    Attributes:
+        n_samples: of the batch.
+        density: share of the recurrent weights that are kept.
+        precision: what is multiplied in, such as `"bfloat16"`.
+    """
+
+    def __init__(self, dataset: Dataset, config: Config, step: int | None = None) -> None:
         """Start from random weights; torch's threads are the caller's to set.
+
+        Args:
+            dataset: where the batch comes from.
+            config: of the run.
+            step: done before: the batch is of its stage, and weights are pruned as they would be; the last stage's
+                first by default.
 
         Raises:
             DatasetError: the dataset does not fit the config.
@@ -56,10 +68,15 @@ class StepTimer:
         with tempfile.TemporaryDirectory() as run:
             self._trainer = Trainer(dataset, Path(run), config, torch.device("cpu"))
         source = CropSource(dataset, config, "train", CONTEXT_FRAMES)
-        last = config.train.all_stages[-1].from_step
-        self._batch = TensorBatch.of(source.batch(last), self._trainer.device)
+        trainer = self._trainer
+        trainer.step = config.train.all_stages[-1].from_step if step is None else step
+        if chosen_at := trainer.pruning.last_choice(trainer.step):
+            trainer.pruning.apply(chosen_at, trainer.network, trainer.average)
+        kept = trainer.pruning.kept
+        self.density = 1.0 if kept is None else kept.float().mean().item()
+        self._batch = TensorBatch.of(source.batch(trainer.step), trainer.device)
         self.n_samples = self._batch.target.numel()
-        self.precision = str(self._trainer.dtype).removeprefix("torch.")
+        self.precision = str(trainer.dtype).removeprefix("torch.")
 
     def step(self) -> int:
         """One step; gives the samples trained on."""
@@ -79,18 +96,19 @@ class TrainingSubject:
         """
         self._case, self._name = case, f"training {case.name}"
         stage = case.config.train.all_stages[-1]
+        self._step = stage.from_step
         self._crop_samples = stage.crop_samples
         n_crops = min(stage.batch_size, max(1, _SAMPLES_A_STEP // stage.crop_samples))
         with tempfile.TemporaryDirectory() as folder:
             dataset = _made_up_dataset(Path(folder), case.config)
-            self._timer = StepTimer(dataset, _with_batch(case.config, n_crops))
+            self._timer = StepTimer(dataset, _with_batch(case.config, n_crops), self._step)
             self._timer.step()  # compiles, or loads what was compiled
             began = time.perf_counter()
             self._timer.step()
             share = seconds / (time.perf_counter() - began)
             self._n_crops = n_crops if share >= 1 else max(1, round(share * n_crops))
             if self._n_crops < n_crops:
-                self._timer = StepTimer(dataset, _with_batch(case.config, self._n_crops))
+                self._timer = StepTimer(dataset, _with_batch(case.config, self._n_crops), self._step)
 
     def task(self) -> Task:
         """A step."""

@@ -31,25 +31,45 @@ class Pruning:
         return 0 if self.settled else last_choice(self._config, step)
 
     @torch.no_grad()
-    def settle(self, network: Network) -> None:
+    def settle(self, network: Network, average: Network) -> None:
         """Choose the blocks for good, before the first step: those that a pruned voice has are the strongest."""
-        weight, self.settled = network.get_parameter(RECURRENT_WEIGHT), True
+        self.settled = True
         if self._config.model.is_pruned:
-            self.kept = self._choice(weight, self._config.model.recurrent_density)
-            weight.masked_fill_(~self.kept, 0.0)
+            kept = self._choice(network.get_parameter(RECURRENT_WEIGHT), self._config.model.recurrent_density)
+            self.keep(kept, network, average)
+            self._set_to_zero(network, average)
+
+    def keep(self, kept: Tensor | None, *networks: Network) -> None:
+        """Take these weights as those that are left; None: all."""
+        self.kept = kept
+        for network in networks:
+            network.sample_network.kept_weights = kept
+
+    def mask_gradient(self, network: Network) -> None:
+        """Leave out the gradient of what is not kept, which would only count in the gradient's norm.
+
+        Source: Zhu & Gupta, To prune, or not to prune (2017), section 3.
+        """
+        gradient = network.get_parameter(RECURRENT_WEIGHT).grad
+        if self.kept is not None and gradient is not None:
+            gradient.masked_fill_(~self.kept, 0.0)
 
     @torch.no_grad()
     def apply(self, step: int, network: Network, average: Network) -> None:
         """After a step: choose the blocks that are kept where it is time, and set the others to zero in both.
 
-        At every step, since the optimiser's momentum would bring them back.
+        At every step, since the optimiser's momentum from when they were kept would bring them back.
         """
-        weight = network.get_parameter(RECURRENT_WEIGHT)
+        self._set_to_zero(network, average)
         if self.last_choice(step) == step:
-            self.kept = self._choice(weight, scheduled_densities(self._config, step))
+            weight = network.get_parameter(RECURRENT_WEIGHT)
+            self.keep(self._choice(weight, scheduled_densities(self._config, step)), network, average)
+            self._set_to_zero(network, average)
+
+    def _set_to_zero(self, *networks: Network) -> None:
         if self.kept is not None:
-            for tensor in (weight, average.get_parameter(RECURRENT_WEIGHT)):
-                tensor.masked_fill_(~self.kept, 0.0)
+            for network in networks:
+                network.get_parameter(RECURRENT_WEIGHT).masked_fill_(~self.kept, 0.0)
 
     def densities(self) -> dict[str, float]:
         """Share of each gate's recurrent weights that is left, its diagonal included; empty before pruning."""

@@ -53,7 +53,8 @@ def take_over(trainer: Trainer, checkpoint: Checkpoint) -> None:
             key: moments[f"{name}/{key}"].to(trainer.device) for key in ("step", "exp_avg", "exp_avg_sq")
         }
     masks = groups.get("masks")
-    trainer.pruning.kept = masks[RECURRENT_WEIGHT].to(trainer.device) if masks else None
+    kept = masks[RECURRENT_WEIGHT].to(trainer.device) if masks else None
+    trainer.pruning.keep(kept, trainer.network, trainer.average)
     trainer.step = checkpoint.step
     best = document["best_bits"]
     trainer.judge.best_bits = math.inf if best is None else best

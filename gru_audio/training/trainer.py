@@ -113,8 +113,8 @@ class Trainer:
             CheckpointError: they do not fit the config.
         """
         start.load_into(self.network)
-        self.pruning.settle(self.network)
         self.average.load_state_dict(self.network.state_dict())
+        self.pruning.settle(self.network, self.average)
         self.judge.origin = start.provenance
 
     def fit(self, log: MetricsLog | None, stopped: StopRequest, progress: ProgressCallback) -> TrainResult:
@@ -179,6 +179,7 @@ class Trainer:
         # A loss that is not finite counts as a gradient that is not, whatever that came to.
         self._last_gradient().add_(losses.total.detach() * 0)
         self.scaler.unscale_(self.optimizer)
+        self.pruning.mask_gradient(self.network)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_clip)
         is_good = self.watch.add(losses, norm)
         if self.scaler.is_enabled():
