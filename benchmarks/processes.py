@@ -2,7 +2,8 @@
 
 Each process has a core and one thread. The two share their gradients in one flat sum, as training does, and once more
 through torch's DistributedDataParallel, for comparison; "apart" they share nothing but the machine, which is the most
-that can be had. Medians of samples a second and their ratios are shown.
+that can be had. The steps are those after `--step` steps of the config's plan, with that stage's batch and pruning.
+Medians of samples a second and their ratios are shown.
 """
 
 import argparse
@@ -18,7 +19,8 @@ from pathlib import Path
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from gru_audio.config import CONTEXT_FRAMES, Config, load_config
+from gru_audio.bench.training import stand_at
+from gru_audio.config import CONTEXT_FRAMES, Config, Stage, load_config
 from gru_audio.crops import CropSource, Share
 from gru_audio.dataset import Dataset
 from gru_audio.launch import Launch
@@ -46,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--config", default="voice-16k")
+    parser.add_argument("--step", type=int, help="the last stage's first by default")
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--steps", type=int, default=2, help="of each kind in a turn")
     arguments = parser.parse_args()
@@ -63,13 +66,16 @@ def measure(arguments: argparse.Namespace, processes: Processes) -> None:
     os.sched_setaffinity(0, {cores[processes.launch.rank % len(cores)]})
     torch.set_num_threads(1)
     keep_freed_memory()
-    single = load_config(arguments.config, ["train.stages=[]"])
-    n_crops = single.train.batch_size
-    double = load_config(arguments.config, ["train.stages=[]", f"train.batch_size={2 * n_crops}"])
+    config = load_config(arguments.config)
+    step_before = config.train.all_stages[-1].from_step if arguments.step is None else arguments.step
+    stage = config.train.stage_at(step_before)
+    single, double = (
+        _with_batch(config, stage, n_crops) for n_crops in (stage.batch_size, 2 * stage.batch_size)
+    )
     dataset = Dataset.open(arguments.dataset)
-    alone = _stepper(dataset, single, Processes(), Share())
-    together = _stepper(dataset, double, processes, processes.share)
-    in_buckets = _stepper(dataset, double, Processes(), processes.share, in_buckets=True)
+    alone = _stepper(dataset, single, step_before, Processes(), Share())
+    together = _stepper(dataset, double, step_before, processes, processes.share)
+    in_buckets = _stepper(dataset, double, step_before, Processes(), processes.share, in_buckets=True)
     kinds: dict[str, Callable[[], object]] = {
         "one": alone if processes.leads else lambda: None,
         "two, apart": alone,
@@ -87,8 +93,10 @@ def measure(arguments: argparse.Namespace, processes: Processes) -> None:
             if turn:
                 seconds[name].append((time.perf_counter() - began) / arguments.steps)
     if processes.leads:
-        n_samples = n_crops * single.train.crop_samples
-        print(f"{arguments.config}, B = {n_crops}, {n_samples:,} samples a step and process")
+        n_samples = stage.batch_size * stage.crop_samples
+        print(
+            f"{arguments.config} after {step_before:,} steps, B = {stage.batch_size} of {stage.crop_samples} samples"
+        )
         medians = {
             name: (1 + (name != "one")) * n_samples / statistics.median(seconds[name]) for name in kinds
         }
@@ -96,12 +104,24 @@ def measure(arguments: argparse.Namespace, processes: Processes) -> None:
             print(f"{name:10}{speed:12,.0f} samples/s{speed / medians['one']:8.2f} times one")
 
 
+def _with_batch(config: Config, stage: Stage, n_crops: int) -> Config:
+    train = config.train.with_only(stage).model_copy(update={"batch_size": n_crops})
+    return config.model_copy(update={"train": train})
+
+
 def _stepper(
-    dataset: Dataset, config: Config, processes: Processes, share: Share, *, in_buckets: bool = False
+    dataset: Dataset,
+    config: Config,
+    step_before: int,
+    processes: Processes,
+    share: Share,
+    *,
+    in_buckets: bool = False,
 ) -> Callable[[], object]:
     """A training step on a fixed batch."""
     with tempfile.TemporaryDirectory() as run:
         trainer = Trainer(dataset, Path(run), config, CPU, processes)
+    stand_at(trainer, step_before)
     batch = TensorBatch.of(CropSource(dataset, config, "train", CONTEXT_FRAMES).batch(0, share), CPU)
     if not in_buckets:
         return lambda: trainer.train_step(batch)

@@ -29,6 +29,11 @@ def as_array(tensor: Tensor) -> npt.NDArray[Any]:
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
+def as_rows(tensor: Tensor, width: int | None = None) -> npt.NDArray[Any]:
+    """A tensor's memory, or a copy where it is not in one piece, as rows (N, width), by default of its last size."""
+    return as_array(tensor.contiguous()).reshape(-1, width or tensor.shape[-1])
+
+
 @intrinsic
 def widen(_context: Any, x: Any) -> Any:
     """A bf16 number as float32; others as they are."""

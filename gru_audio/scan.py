@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gru_audio.bfloat16 import as_array
+from gru_audio.bfloat16 import as_array, as_rows
 from gru_audio.block_products import (
     blocks_of,
     can_multiply_blocks,
@@ -80,7 +80,7 @@ class RowSum(torch.autograd.Function):
         n_batch, n_steps, _ = rows.shape
         sums = table.new_empty(n_steps, n_batch, table.shape[1])
         scratch = torch.empty(table.shape[1], dtype=_full_precision(table))
-        sum_rows(*map(as_array, (table, frames, rows, scratch, sums)))
+        sum_rows(as_rows(table), as_rows(frames), as_array(rows), as_array(scratch), as_rows(sums))
         ctx.save_for_backward(rows)
         ctx.shapes, ctx.dtype = (table.shape, frames.shape), table.dtype
         return sums
@@ -92,7 +92,7 @@ class RowSum(torch.autograd.Function):
         full = _full_precision(grad_sums)
         table, frames = (torch.zeros(shape, dtype=full) for shape in ctx.shapes)
         scratch = torch.empty(table.shape[1], dtype=full)
-        spread_rows(*map(as_array, (grad_sums.contiguous(), rows, scratch, table, frames)))
+        spread_rows(as_rows(grad_sums), as_array(rows), as_array(scratch), as_rows(table), as_rows(frames))
         return table.to(ctx.dtype), frames.to(ctx.dtype), None
 
 
@@ -113,16 +113,16 @@ class GRUScan(torch.autograd.Function):
         kept = gates.new_empty(n_steps, n_batch, 4, width // 3)
         now = state.detach().clone()
         matrix = weight.detach().to(gates.dtype)
-        gates_array, *others = map(as_array, (gates, bias, now, kept, hidden))
+        arrays = [as_rows(part, width // 3) for part in (gates, bias, now, kept, hidden)]
         ctx.blocks, ctx.kept_weights = None, kept_weights
         if can_multiply_blocks(gates.dtype, width // 3):
             ctx.blocks = blocks_of(matrix, kept_weights)
             product = as_array(torch.empty(n_batch, width))
-            scan_forward(ctx.blocks, quads_of(hidden), product, gates_array, *others)
+            scan_forward(ctx.blocks, quads_of(hidden), product, *arrays)
         else:
             multiply = _multiplier(matrix, n_batch)
             for t in range(n_steps):
-                gates_forward(t, gates_array, as_array(multiply(hidden[t])), *others)
+                gates_forward(t, arrays[0], as_rows(multiply(hidden[t]), width // 3), *arrays[1:])
         ctx.save_for_backward(hidden, kept, weight)
         return hidden[1:]
 
@@ -136,18 +136,18 @@ class GRUScan(torch.autograd.Function):
         grad_product = torch.empty_like(grad_gates)
         grad_bias = torch.zeros(3 * size, dtype=weight.dtype)
         carried = torch.zeros(n_batch, size, dtype=weight.dtype)
-        above = grad_hidden.contiguous()
-        others = [*map(as_array, (above, hidden, kept, grad_gates, grad_product, grad_bias, carried))]
+        parts = grad_hidden, hidden, kept, grad_gates, grad_product, grad_bias, carried
+        arrays = [as_rows(part, size) for part in parts]
         to_product, state = grad_product.flatten(0, 1), hidden[:-1].flatten(0, 1)  # (K B, 3H), (K B, H)
         if ctx.blocks is not None:
             blocks = transposed_blocks_of(matrix, ctx.kept_weights)
             through, grad_weight = torch.zeros(n_batch, size), torch.zeros_like(weight)
-            scan_backward(blocks, quads_of(grad_product), as_array(through), *others)
+            scan_backward(blocks, quads_of(grad_product), as_array(through), *arrays)
             sum_outer_products(as_array(to_product), as_array(state), ctx.blocks, as_array(grad_weight))
         else:
             multiply, through = _multiplier(matrix.t().contiguous(), n_batch), hidden.new_zeros(n_batch, size)
             for t in range(n_steps - 1, -1, -1):
-                gates_backward(t, as_array(through), *others)
+                gates_backward(t, as_array(through), *arrays)
                 through = multiply(grad_product[t])
             grad_weight = (to_product.t() @ state).to(weight.dtype)
         return grad_gates, carried + through, grad_weight, grad_bias, None

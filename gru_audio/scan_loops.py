@@ -1,7 +1,11 @@
 """Compiled loops of the scan: gates forward and backward, whole scans of them, and sums of table rows.
 
-Callers make every buffer, in one of the types of bfloat16.py. Inner loops write one array each, as LLVM then
-vectorises them. Shapes: see model.py; W is the width of a row; gates come in PyTorch's order r, z, n.
+Callers make every buffer, in one of the types of bfloat16.py, as rows (N, W) of which a loop takes one by its number:
+views of rows, or arrays made by the function that has the loop, have their references counted at every use, which took
+half of tree_loss.py's time. Inner loops write one array each, as LLVM then vectorises them.
+
+Shapes: see model.py; W is the width of a row. Gates come in PyTorch's order r, z, n, in three rows of H numbers: gate
+g of stream b at step t is row 3 (t B + b) + g of (3 K B, H).
 """
 
 from typing import Any
@@ -30,39 +34,38 @@ def gates_forward(
 
     Args:
         t: the step.
-        gates: (K, B, 3H), what the inputs add.
-        product: (B, 3H), W_hh h.
-        bias: (3H,), b_hh.
+        gates: (3 K B, H), what the inputs add.
+        product: (3 B, H), W_hh h.
+        bias: (3, H), b_hh.
         now: (B, H), h before and after, at full precision.
-        kept: (K, B, 4, H) receives r, z, n and product_n with its bias, which the way back needs.
-        hidden: (K + 1, B, H) receives h after the step at t + 1.
+        kept: (4 K B, H) receives r, z, n and product_n with its bias, which the way back needs.
+        hidden: ((K + 1) B, H) receives h after the step.
     """
-    size = now.shape[1]
-    r, z, n, inner = (
-        np.empty_like(now[0]),
-        np.empty_like(now[0]),
-        np.empty_like(now[0]),
-        np.empty_like(now[0]),
-    )
-    for b in range(now.shape[0]):
-        from_inputs, from_state, h = gates[t, b], product[b], now[b]
+    n_batch, size = now.shape
+    r, z = np.empty_like(now[0]), np.empty_like(now[0])
+    n, inner = np.empty_like(now[0]), np.empty_like(now[0])
+    for b in range(n_batch):
+        row = t * n_batch + b
+        at, to = 3 * row, 3 * b
         for j in range(size):
-            r[j] = _ONE / (_ONE + exponential(-(widen(from_inputs[j]) + widen(from_state[j]) + bias[j])))
+            total = widen(gates[at, j]) + widen(product[to, j]) + bias[0, j]
+            r[j] = _ONE / (_ONE + exponential(-total))
         for j in range(size):
-            total = widen(from_inputs[size + j]) + widen(from_state[size + j]) + bias[size + j]
+            total = widen(gates[at + 1, j]) + widen(product[to + 1, j]) + bias[1, j]
             z[j] = _ONE / (_ONE + exponential(-total))
         for j in range(size):
-            inner[j] = widen(from_state[2 * size + j]) + bias[2 * size + j]
+            inner[j] = widen(product[to + 2, j]) + bias[2, j]
         for j in range(size):
-            total = widen(from_inputs[2 * size + j]) + r[j] * inner[j]
+            total = widen(gates[at + 2, j]) + r[j] * inner[j]
             n[j] = _TWO / (_ONE + exponential(-_TWO * total)) - _ONE
         for j in range(size):
-            h[j] = n[j] + z[j] * (h[j] - n[j])
-        store_row(h, hidden[t + 1, b])
-        store_row(r, kept[t, b, 0])
-        store_row(z, kept[t, b, 1])
-        store_row(n, kept[t, b, 2])
-        store_row(inner, kept[t, b, 3])
+            now[b, j] = n[j] + z[j] * (now[b, j] - n[j])
+        for j in range(size):
+            hidden[row + n_batch, j] = narrow(now[b, j], hidden)
+        store_row(r, kept, 4 * row)
+        store_row(z, kept, 4 * row + 1)
+        store_row(n, kept, 4 * row + 2)
+        store_row(inner, kept, 4 * row + 3)
 
 
 @compiled(fastmath=set(FAST), error_model="numpy")
@@ -82,44 +85,45 @@ def gates_backward(
     Args:
         t: the step.
         from_product: (B, H), the gradient of h after the step that came through the next step's product.
-        above: (K, B, H), the loss's gradient of the outputs.
-        hidden: (K + 1, B, H), as `gates_forward` left them.
-        kept: (K, B, 4, H), likewise.
-        grad_gates: (K, B, 3H) receives the gradient of the gates.
-        grad_product: (K, B, 3H) receives the gradient of the product.
-        grad_bias: (3H,) at full precision, to which the bias's gradient is added.
+        above: (K B, H), the loss's gradient of the outputs.
+        hidden: ((K + 1) B, H), as `gates_forward` left them.
+        kept: (4 K B, H), likewise.
+        grad_gates: (3 K B, H) receives the gradient of the gates.
+        grad_product: (3 K B, H) receives the gradient of the product.
+        grad_bias: (3, H) at full precision, to which the bias's gradient is added.
         carried: (B, H), the rest of the gradient of h after the step; then that of h before it.
     """
-    size = carried.shape[1]
+    n_batch, size = carried.shape
     grad, part = np.empty_like(carried[0]), np.empty_like(carried[0])
-    for b in range(carried.shape[0]):
-        r, z, n, inner = kept[t, b, 0], kept[t, b, 1], kept[t, b, 2], kept[t, b, 3]
-        to_gates, to_product = grad_gates[t, b], grad_product[t, b]
-        outer, before, through, rest = above[t, b], hidden[t, b], from_product[b], carried[b]
+    for b in range(n_batch):
+        row = t * n_batch + b
+        at = 3 * row
+        r, z, n, inner = 4 * row, 4 * row + 1, 4 * row + 2, 4 * row + 3
         for j in range(size):
-            grad[j] = rest[j] + widen(outer[j]) + widen(through[j])
+            grad[j] = carried[b, j] + widen(above[row, j]) + widen(from_product[b, j])
         for j in range(size):
-            share = widen(z[j])
-            part[j] = grad[j] * (widen(before[j]) - widen(n[j])) * share * (_ONE - share)
-        store_row(part, to_gates[size : 2 * size])
-        store_row(part, to_product[size : 2 * size])
-        add_row(part, grad_bias[size : 2 * size])
+            share = widen(kept[z, j])
+            change = widen(hidden[row, j]) - widen(kept[n, j])
+            part[j] = grad[j] * change * share * (_ONE - share)
+        store_row(part, grad_gates, at + 1)
+        store_row(part, grad_product, at + 1)
+        add_to_row(part, grad_bias, 1)
         for j in range(size):
-            new = widen(n[j])
-            part[j] = grad[j] * (_ONE - widen(z[j])) * (_ONE - new * new)
-        store_row(part, to_gates[2 * size :])
+            new = widen(kept[n, j])
+            part[j] = grad[j] * (_ONE - widen(kept[z, j])) * (_ONE - new * new)
+        store_row(part, grad_gates, at + 2)
         for j in range(size):
-            rest[j] = grad[j] * widen(z[j])
+            carried[b, j] = grad[j] * widen(kept[z, j])
         for j in range(size):
-            grad[j] = part[j] * widen(r[j])
-        store_row(grad, to_product[2 * size :])
-        add_row(grad, grad_bias[2 * size :])
+            grad[j] = part[j] * widen(kept[r, j])
+        store_row(grad, grad_product, at + 2)
+        add_to_row(grad, grad_bias, 2)
         for j in range(size):
-            reset = widen(r[j])
-            part[j] = part[j] * widen(inner[j]) * reset * (_ONE - reset)
-        store_row(part, to_gates[:size])
-        store_row(part, to_product[:size])
-        add_row(part, grad_bias[:size])
+            reset = widen(kept[r, j])
+            part[j] = part[j] * widen(kept[inner, j]) * reset * (_ONE - reset)
+        store_row(part, grad_gates, at)
+        store_row(part, grad_product, at)
+        add_to_row(part, grad_bias, 0)
 
 
 @compiled()
@@ -143,11 +147,12 @@ def scan_forward(
         bias: likewise.
         now: likewise.
         kept: likewise.
-        hidden: likewise; (0,) holds h before the first step.
+        hidden: likewise; its first B rows hold h before the first step.
     """
-    for t in range(gates.shape[0]):
+    product_rows = product.reshape(-1, now.shape[1])
+    for t in range(state.shape[0] - 1):
         multiply(state[t], blocks, product)
-        gates_forward(t, gates, product, bias, now, kept, hidden)
+        gates_forward(t, gates, product_rows, bias, now, kept, hidden)
 
 
 @compiled()
@@ -177,7 +182,7 @@ def scan_backward(
         grad_bias: likewise.
         carried: likewise.
     """
-    for t in range(kept.shape[0] - 1, -1, -1):
+    for t in range(quads.shape[0] - 1, -1, -1):
         gates_backward(t, through, above, hidden, kept, grad_gates, grad_product, grad_bias, carried)
         multiply(quads[t], blocks, through)
 
@@ -188,18 +193,20 @@ def sum_rows(table: Stored, frames: Stored, rows: npt.NDArray[np.int64], total: 
 
     Args:
         table: (N, W).
-        frames: (B, F, W).
+        frames: (B F, W).
         rows: (B, K, n), the rows of the table that a step takes; K a multiple of F.
         total: (W,) scratch, float32 or float64.
-        sums: (K, B, W) receives the sums.
+        sums: (K B, W) receives the sums.
     """
-    steps_per_frame = sums.shape[0] // frames.shape[1]
-    for k in range(sums.shape[0]):
-        for b in range(sums.shape[1]):
-            load_row(frames[b, k // steps_per_frame], total)
-            for i in range(rows.shape[2]):
-                add_row(table[rows[b, k, i]], total)
-            store_row(total, sums[k, b])
+    n_batch, n_steps, n_rows = rows.shape
+    n_frames = frames.shape[0] // n_batch
+    for k in range(n_steps):
+        frame = k * n_frames // n_steps
+        for b in range(n_batch):
+            load_row(frames, b * n_frames + frame, total)
+            for i in range(n_rows):
+                add_row(table, rows[b, k, i], total)
+            store_row(total, sums, k * n_batch + b)
 
 
 @compiled(fastmath=set(FAST), error_model="numpy")
@@ -209,37 +216,46 @@ def spread_rows(
     """The way back through `sum_rows`.
 
     Args:
-        grad_sums: (K, B, W), the gradient of the sums.
+        grad_sums: (K B, W), the gradient of the sums.
         rows: as in `sum_rows`.
         grad: (W,) scratch, float32 or float64.
         grad_table: (N, W) of the same type, to which the table's gradient is added.
-        grad_frames: (B, F, W) of the same type, to which the frames' gradient is added.
+        grad_frames: (B F, W) of the same type, to which the frames' gradient is added.
     """
-    steps_per_frame = grad_sums.shape[0] // grad_frames.shape[1]
-    for k in range(grad_sums.shape[0]):
-        for b in range(grad_sums.shape[1]):
-            load_row(grad_sums[k, b], grad)
-            add_row(grad, grad_frames[b, k // steps_per_frame])
-            for i in range(rows.shape[2]):
-                add_row(grad, grad_table[rows[b, k, i]])
+    n_batch, n_steps, n_rows = rows.shape
+    n_frames = grad_frames.shape[0] // n_batch
+    for k in range(n_steps):
+        frame = k * n_frames // n_steps
+        for b in range(n_batch):
+            load_row(grad_sums, k * n_batch + b, grad)
+            add_to_row(grad, grad_frames, b * n_frames + frame)
+            for i in range(n_rows):
+                add_to_row(grad, grad_table, rows[b, k, i])
 
 
 @compiled(fastmath=set(FAST), inline="always")
-def load_row(row: Stored, total: Stored) -> None:
-    """A row into a buffer of full precision."""
-    for j in range(row.size):
-        total[j] = widen(row[j])
+def load_row(rows: Stored, row: int, values: Stored) -> None:
+    """A row of (N, W) into a buffer (W,) of full precision."""
+    for j in range(values.size):
+        values[j] = widen(rows[row, j])
 
 
 @compiled(fastmath=set(FAST), inline="always")
-def add_row(row: Stored, total: Stored) -> None:
-    """A row added to a buffer of full precision."""
-    for j in range(row.size):
-        total[j] += widen(row[j])
+def add_row(rows: Stored, row: int, values: Stored) -> None:
+    """A row of (N, W) added to a buffer (W,) of full precision."""
+    for j in range(values.size):
+        values[j] += widen(rows[row, j])
 
 
 @compiled(fastmath=set(FAST), inline="always")
-def store_row(values: Stored, row: Stored) -> None:
-    """A buffer into a row."""
-    for j in range(row.size):
-        row[j] = narrow(values[j], row)
+def add_to_row(values: Stored, rows: Stored, row: int) -> None:
+    """A buffer (W,) added to a row of (N, W), both of full precision."""
+    for j in range(values.size):
+        rows[row, j] += values[j]
+
+
+@compiled(fastmath=set(FAST), inline="always")
+def store_row(values: Stored, rows: Stored, row: int) -> None:
+    """A buffer (W,) into a row of (N, W)."""
+    for j in range(values.size):
+        rows[row, j] = narrow(values[j], rows)

@@ -14,10 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from gru_audio.bfloat16 import as_array, exponential
+from gru_audio.bfloat16 import as_array, as_rows, exponential
 from gru_audio.gates import FAST
 from gru_audio.jit import compiled
-from gru_audio.scan_loops import Stored, add_row, load_row, store_row
+from gru_audio.scan_loops import Stored, add_row, add_to_row, load_row, store_row
 
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
@@ -61,10 +61,14 @@ class _TreeLoss(torch.autograd.Function):
         readout = Readout(*parts)
         kind = readout.weight.dtype
         full = readout._replace(frames=readout.frames.to(kind), table=readout.table.to(kind))
-        gradients = Readout(torch.empty_like(readout.hidden), *map(torch.zeros_like, full[1:]))
-        scratch = torch.empty(2, readout.weight.shape[1], dtype=kind)
-        arrays = [as_array(part) for part in (*full, rows, codes, scratch, *gradients)]
-        loss = _loss_and_gradients(*arrays)
+        of_hidden = torch.empty(readout.hidden.shape, dtype=readout.hidden.dtype)
+        gradients = Readout(of_hidden, *(torch.zeros(part.shape, dtype=kind) for part in full[1:]))
+        size = readout.weight.shape[1]
+        scratch = torch.empty(2, size, dtype=kind)
+        arrays: list[Any] = [as_array(part) for part in (rows, codes.contiguous(), *scratch)]
+        arrays += [as_rows(part, size) for part in (*full[:-1], *gradients[:-1])]
+        arrays += map(as_array, (full.bias, gradients.bias))
+        loss = _loss_and_gradients(readout.hidden.shape[-1] // size, *arrays)
         ctx.gradients = [gradient.to(part.dtype) for gradient, part in zip(gradients, parts, strict=True)]
         return torch.tensor(loss, dtype=kind)
 
@@ -76,43 +80,47 @@ class _TreeLoss(torch.autograd.Function):
 
 @compiled(fastmath=set(FAST), error_model="numpy")
 def _loss_and_gradients(
+    stride: int,
+    rows: npt.NDArray[np.int64],
+    codes: npt.NDArray[np.int64],
+    activation: Stored,
+    back: Stored,
     hidden: Stored,
     frames: Stored,
     table: Stored,
     weight: Stored,
-    bias: Stored,
-    rows: npt.NDArray[np.int64],
-    codes: npt.NDArray[np.int64],
-    scratch: Stored,
     grad_hidden: Stored,
     grad_frames: Stored,
     grad_table: Stored,
     grad_weight: Stored,
+    bias: Stored,
     grad_bias: Stored,
 ) -> float:
-    """The mean loss; gradients of the tables and weights are added to, that of the hidden part is written."""
-    n_batch, n_samples = codes.shape
-    size = weight.shape[1]
-    stride, per_frame = hidden.shape[2] // size, n_samples // frames.shape[1]
-    activation, back = scratch[0], scratch[1]
-    total, share = 0.0, weight.dtype.type(1 / (n_batch * n_samples))
+    """The mean loss; gradients of the tables and weights are added to, that of the hidden part is written.
+
+    Matrices are those of `Readout` as rows of R numbers; `stride` is S; `activation` and `back` are scratch (R,).
+    """
+    (n_batch, n_samples), size = codes.shape, weight.shape[1]
+    n_frames = frames.shape[0] // n_batch
+    total, share = 0.0, weight.dtype.type(1 / codes.size)
     for t in range(n_samples):
-        place = slice(t % stride * size, (t % stride + 1) * size)
         for b in range(n_batch):
-            load_row(hidden[t // stride, b, place], activation)
-            add_row(frames[b, t // per_frame], activation)
+            place = (t // stride * n_batch + b) * stride + t % stride
+            frame = b * n_frames + t * n_frames // n_samples
+            load_row(hidden, place, activation)
+            add_row(frames, frame, activation)
             for i in range(rows.shape[2]):
-                add_row(table[rows[b, t, i]], activation)
+                add_row(table, rows[b, t, i], activation)
             for j in range(size):
                 activation[j] = max(activation[j], _ZERO)
                 back[j] = _ZERO
             total += _follow_path(codes[b, t], share, activation, weight, bias, back, grad_weight, grad_bias)
             for j in range(size):
                 back[j] = back[j] if activation[j] > _ZERO else _ZERO
-            store_row(back, grad_hidden[t // stride, b, place])
-            add_row(back, grad_frames[b, t // per_frame])
+            store_row(back, grad_hidden, place)
+            add_to_row(back, grad_frames, frame)
             for i in range(rows.shape[2]):
-                add_row(back, grad_table[rows[b, t, i]])
+                add_to_row(back, grad_table, rows[b, t, i])
     return float(total * share)
 
 
@@ -140,10 +148,9 @@ def _follow_path(
     )  # the first code below the node, and half as many as there are
     product, against = share / share, share - share  # 1 and 0 of its type
     while node < n_nodes:
-        of_node, grad_of_node = weight[node], grad_weight[node]
         logit = bias[node]
         for j in range(activation.size):
-            logit += activation[j] * of_node[j]
+            logit += activation[j] * weight[node, j]
         is_upper = code >= low + width
         power = exponential(-abs(logit))
         product *= _ONE + power
@@ -152,9 +159,9 @@ def _follow_path(
         slope = share * (sigmoid - (_ONE if is_upper else _ZERO))
         grad_bias[node] += slope
         for j in range(activation.size):
-            back[j] += slope * of_node[j]
+            back[j] += slope * weight[node, j]
         for j in range(activation.size):
-            grad_of_node[j] += slope * activation[j]
+            grad_weight[node, j] += slope * activation[j]
         low, node = (low + width, 2 * node + 2) if is_upper else (low, 2 * node + 1)
         width //= 2
     return float(math.log(product) + against)

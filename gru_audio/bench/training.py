@@ -69,9 +69,7 @@ class StepTimer:
             self._trainer = Trainer(dataset, Path(run), config, torch.device("cpu"))
         source = CropSource(dataset, config, "train", CONTEXT_FRAMES)
         trainer = self._trainer
-        trainer.step = config.train.all_stages[-1].from_step if step is None else step
-        if chosen_at := trainer.pruning.last_choice(trainer.step):
-            trainer.pruning.apply(chosen_at, trainer.network, trainer.average)
+        stand_at(trainer, config.train.all_stages[-1].from_step if step is None else step)
         kept = trainer.pruning.kept
         self.density = 1.0 if kept is None else kept.float().mean().item()
         self._batch = TensorBatch.of(source.batch(trainer.step), trainer.device)
@@ -82,6 +80,13 @@ class StepTimer:
         """One step; gives the samples trained on."""
         self._trainer.train_step(self._batch)
         return self.n_samples
+
+
+def stand_at(trainer: Trainer, step: int) -> None:
+    """Let a new trainer's next step cost what one after so many steps would: weights are pruned as they would be."""
+    trainer.step = step
+    if chosen_at := trainer.pruning.last_choice(step):
+        trainer.pruning.apply(chosen_at, trainer.network, trainer.average)
 
 
 class TrainingSubject:
