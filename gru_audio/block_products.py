@@ -46,9 +46,7 @@ _BLOCK = BLOCK_ROWS * BLOCK_COLUMNS // _QUAD  # in quads: two vectors
 _BLOCK_VECTORS = _BLOCK // _QUADS_OF_VECTOR
 _ROWS_AT_ONCE = 8
 _BLOCKS_AT_ONCE = 3  # of the sum of outer products: the sums of three fit the registers
-_CHUNK = (
-    64  # quads of rows whose outer products are summed at once: a band of outputs stays in the first cache
-)
+_CHUNK = 64  # quads of rows whose outer products are summed at once; a band's outputs stay in the first cache
 
 Quads = npt.NDArray[np.int64]
 """Four neighbouring bf16 numbers an entry, the first in the lowest bits."""
@@ -343,8 +341,8 @@ def sum_outer_products(
         for block in range(starts[band], starts[band + 1]):
             for i in range(BLOCK_ROWS):
                 for j in range(BLOCK_COLUMNS):
-                    pair = sums[block, j, i]
-                    total[band * BLOCK_ROWS + i, columns[block] * BLOCK_COLUMNS + j] = pair[0] + pair[1]
+                    value = sums[block, j, i, 0] + sums[block, j, i, 1]
+                    total[band * BLOCK_ROWS + i, columns[block] * BLOCK_COLUMNS + j] = value
 
 
 @compiled()
@@ -370,9 +368,10 @@ def _weave(rows: npt.NDArray[np.uint16], first: int, out: npt.NDArray[np.uint64]
             for i in range(max(0, n_rows - row)):
                 for j in range(n_columns):
                     line[j] |= np.uint64(rows[row + i, j]) << np.uint64(16 * i)
-        if width == BLOCK_ROWS:  # a copy of fixed size is a few instructions
+        if width == BLOCK_ROWS:  # loops of fixed length are a few instructions
             for part in range(out.shape[0]):
-                out[part, quad, :BLOCK_ROWS] = line[part * BLOCK_ROWS : (part + 1) * BLOCK_ROWS]
+                for j in range(BLOCK_ROWS):
+                    out[part, quad, j] = line[part * BLOCK_ROWS + j]
         else:
             for part in range(out.shape[0]):
                 for j in range(BLOCK_COLUMNS):

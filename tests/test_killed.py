@@ -96,9 +96,19 @@ def assert_undisturbed(world: World, run: Path) -> None:
     assert not list(run.rglob("*.partial*"))
 
 
+def wait_for_another_checkpoint(run: Path, seconds: float) -> None:
+    """Or until so much time has passed: a run that has all of its checkpoints makes no more."""
+    before, deadline = checkpoint_steps(run)[-1:], time.monotonic() + seconds
+    while checkpoint_steps(run)[-1:] == before and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment(world: World) -> None:
-    """Again and again, and resumed each time: the same run, bit for bit."""
+    """Again and again, and resumed each time: the same run, bit for bit.
+
+    Half of the moments are within the whole run, most of which is its start; the others are soon after a checkpoint.
+    """
     rng, n_killed, n_runs, reached = random.Random(0), 0, 0, set[int]()
     while n_killed < N_KILLS:
         run = world.folder / f"killed-{n_runs}"
@@ -106,7 +116,9 @@ def test_killed_at_any_moment(world: World) -> None:
         while True:
             pid = world.start(run)
             if n_killed < N_KILLS:
-                time.sleep(rng.uniform(0, world.seconds))
+                if n_killed % 2:
+                    wait_for_another_checkpoint(run, world.seconds)
+                time.sleep(rng.uniform(0, world.seconds / (20 if n_killed % 2 else 1)))
                 kill(pid)
             code = world.warm.wait(pid)
             n_killed += code == -9
