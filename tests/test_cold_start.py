@@ -131,6 +131,7 @@ def test_a_damaged_file_is_made_anew(copied: Path, damage: str) -> None:
     assert call(copied).endswith("[]")
 
 
+@pytest.mark.slow
 def test_processes_that_start_together(copied: Path) -> None:
     """Two types at once, which share no file."""
     kinds = ["float32", "float64"] * 2
@@ -229,6 +230,7 @@ def test_a_terminal_shows_a_spinner_only_while_compiling(display: str, compiles:
     assert (b"working" in shown) == display.startswith("progress_bar")
 
 
+@pytest.mark.slow
 def test_the_first_run_says_so_and_the_second_is_light(tmp_path: Path) -> None:
     sizes = ("gru_size", "conditioning_size", "readout_size", "pitch_size")
     config = load_config("tiny", [f"model.{size}=16" for size in sizes])
