@@ -290,20 +290,20 @@ def multiply(inputs: Quads, blocks: Blocks, out: npt.NDArray[np.float32]) -> Non
     """
     width, starts, places, weights = blocks
     (n_rows, n_quads), stride = inputs.shape, out.shape[1]
-    for row in range(0, n_rows - n_rows % _ROWS_AT_ONCE, _ROWS_AT_ONCE):
+    row = 0
+    while row < n_rows:
+        place, are_many = row * n_quads, row + _ROWS_AT_ONCE <= n_rows
         for line in range(starts.size - 1):
             at, first, end = row * stride + line * width, starts[line], starts[line + 1]
-            if width == BLOCK_ROWS:
-                _many_rows(inputs, row * n_quads, n_quads, places, weights, first, end, out, at, stride)
+            if width == BLOCK_ROWS and are_many:
+                _many_rows(inputs, place, n_quads, places, weights, first, end, out, at, stride)
+            elif width == BLOCK_ROWS:
+                _one_row(inputs, place, n_quads, places, weights, first, end, out, at, stride)
+            elif are_many:
+                _many_rows_back(inputs, place, n_quads, places, weights, first, end, out, at, stride)
             else:
-                _many_rows_back(inputs, row * n_quads, n_quads, places, weights, first, end, out, at, stride)
-    for row in range(n_rows - n_rows % _ROWS_AT_ONCE, n_rows):
-        for line in range(starts.size - 1):
-            at, first, end = row * stride + line * width, starts[line], starts[line + 1]
-            if width == BLOCK_ROWS:
-                _one_row(inputs, row * n_quads, n_quads, places, weights, first, end, out, at, stride)
-            else:
-                _one_row_back(inputs, row * n_quads, n_quads, places, weights, first, end, out, at, stride)
+                _one_row_back(inputs, place, n_quads, places, weights, first, end, out, at, stride)
+        row += _ROWS_AT_ONCE if are_many else 1
 
 
 @compiled()
