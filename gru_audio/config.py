@@ -200,6 +200,16 @@ class TrainConfig(_Table):
     """How long before the crop the closed loop starts."""
     code_noise: Annotated[int, Field(ge=0, le=127)] = 3
     """Largest number of steps by which an excitation code is moved at random, before it enters the history."""
+    speaker_balance: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """How far crops are shared evenly among speakers: 0 by their minutes, 1 the same for each; .5 by the root."""
+    augment_gain_db: Annotated[tuple[float, float], Field(strict=False)] = (0.0, 0.0)
+    """Lowest and highest gain of a crop, evenly in between; never over full scale. See augmentation.py."""
+    augment_polarity: bool = False
+    """Turn half of the crops upside down."""
+    augment_filter_db: Annotated[float, Field(ge=0, le=20)] = 0.0
+    """RMS of the random, smooth curve by which a crop is filtered."""
+    augment_speed: Annotated[float, Field(ge=0, le=0.3)] = 0.0
+    """Largest share by which a crop is played faster or slower, its pitch and formants with it."""
     learning_rate: PositiveFloat = 1e-3
     learning_rate_schedule: Literal["cosine", "decay"] = "cosine"
     """After the warm-up: half a cosine over all steps, or constant until a decay at the end."""
@@ -239,6 +249,15 @@ class TrainConfig(_Table):
     """How often a run that diverged goes back to its last checkpoint, with half the learning rate, before it stops."""
 
     @model_validator(mode="after")
+    def _gains_ascend(self) -> "TrainConfig":
+        low_db, high_db = self.augment_gain_db
+        if not -60 <= low_db <= high_db <= 20:
+            raise ValueError(
+                f"augment_gain_db ([{low_db:g}, {high_db:g}]) must be a lowest and a highest gain from -60 to 20"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _stages_ascend(self) -> "TrainConfig":
         begins = [stage.from_step for stage in self.all_stages]
         if sorted(set(begins)) != begins:
@@ -253,6 +272,11 @@ class TrainConfig(_Table):
         """The first batches and those of `stages`."""
         first = Stage(from_step=0, batch_size=self.batch_size, crop_samples=self.crop_samples)
         return first, *self.stages
+
+    def without_augmentation(self) -> "TrainConfig":
+        """These settings with crops as they were recorded."""
+        names = [name for name in TrainConfig.model_fields if name.startswith("augment_")]
+        return self.model_copy(update={name: TrainConfig.model_fields[name].default for name in names})
 
     def with_only(self, stage: Stage) -> "TrainConfig":
         """These settings with one stage's batches over the whole run."""

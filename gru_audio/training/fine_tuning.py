@@ -12,7 +12,11 @@ from gru_audio.errors import CheckpointError, TrainingError
 from gru_audio.mel import contract_differences
 from gru_audio.model import Network
 from gru_audio.run_folder import VOICE_FILE
+from gru_audio.training.growing import grown
 from gru_audio.voice import Voice, load_voice
+
+_GROWING = ("gru_size", "recurrent_density")
+"""What of [model] may differ where the network is larger than the voice's."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,14 @@ class StartingVoice:
         kept = ("steps", "dataset", "training_hours", "speakers", "licence", "source_note", "fine_tuned_from")
         return {"name": self.name, **{key: told[key] for key in kept if key in told}}
 
+    def grows_into(self, config: Config) -> bool:
+        """Whether a config's network is a larger one, which begins as this voice; see growing.py."""
+        return config.model.gru_size > self.voice.config.model.gru_size
+
     def require_fit(self, config: Config, dataset: Dataset) -> None:
         """Make sure that the voice's weights are of use for a config and a dataset.
+
+        The recurrent layer alone may be larger, and then be pruned anew; the other sizes are the voice's.
 
         Raises:
             TrainingError: another mel contract, or a table of the config that differs.
@@ -77,7 +87,12 @@ class StartingVoice:
             )
         for table in ("mel", "signal", "model"):
             own, given = (getattr(found, table).model_dump() for found in (self.voice.config, config))
-            changed = [f"{key} {given[key]}, not {own[key]}" for key in own if own[key] != given[key]]
+            free = _GROWING if table == "model" and self.grows_into(config) else ()
+            changed = [
+                f"{key} {given[key]}, not {own[key]}"
+                for key in own
+                if own[key] != given[key] and key not in free
+            ]
             if changed:
                 raise TrainingError(
                     f"voice '{self.name}': its [{table}] cannot change ({'; '.join(changed)}); leave that table as "
@@ -91,6 +106,13 @@ class StartingVoice:
             CheckpointError: a tensor is missing, not known or of another shape than the config says.
         """
         tensors = {name: torch.from_numpy(array.copy()) for name, array in self.voice.tensors.items()}
+        own = network.state_dict()
+        if self.grows_into(network.config):
+            size = self.voice.config.model.gru_size
+            tensors = {
+                name: grown(name, tensor, own[name], size) if name in own else tensor
+                for name, tensor in tensors.items()
+            }
         try:
             network.load_state_dict(tensors)
         except RuntimeError as error:

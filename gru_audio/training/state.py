@@ -27,6 +27,7 @@ def checkpoint_of(trainer: Trainer) -> Checkpoint:
         "best_step": trainer.judge.best_step,
         "best_score": trainer.judge.best_score,
         "fine_tuned_from": trainer.judge.origin,
+        "pruning_settled": trainer.pruning.settled,
         "watch": trainer.watch.state(),
         "returns": trainer.returns.state(),
         "dataset": trainer.dataset.fingerprint,
@@ -61,7 +62,7 @@ def take_over(trainer: Trainer, checkpoint: Checkpoint) -> None:
     trainer.judge.best_step = document.get("best_step", 0)  # not told by versions that did not prune
     score, trainer.judge.origin = document.get("best_score"), document.get("fine_tuned_from")
     trainer.judge.best_score = Score(*score) if score else None
-    trainer.pruning.settled = trainer.judge.origin is not None
+    trainer.pruning.settled = document.get("pruning_settled", trainer.judge.origin is not None)
     if "watch" in document:  # nor these by versions that did not go back
         trainer.watch.restore(document["watch"])
         trainer.returns = Returns.restored(document["returns"])

@@ -107,14 +107,15 @@ class Trainer:
         self._audio_s, self._began = 0.0, time.perf_counter()
 
     def start_from(self, start: StartingVoice) -> None:
-        """Take a voice's weights and statistics in place of random ones, and settle its pruning.
+        """Take a voice's weights and statistics in place of random ones; settle its pruning, unless it grows.
 
         Raises:
             CheckpointError: they do not fit the config.
         """
         start.load_into(self.network)
         self.average.load_state_dict(self.network.state_dict())
-        self.pruning.settle(self.network, self.average)
+        if not start.grows_into(self.config):
+            self.pruning.settle(self.network, self.average)
         self.judge.origin = start.provenance
 
     def fit(self, log: MetricsLog | None, stopped: StopRequest, progress: ProgressCallback) -> TrainResult:
