@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gru_audio.evaluation.results import Evaluation, Summary
     from gru_audio.mel import FloatArray
 
-_DIGITS = {"pesq": 2, "stoi": 3, "estoi": 3, "mr_stft": 3, "dnsmos": 2, "nll_bits": 3}
+_DIGITS = {"pesq": 2, "stoi": 3, "estoi": 3, "mr_stft": 3, "dnsmos": 2, "distillmos": 2, "nll_bits": 3}
 
 
 def evaluate(

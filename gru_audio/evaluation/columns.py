@@ -25,17 +25,24 @@ MEASURES = (
         "level less the reference's in its quietest tenth; hiss is above 0",
     ),
     Measure("dnsmos", "DNSMOS", "", True, "DNSMOS P.835 overall, Reddy et al. (2022), package speechmos"),
+    Measure("distillmos", "DistillMOS", "", True, "DistillMOS, Stahl & Gamper (2025), package distillmos"),
     Measure("nll_bits", "NLL", "bits", False, "teacher-forced negative log-likelihood of a sample's code"),
     Measure("times_real_time", "speed", "x", True, "seconds of audio a second of synthesis, one stream"),
 )
 """Every column, in the order of a table."""
 
-WITHOUT_REFERENCE = frozenset({"dnsmos"})
+WITHOUT_REFERENCE = frozenset({"dnsmos", "distillmos"})
 """Keys of the measures that rate a clip by itself."""
 
 INSTALL_EVAL = "pip install 'gru-audio[eval]'"
 
-_MODULES = {"pesq": "pesq", "stoi": "pystoi", "estoi": "pystoi", "dnsmos": "speechmos.dnsmos"}
+_MODULES = {
+    "pesq": "pesq",
+    "stoi": "pystoi",
+    "estoi": "pystoi",
+    "dnsmos": "speechmos.dnsmos",
+    "distillmos": "distillmos",
+}
 
 
 def missing_keys() -> list[str]:
@@ -46,6 +53,6 @@ def missing_keys() -> list[str]:
 def _imports(module: str) -> bool:
     try:
         importlib.import_module(module)
-    except ImportError:
+    except (ImportError, OSError):  # OSError: a torchaudio that was built for another torch
         return False
     return True

@@ -227,6 +227,7 @@ def _measures_of(task: _Task, system: str, audio: FloatArray) -> dict[str, Calla
         "mcd_db": lambda: measures.mel_cepstral_distortion_db(reference, audio, rate, contract),
         "silence_db": lambda: measures.silence_level_db(reference, audio, rate),
         "dnsmos": lambda: measures.dnsmos(audio, rate),
+        "distillmos": lambda: measures.distillmos(audio, rate),
     }
     return {
         key: measure

@@ -1,12 +1,15 @@
-"""How far made audio is from its reference: plain functions of two clips, without torch.
+"""How far made audio is from its reference, as plain functions of two clips.
 
 The reference and what was made of it are (n,) float32 each, full scale 1, sample by sample the same stretch. A
 clip that a measure cannot take raises AudioError; a package that is not installed raises ModuleNotFoundError.
 """
 
 import contextlib
+import io
 import math
 import warnings
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -92,6 +95,32 @@ def dnsmos(audio: FloatArray, sample_rate_hz: int) -> float:
         raise AudioError("the clip is silent; DNSMOS rates speech")
     wide_band = np.clip(resample(audio, sample_rate_hz, WIDE_BAND_HZ), -1, 1)
     return float(package.run(wide_band, WIDE_BAND_HZ)["ovrl_mos"])
+
+
+def distillmos(audio: FloatArray, sample_rate_hz: int) -> float:
+    """DistillMOS of one clip (n,) without a reference, 1 to 5; higher is better.
+
+    Raises:
+        AudioError: the clip is empty or silent.
+
+    Source: Stahl & Gamper, Distillation and Pruning for Scalable Self-Supervised Representation-Based Speech Quality
+    Assessment (2025), through the package distillmos.
+    """
+    import torch
+
+    if _is_silent(audio):
+        raise AudioError("the clip is silent; DistillMOS rates speech")
+    wide_band = np.ascontiguousarray(resample(audio, sample_rate_hz, WIDE_BAND_HZ), np.float32)
+    with torch.inference_mode():
+        return float(_distillmos_model()(torch.from_numpy(wide_band)[None])[0])
+
+
+@lru_cache(maxsize=1)
+def _distillmos_model() -> Any:
+    import distillmos as package
+
+    with contextlib.redirect_stdout(io.StringIO()):  # it tells where its weights lie
+        return package.ConvTransformerSQAModel().eval()
 
 
 def log_mel_distance_db(
