@@ -10,32 +10,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from licences import attribution, described, shared_under
+
 from gru_audio.errors import GruAudioError
 from gru_audio.voice import Voice, in_half_precision, load_voice, save_voice
 
-LICENCE = "CC BY-SA 3.0, as of most of the speech it was trained on; see attribution"
-CARD = {
-    "attribution": (
-        "Allison Smith (en, es; 2003-2010, CC BY-SA 3.0), June Wallack (fr; 2006-2008, CC BY-SA 3.0), "
-        "Carlo Flora (it; 2012, CC BY 3.0) and Maxim Topal, ivrvoice.ru (ru; 2010, CC BY 3.0), from Debian's "
-        "asterisk-core-sounds-*-g722 1.6.1-1, with contributions by Digium, Inc.; Nickolay V. Shmyrev (ru; 2005, "
-        "BSD-like), from Debian's festvox-ru 0.5+dfsg-6. The speech was changed: decoded, trimmed and made into a "
-        "network's weights."
-    ),
-    "limits": (
-        "Six speakers and a few hours of training on one CPU core: other voices sound rougher, singing and music poor. "
-        "Most of the speech was G.722, whose faint hiss above 4 kHz it has learned; nothing is above 8 kHz."
-    ),
-    "not for": "passing as one of its speakers or anyone else, or any use that their licences exclude",
-}
-SPEAKERS = [
-    "en-allison (woman)",
-    "es-allison (woman)",
-    "fr-june (woman)",
-    "it-carlo (man)",
-    "ru-ivrvoice (woman)",
-    "ru-nsh (man)",
-]
+LIMITS = (
+    "Most of its {n} speakers have minutes of speech, and training took hours: other voices sound rougher, singing and "
+    "music poor. Much of the speech was G.722, whose faint hiss above 4 kHz it has learned; nothing is above 8 kHz."
+)
+NOT_FOR = "passing as one of its speakers or anyone else, or any use that their licences exclude"
+CHANGES = "The speech was changed: decoded, trimmed, levelled and made into a network's weights."
 
 
 def main() -> None:
@@ -56,7 +41,8 @@ def bundle(run: Path, evaluation: Path, out: Path) -> None:
     """Write a run's voice as the package carries it.
 
     Raises:
-        GruAudioError: the run has no voice, the evaluation cannot be read, or the voice cannot be written.
+        GruAudioError: the run has no voice, or speakers that the recipe does not know; the evaluation cannot be
+            read, or the voice cannot be written.
     """
     voice = load_voice(run)
     try:
@@ -65,13 +51,19 @@ def bundle(run: Path, evaluation: Path, out: Path) -> None:
         raise GruAudioError(
             f"{evaluation}: not what `gru-audio evaluate RUN DATASET --json` prints ({type(error).__name__}: {error})"
         ) from error
+    speakers = voice.metadata["speakers"]
     metadata = {
         **voice.metadata,
         "dataset": "debian-voices",
-        "speakers": SPEAKERS,
-        "licence": LICENCE,
+        "speakers": described(speakers),
+        "licence": shared_under(speakers),
         "source_note": "recipes/debian-voices of gru-audio",
-        "card": {"metrics": told, **CARD},
+        "card": {
+            "metrics": told,
+            "attribution": f"{attribution(speakers)}. {CHANGES}",
+            "limits": LIMITS.format(n=len(speakers)),
+            "not for": NOT_FOR,
+        },
     }
     save_voice(out, in_half_precision(Voice(voice.config, voice.tensors, metadata)))
 

@@ -1,57 +1,50 @@
-"""Gather the speech of six people, from Debian's packages, as FLAC: CORPUS/<speaker>/….
+"""Gather the speech of many people, from Debian's packages, as FLAC at 16 kHz and one level: CORPUS/<speaker>/….
 
-apt-get install ffmpeg festvox-ru asterisk-core-sounds-{en,es,fr,it,ru}-g722
-python recipes/debian-voices/prepare.py CORPUS
+python recipes/debian-voices/prepare.py CORPUS --licence gpl-3
 
-What is there already stays, and a file is there whole or not at all: interrupted, the same command goes on.
+Needs apt-get, dpkg-deb and ffmpeg, not root: packages are downloaded and unpacked, not installed. A speaker's
+folder is there whole or not at all; what is there stays: interrupted, the same command goes on.
 """
 
 import argparse
+import contextlib
+import json
+import re
+import shutil
 import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from gru_audio.audio import read_audio, write_audio
+import clips
+from licences import attribution, shared_under
+from packages import unpacked
+from speakers import LICENCES, NEVER_TRAIN, PACKAGES, SPEAKERS, Speaker
+
+from gru_audio.audio import write_audio
 from gru_audio.errors import DatasetError, GruAudioError
+from gru_audio.files import atomic_path
 from gru_audio.parallel import map_in_order
 
-ASTERISK = Path("/usr/share/asterisk/sounds")
-FESTIVAL = Path("/usr/share/festival/voices/russian")
+RECIPE = 2
+"""Raised where the same files would become other clips."""
+RECORD = ".made.json"
+"""In a speaker's folder: how it was made. `prep` passes over names that begin with a dot."""
 
 
-class Voice(NamedTuple):
-    """One speaker's files in one package."""
-
-    speaker: str
-    package: str
-    folder: Path
-    suffix: str
-
-
-VOICES = [
-    Voice("en-allison", "asterisk-core-sounds-en-g722", ASTERISK / "en_US_f_Allison", ".g722"),
-    Voice("es-allison", "asterisk-core-sounds-es-g722", ASTERISK / "es_MX_f_Allison", ".g722"),
-    Voice("fr-june", "asterisk-core-sounds-fr-g722", ASTERISK / "fr_CA_f_June", ".g722"),
-    Voice("it-carlo", "asterisk-core-sounds-it-g722", ASTERISK / "it_IT_m_Carlo", ".g722"),
-    Voice("ru-ivrvoice", "asterisk-core-sounds-ru-g722", ASTERISK / "ru_RU_f_IvrvoiceRU", ".g722"),
-    Voice("ru-nsh", "festvox-ru", FESTIVAL / "msu_ru_nsh_clunits/wav", ".wav"),
-]
-
-# Tones and monkeys; and all of silence/. A vocoder of speech gains nothing from them.
-NOT_SPEECH = {
-    "ascending-2tone",
-    "beep",
-    "beeperr",
-    "confbridge-join",
-    "confbridge-leave",
-    "descending-2tone",
-    "tt-monkeys",
-}
-
-
-class Job(NamedTuple):
+class Task(NamedTuple):
     source: Path
-    target: Path
+    name: str
+    is_old: bool
+    min_voiced: float
+
+
+@dataclass
+class Tally:
+    active_s: float = 0.0
+    dropped: Counter[str] = field(default_factory=Counter)
 
 
 def main() -> None:
@@ -59,14 +52,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("corpus", type=Path)
-    corpus: Path = parser.parse_args().corpus
+    parser.add_argument("--licence", choices=LICENCES, default=LICENCES[0], help="%(default)s by default")
+    parser.add_argument("--cache", type=Path, help="for unpacked packages; CORPUS-packages by default")
+    parser.add_argument("--jobs", type=int, help="processes; one for each core by default")
+    given = parser.parse_args()
+    cache = given.cache or given.corpus.with_name(f"{given.corpus.name}-packages")
     try:
-        jobs = {voice.speaker: jobs_of(voice, corpus) for voice in VOICES}
-        for speaker, wanted in jobs.items():
-            missing = [job for job in wanted if not job.target.exists()]
-            print(f"{speaker}: {len(wanted)} clips, {len(wanted) - len(missing)} there already", flush=True)
-            for _ in map_in_order(convert, missing):
-                pass
+        records = list(prepare(given.corpus, given.licence, cache, given.jobs))
+        speakers = [record["speaker"] for record in records]
+        with atomic_path(given.corpus / "ATTRIBUTION.txt") as temporary:
+            temporary.write_text(f"{shared_under(speakers)}: {attribution(speakers)}\n")
+        show(records)
     except GruAudioError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -74,30 +70,142 @@ def main() -> None:
         sys.exit(130)
 
 
-def jobs_of(voice: Voice, corpus: Path) -> list[Job]:
-    """What to convert of one speaker; a package's empty files are left out.
+def prepare(corpus: Path, licence: str, cache: Path, jobs: int | None) -> Iterator[dict[str, Any]]:
+    """Make each speaker's folder that is not there; how each was made, in order.
 
     Raises:
-        DatasetError: the package is not installed.
+        DatasetError: a package cannot be had; a folder was made by another recipe, or does not go with the licence.
     """
-    sources = [
-        path
-        for path in sorted(voice.folder.rglob(f"*{voice.suffix}"))
-        if path.stem not in NOT_SPEECH and path.parent.name != "silence" and path.stat().st_size
-    ]
-    if not sources:
-        raise DatasetError(
-            f"{voice.folder}: no {voice.suffix} files found; apt-get install {voice.package} brings them"
-        )
-    folder = corpus / voice.speaker
-    return [Job(path, folder / path.relative_to(voice.folder).with_suffix(".flac")) for path in sources]
+    allowed = LICENCES[: LICENCES.index(licence) + 1]
+    for speaker in SPEAKERS:
+        needs = PACKAGES[speaker.package].needs
+        if needs not in allowed and (corpus / speaker.name).exists():
+            raise DatasetError(
+                f"{corpus / speaker.name}: is there, and needs --licence {needs}; name another corpus"
+            )
+    for package, about in PACKAGES.items():
+        if about.needs not in allowed:
+            continue
+        speakers = [speaker for speaker in SPEAKERS if speaker.package == package]
+        made = {speaker.name: record_of(corpus / speaker.name) for speaker in speakers}
+        if not all(made.values()):
+            folder, version = unpacked(package, about.version, cache, tell)
+            tasks = tasks_of(folder / about.root, speakers)
+        for speaker in speakers:
+            record = made[speaker.name]
+            if record is None:
+                told = {"speaker": speaker.name, "package": package, "version": version}
+                record = make(corpus, speaker, tasks[speaker.name], told, jobs)
+            tell(f"{speaker.name}: {record['clips']} clips, {record['minutes']:.1f} minutes")
+            yield record
 
 
-def convert(job: Job) -> None:
-    """Decode one file, and store it without loss."""
-    input_format = "g722" if job.source.suffix == ".g722" else None
-    audio, sample_rate_hz = read_audio(job.source, input_format=input_format)
-    write_audio(job.target, audio, sample_rate_hz)
+def record_of(folder: Path) -> dict[str, Any] | None:
+    """How a speaker's folder was made; None where it is not there.
+
+    Raises:
+        DatasetError: it was not made by this recipe.
+    """
+    if not folder.exists():
+        return None
+    try:
+        record = json.loads((folder / RECORD).read_text())
+    except (OSError, ValueError):
+        record = {}
+    if record.get("recipe") != RECIPE:
+        raise DatasetError(f"{folder}: not made by this recipe; move it away, or name another corpus")
+    return dict(record)
+
+
+def tasks_of(root: Path, speakers: list[Speaker]) -> dict[str, list[Task]]:
+    """The files of each of a package's speakers, in order; a file goes to the first that it fits.
+
+    Raises:
+        DatasetError: a speaker has no files, so that the package is not the one that the recipe knows.
+    """
+    tasks: dict[str, list[Task]] = {speaker.name: [] for speaker in speakers}
+    never = NEVER_TRAIN.get(speakers[0].package)
+    for path in sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink()):
+        if never and re.fullmatch(never, str(path.relative_to(root))):
+            continue
+        for speaker in speakers:
+            folder = root / speaker.folder
+            if folder not in path.parents:
+                continue
+            inside = path.relative_to(folder)
+            if re.fullmatch(speaker.files, str(inside)) and not (speaker.untagged and clips.is_tagged(path)):
+                tasks[speaker.name].append(
+                    Task(path, str(inside.with_suffix("")), speaker.is_old, speaker.min_voiced)
+                )
+                break
+    for speaker in speakers:
+        if not tasks[speaker.name]:
+            raise DatasetError(
+                f"{root / speaker.folder}: no files of {speaker.name}; is {speaker.package} whole?"
+            )
+    return tasks
+
+
+def make(
+    corpus: Path, speaker: Speaker, tasks: list[Task], told: dict[str, str], jobs: int | None
+) -> dict[str, Any]:
+    """Make a speaker's folder aside, and bring it to its place when it is whole."""
+    aside = corpus / ".making" / speaker.name
+    shutil.rmtree(aside, ignore_errors=True)
+    tally, n_clips = Tally(), 0
+    pieces = kept(tasks, tally, jobs)
+    named = ((name, piece.audio) for name, piece in pieces) if speaker.is_old else clips.joined(pieces)
+    for name, audio in named:
+        write_audio(aside / f"{name}.flac", audio, clips.RATE_HZ)
+        n_clips += 1
+    record = {
+        **told,
+        "recipe": RECIPE,
+        "files": len(tasks),
+        "kept": len(tasks) - sum(tally.dropped.values()),
+        "clips": n_clips,
+        "minutes": round(tally.active_s / 60, 3),
+        "dropped": dict(sorted(tally.dropped.items())),
+    }
+    with atomic_path(aside / RECORD) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n")
+    aside.rename(corpus / speaker.name)
+    with contextlib.suppress(OSError):
+        aside.parent.rmdir()  # empty between two speakers
+    return record
+
+
+def kept(tasks: list[Task], tally: Tally, jobs: int | None) -> Iterator[tuple[str, clips.Piece]]:
+    """The pieces that stay, each with its name, in order; the tally grows on the way."""
+    seen: set[str] = set()
+    for task, piece in zip(tasks, map_in_order(piece_of, tasks, jobs), strict=True):
+        reason = piece.reason or ("copy" if piece.digest in seen else "")
+        if reason:
+            tally.dropped[reason] += 1
+            continue
+        if piece.digest:
+            seen.add(piece.digest)
+        tally.active_s += piece.active_s
+        yield task.name, piece
+
+
+def piece_of(task: Task) -> clips.Piece:
+    return clips.whole(task.source) if task.is_old else clips.chosen(task.source, task.min_voiced)
+
+
+def show(records: list[dict[str, Any]]) -> None:
+    """A table of the speakers: what there is of each, and why files were left out."""
+    print(f"\n{'speaker':24}{'files':>6}{'kept':>6}{'clips':>6}{'minutes':>8}  left out")
+    for record in records:
+        why = ", ".join(f"{n} {reason}" for reason, n in record["dropped"].items())
+        counts = "".join(f"{record[key]:6}" for key in ("files", "kept", "clips"))
+        print(f"{record['speaker']:24}{counts}{record['minutes']:8.1f}  {why}")
+    totals = "".join(f"{sum(record[key] for record in records):6}" for key in ("files", "kept", "clips"))
+    print(f"{len(records):<24}{totals}{sum(record['minutes'] for record in records):8.1f}")
+
+
+def tell(line: str) -> None:
+    print(line, flush=True)
 
 
 if __name__ == "__main__":
