@@ -1,7 +1,7 @@
-"""Start-up time: of each command's --help, and of a first and a second `synthesize`, in processes of their own.
+"""Start-up time: of the import, of each command's --help, and of `synthesize`, in processes of their own.
 
-The first `synthesize` finds no compiled code on disk. It is of 3 s of noise, with a voice of voice-16k's size and
-random weights. The CPU time is what a quiet machine would take, or little more; the wall time follows the load.
+`synthesize` makes 3 s of speech with the bundled voice. The CPU time is what a quiet machine would take, or little
+more; the wall time follows the load.
 
 python benchmarks/startup.py [--runs N] [--engine E]...
 """
@@ -17,21 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import soundfile
+
 COMMANDS = ("", "prep", "train", "synthesize", "preview", "info", "bench")
-SETTING = """
-import sys
-from pathlib import Path
-
-import numpy as np
-from gru_audio.audio import write_audio
-from gru_audio.bench.cases import random_voice
-from gru_audio.config import load_config
-from gru_audio.voice import save_voice
-
-folder = Path(sys.argv[1])
-save_voice(folder / "voice.safetensors", random_voice(load_config("voice-16k")))
-write_audio(folder / "noise.wav", np.random.default_rng(0).uniform(-0.1, 0.1, 48_000).astype(np.float32), 16_000)
-"""
+CLIP = Path(__file__).parent.parent / "samples" / "ru-nsh-0045.flac"
+CLIP_S = 3
 
 
 @dataclass(frozen=True)
@@ -46,12 +36,10 @@ class Cost:
         return f"{self.wall_s:.3f} s wall, {self.cpu_s:.3f} s CPU, {self.peak_mib:.0f} MiB"
 
 
-def cost_of(arguments: Sequence[str], **environment: str) -> Cost:
+def cost_of(arguments: Sequence[str]) -> Cost:
     """Run a Python process; it shows nothing but its errors."""
     began = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, *arguments], stdout=subprocess.DEVNULL, env={**os.environ, **environment}
-    )
+    process = subprocess.Popen([sys.executable, *arguments], stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -59,14 +47,14 @@ def cost_of(arguments: Sequence[str], **environment: str) -> Cost:
     return Cost(time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
-def median_cost(arguments: Sequence[str], n_runs: int, **environment: str) -> Cost:
+def median_cost(arguments: Sequence[str], n_runs: int) -> Cost:
     """Each figure's median over `n_runs` runs."""
-    costs = [cost_of(arguments, **environment) for _ in range(n_runs)]
+    costs = [cost_of(arguments) for _ in range(n_runs)]
     return Cost(*(statistics.median(getattr(cost, name) for cost in costs) for name in vars(costs[0])))
 
 
 def measure_help(n_runs: int) -> None:
-    measured = {"python -c pass": ["-c", "pass"]}
+    measured = {"python -c pass": ["-c", "pass"], "import gru_audio": ["-c", "import gru_audio"]}
     for command in COMMANDS:
         arguments = [*command.split(), "--help"]
         measured[" ".join(["gru-audio", *arguments])] = ["-m", "gru_audio", *arguments]
@@ -76,23 +64,12 @@ def measure_help(n_runs: int) -> None:
 
 
 def measure_synthesize(engine: str, n_runs: int) -> None:
-    with tempfile.TemporaryDirectory() as place:
-        cost_of(["-c", SETTING, place])
-        folder = Path(place)
-        arguments = [
-            "-m",
-            "gru_audio",
-            "synthesize",
-            str(folder / "noise.wav"),
-            "-o",
-            str(folder / "out.wav"),
-        ]
-        arguments += ["--voice", str(folder / "voice.safetensors"), "--engine", engine, "--quiet"]
-        cache = str(folder / "cache")
-        first = cost_of(arguments, NUMBA_CACHE_DIR=cache)
-        second = median_cost(arguments, n_runs, NUMBA_CACHE_DIR=cache)
-        for shown, cost in (("first", first), ("second", second)):
-            print(f"{f'synthesize {engine}, {shown}':<28} {cost}")
+    with tempfile.TemporaryDirectory() as folder:
+        clip, out = f"{folder}/clip.wav", f"{folder}/out.wav"
+        audio, rate = soundfile.read(CLIP, dtype="int16")
+        soundfile.write(clip, audio[: CLIP_S * rate], rate)
+        arguments = ["-m", "gru_audio", "synthesize", clip, "-o", out, "--engine", engine, "--quiet"]
+        print(f"{f'synthesize {engine}':<28} {median_cost(arguments, n_runs)}")
 
 
 def main() -> None:

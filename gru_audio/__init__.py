@@ -18,6 +18,7 @@ from gru_audio.errors import (
     DatasetError,
     GruAudioError,
     MelError,
+    MissingPackageError,
     OutputError,
     TrainingError,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "GruAudioError",
     "MelConfig",
     "MelError",
+    "MissingPackageError",
     "OutputError",
     "TrainingError",
     "Vocoder",

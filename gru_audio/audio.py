@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gru_audio.errors import AudioError, OutputError
 from gru_audio.files import atomic_path
+from gru_audio.loudness import BLOCK_S, integrated_loudness
 
 # fmt: off
 AUDIO_SUFFIXES = frozenset({
@@ -37,7 +38,7 @@ FULL_SCALE = 32_767 / 32_768
 _WRITERS = {".wav": "WAV", ".flac": "FLAC"}
 _INT16_SCALE = 32_768.0
 _LOUDNESS_PEAK = 10 ** (-1 / 20)  # -1 dBFS
-_LOUDNESS_BLOCK_S = 0.4
+_SMALLEST_POWER = 1e-10  # -100 dB: all that is under it is as loud
 # Writers to a pipe do not know the length and put one of these or more into the header.
 _STREAMED_BYTES = 0x7FFF_0000
 _UNSTATED_FRAMES = (1 << 63) - 1  # what libsndfile says of a FLAC that was written to a pipe
@@ -216,12 +217,9 @@ def normalise_loudness(
     peak = float(np.abs(audio).max(initial=0.0))
     if peak == 0:
         return audio
-    import pyloudnorm
-
-    block_samples = math.ceil(_LOUDNESS_BLOCK_S * sample_rate_hz) + 1
+    block_samples = math.ceil(BLOCK_S * sample_rate_hz) + 1
     measured = np.resize(audio, block_samples) if audio.size < block_samples else audio
-    meter = pyloudnorm.Meter(sample_rate_hz, block_size=_LOUDNESS_BLOCK_S)
-    loudness_lufs = float(meter.integrated_loudness(measured.astype(np.float64)))
+    loudness_lufs = integrated_loudness(measured, sample_rate_hz)
     if not math.isfinite(loudness_lufs):
         return audio  # below the measure's own gate of -70 LUFS: silence to the ear
     gain = min(10 ** ((target_lufs - loudness_lufs) / 20), _LOUDNESS_PEAK / peak)
@@ -245,12 +243,13 @@ def trim_silence(
     """
     if not audio.any():
         return audio
-    import librosa
-
     frame = 1 << round(math.log2(0.032 * sample_rate_hz))
-    _, (first, last) = librosa.effects.trim(
-        audio, top_db=below_peak_db, frame_length=frame, hop_length=frame // 4
-    )
+    hop = frame // 4
+    total = np.concatenate([[0.0], np.cumsum(np.pad(audio, frame // 2).astype(np.float64) ** 2)])
+    powers = (total[frame::hop] - total[:-frame:hop]) / frame  # of frames around each hop's beginning
+    powers = np.maximum(powers, _SMALLEST_POWER)
+    loud = np.flatnonzero(powers > powers.max() * 10 ** (-below_peak_db / 10))
+    first, last = loud[0] * hop, (loud[-1] + 1) * hop
     margin = round(margin_s * sample_rate_hz)
     return audio[max(0, int(first) - margin) : int(last) + margin]
 

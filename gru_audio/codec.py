@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gru_audio.config import SignalConfig
-from gru_audio.jit import compiled
 from gru_audio.lpc import FrameFilters
 from gru_audio.mel import FloatArray
-from gru_audio.mulaw import code_of, expansion_table, thresholds
+from gru_audio.mulaw import expansion_table, thresholds
+from gru_audio.native import library
 
 CodeArray = npt.NDArray[np.int16]
 
@@ -47,8 +47,9 @@ def pre_emphasis(audio: FloatArray, coefficient: float, previous: float = 0.0) -
 
 def de_emphasis(signal: FloatArray, coefficient: float, previous: float = 0.0) -> FloatArray:
     """x[t] = s[t] + coefficient * x[t - 1], the inverse of `pre_emphasis`; `previous` is x before the first."""
+    signal = np.ascontiguousarray(signal, np.float32)
     audio = np.empty_like(signal)
-    _de_emphasis(signal, np.float32(coefficient), np.float32(previous), audio)
+    _de_emphasis(signal, signal.size, coefficient, previous, audio)
     return audio
 
 
@@ -72,53 +73,46 @@ def run_closed_loop(
     codes = np.empty((4, n_samples), np.int16)
     rebuilt = np.empty(n_samples, np.float32)
     _closed_loop(
-        np.ascontiguousarray(signal, np.float32),
-        filters.coefficients,
-        filters.excitation_scale,
-        filters.signal_scale,
-        hop,
-        np.zeros(n_samples, np.int8) if noise is None else noise,
-        thresholds(config.n_classes),
-        expansion_table(config.n_classes),
-        codes,
-        rebuilt,
+        _ClosedLoop(
+            n_samples=n_samples,
+            hop=hop,
+            order=filters.coefficients.shape[1],
+            n_classes=config.n_classes,
+            signal=np.ascontiguousarray(signal, np.float32),
+            coefficients=filters.coefficients,
+            excitation_scale=filters.excitation_scale,
+            signal_scale=filters.signal_scale,
+            noise=np.zeros(n_samples, np.int8) if noise is None else noise,
+            edges=thresholds(config.n_classes),
+            expansion=expansion_table(config.n_classes),
+            codes=codes,
+            rebuilt=rebuilt,
+        )
     )
     return CodecTrace(codes[0], codes[1], codes[2], codes[3], rebuilt)
 
 
-@compiled()
-def _closed_loop(
-    signal: FloatArray,
-    coefficients: FloatArray,
-    excitation_scale: FloatArray,
-    signal_scale: FloatArray,
-    hop: int,
-    noise: npt.NDArray[np.int8],
-    edges: FloatArray,
-    expansion: FloatArray,
-    codes: CodeArray,
-    rebuilt: FloatArray,
-) -> None:
-    order = coefficients.shape[1]
-    last_code = edges.size
-    for t in range(signal.size):
-        frame = t // hop
-        prediction = np.float32(0.0)
-        for k in range(min(order, t)):
-            prediction += coefficients[frame, k] * rebuilt[t - 1 - k]
-        scale = excitation_scale[frame]
-        target = code_of((signal[t] - prediction) / scale, edges)
-        excitation = min(max(target + noise[t], 0), last_code)
-        before = rebuilt[t - 1] if t else np.float32(0.0)
-        codes[0, t] = target
-        codes[1, t] = excitation
-        codes[2, t] = code_of(before / signal_scale[frame], edges)
-        codes[3, t] = code_of(prediction / signal_scale[frame], edges)
-        rebuilt[t] = prediction + scale * expansion[excitation]
+class _ClosedLoop(library.Struct):
+    """See native/codec.c."""
+
+    _fields_ = (
+        ("n_samples", library.Int),
+        ("hop", library.Int),
+        ("order", library.Int),
+        ("n_classes", library.Int),
+        ("signal", library.Floats),
+        ("coefficients", library.Floats),
+        ("excitation_scale", library.Floats),
+        ("signal_scale", library.Floats),
+        ("noise", library.SignedBytes),
+        ("edges", library.Floats),
+        ("expansion", library.Floats),
+        ("codes", library.Int16s),
+        ("rebuilt", library.Floats),
+    )
 
 
-@compiled()
-def _de_emphasis(signal: FloatArray, coefficient: float, previous: float, audio: FloatArray) -> None:
-    for t in range(signal.size):
-        previous = signal[t] + coefficient * previous
-        audio[t] = previous
+_closed_loop = library.function("gru_closed_loop", [_ClosedLoop])
+_de_emphasis = library.function(
+    "gru_de_emphasis", [library.Floats, library.Int, library.Float, library.Float, library.Floats]
+)

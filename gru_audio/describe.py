@@ -130,7 +130,7 @@ def _describe_voice(path: Path, document: Mapping[str, Any]) -> VoiceFacts:
 
 
 def _engine_choice(config: Config) -> tuple[str, str]:
-    from gru_audio.synthesis.engines import choose_engine  # late: numba tells the processor's features
+    from gru_audio.synthesis.engines import choose_engine  # late: it loads the C core
 
     return choose_engine(config)
 

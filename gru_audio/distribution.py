@@ -42,20 +42,36 @@ def log_probabilities(output: str, logits: Tensor) -> Tensor:
 
 
 def draw(
-    output: str, logits: Tensor, uniform: Tensor, temperature: float = 1.0, tail_cut: float = 0.0
+    output: str, logits: Tensor, uniform: Tensor, temperature: float | Tensor = 1.0, tail_cut: float = 0.0
 ) -> Tensor:
-    """Draw a code with one uniform number, by inverting the cumulative distribution.
+    """Draw a code with one uniform number (B,) in [0, 1), by inverting the cumulative distribution.
+
+    For the other arguments see `probabilities`. Returns (B,) int64 codes.
+    """
+    return drawn(probabilities(output, logits, temperature, tail_cut), uniform)
+
+
+def drawn(probability: Tensor, uniform: Tensor) -> Tensor:
+    """The codes (B,) of probabilities (B, Q) at which uniform numbers (B,) in [0, 1) fall."""
+    cumulative = probability.cumsum(-1)
+    reached = cumulative <= (uniform * cumulative[:, -1])[:, None]
+    return reached.sum(-1).clamp(max=probability.shape[-1] - 1)
+
+
+def probabilities(
+    output: str, logits: Tensor, temperature: float | Tensor = 1.0, tail_cut: float = 0.0
+) -> Tensor:
+    """The probabilities by which codes are drawn.
 
     Args:
         output: "tree" or "softmax".
         logits: (B, Q - 1) or (B, Q).
-        uniform: (B,) in [0, 1).
-        temperature: every logit is divided by it; below 1 the likelier branch gains.
+        temperature: every logit is divided by it, or by its row's (B, 1); below 1 the likelier branch gains.
         tail_cut: a branch (tree) or a code (softmax) less likely than this is never taken, unless it is the
             likeliest.
 
     Returns:
-        (B,) int64 codes.
+        (B, Q), which add up to 1, or to less where a softmax's tail was cut.
     """
     logits = logits.float() / temperature
     if output == "softmax":
@@ -71,9 +87,7 @@ def draw(
             n_nodes = probability.shape[1]
             level = branches[:, n_nodes - 1 : 2 * n_nodes - 1]  # (B, n_nodes, 2)
             probability = (probability[..., None] * level).flatten(1)
-    cumulative = probability.cumsum(-1)
-    reached = cumulative <= (uniform * cumulative[:, -1])[:, None]
-    return reached.sum(-1).clamp(max=probability.shape[-1] - 1)
+    return probability
 
 
 def _path(codes: Tensor, n_classes: int) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,8 @@
     ├── DatasetError     a dataset folder, or the sources it is made from
     ├── CheckpointError  a voice or a training checkpoint
     ├── TrainingError    a training run that cannot go on
-    └── OutputError      a place that cannot be written
+    ├── OutputError      a place that cannot be written
+    └── MissingPackageError  a package that a plain install leaves out
 
 Each carries one line for the user: what, what was got, how to mend it. The command line prints that
 line and exits with 1; nothing else is caught.
@@ -44,3 +45,7 @@ class TrainingError(GruAudioError):
 
 class OutputError(GruAudioError):
     """An output cannot be written: no permission, not a folder, or the disk is full."""
+
+
+class MissingPackageError(GruAudioError):
+    """A package is not installed that this work needs; the line says which extra brings it."""

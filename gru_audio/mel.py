@@ -6,17 +6,18 @@ A mel is (F, M) float32: F frames, M bands. Frame f stands for the audio samples
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
 
 from gru_audio.config import MelConfig
 from gru_audio.errors import AudioError, MelError
+from gru_audio.fft import PLAN_FIELDS, plan_of
+from gru_audio.native import library
 
 FloatArray = npt.NDArray[np.float32]
 
-_FRAMES_AT_ONCE = 4096  # bounds the memory of an hour-long clip
 _LOG_UNIT = {"ln": 1.0, "log10": np.log(10.0), "db": np.log(10.0) / 20.0}  # in nepers of magnitude
 
 
@@ -66,14 +67,13 @@ def analyse(padded: FloatArray, config: MelConfig) -> FloatArray:
 
     A frame's bits do not depend on how many come with it.
     """
-    if padded.size < config.n_fft:
+    n_frames = max(0, (padded.size - config.n_fft) // config.hop_samples + 1)
+    if not n_frames:
         return np.zeros((0, config.n_mels), np.float32)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft)[:: config.hop_samples]
-    blocks = [
-        _filterbank_output(frames[first : first + _FRAMES_AT_ONCE], config)
-        for first in range(0, len(frames), _FRAMES_AT_ONCE)
-    ]
-    return from_linear(np.concatenate(blocks), config)
+    analysis, linear = mel_analysis(config), np.empty((n_frames, config.n_mels), np.float32)
+    samples = np.ascontiguousarray(padded[first_of_window(config) :], np.float32)
+    _mel(analysis, samples, n_frames, library.aligned(_mel_scratch_size(analysis)), linear)
+    return from_linear(linear, config)
 
 
 def from_linear(linear: npt.ArrayLike, config: MelConfig) -> FloatArray:
@@ -191,21 +191,58 @@ def filterbank(config: MelConfig) -> FloatArray:
 def analysis_window(config: MelConfig) -> FloatArray:
     """(n_fft,) periodic Hann window of `window_samples` with zeros around it; read-only."""
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.window_samples) / config.window_samples)
-    before = (config.n_fft - config.window_samples) // 2
+    before = first_of_window(config)
     window = np.zeros(config.n_fft, np.float32)
     window[before : before + config.window_samples] = hann
     window.flags.writeable = False
     return window
 
 
-def _filterbank_output(frames: FloatArray, config: MelConfig) -> FloatArray:
-    """(F, n_fft) audio frames to (F, M) linear mel."""
-    filters = filterbank(config)
-    spectrum = np.abs(scipy.fft.rfft(frames * analysis_window(config), axis=1))  # (F, n_fft / 2 + 1)
-    if config.spectrum == "power":
-        spectrum = spectrum**2
-    # One product for each frame: BLAS rounds a product of matrices by its shape.
-    return np.array([filters @ row for row in spectrum], np.float32)
+def first_of_window(config: MelConfig) -> int:
+    """The number of zeros before the window in a frame of n_fft samples."""
+    return (config.n_fft - config.window_samples) // 2
+
+
+class MelAnalysis(library.Struct):
+    """A contract's tables; see native/mel.h."""
+
+    _fields_ = (
+        *PLAN_FIELDS,
+        ("hop", library.Int),
+        ("width", library.Int),
+        ("n_mels", library.Int),
+        ("is_power", library.Int),
+        ("window", library.Floats),
+        ("first_bin", library.Int64s),
+        ("length", library.Int64s),
+        ("filters", library.Floats),
+    )
+
+
+@lru_cache(maxsize=8)
+def mel_analysis(config: MelConfig) -> MelAnalysis:
+    """The tables of a contract; nothing changes them."""
+    return MelAnalysis(**analysis_values(config))
+
+
+def analysis_values(config: MelConfig) -> dict[str, Any]:
+    """The fields of `MelAnalysis`."""
+    before, filters = first_of_window(config), filterbank(config)
+    return {
+        **plan_of(config.n_fft),
+        "hop": config.hop_samples,
+        "width": config.window_samples,
+        "n_mels": config.n_mels,
+        "is_power": config.spectrum == "power",
+        "window": analysis_window(config)[before : before + config.window_samples].copy(),
+        "first_bin": (filters > 0).argmax(axis=1),
+        "length": (filters > 0).sum(axis=1),
+        "filters": filters[filters > 0],  # row by row; a triangle's bins are next to each other
+    }
+
+
+_mel = library.function("gru_mel", [MelAnalysis, library.Floats, library.Int, library.Floats, library.Floats])
+_mel_scratch_size = library.function("gru_mel_scratch_size", [MelAnalysis], library.Int)
 
 
 def _log_unit(config: MelConfig) -> float:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from gru_audio.config import MelConfig
 from gru_audio.errors import MelError
+from gru_audio.extras import require
 from gru_audio.mel import FloatArray, check_mel
 
 MEL_SUFFIXES = frozenset({".npy", ".npz", ".pt", ".safetensors"})
@@ -71,6 +72,7 @@ def _read_npz(path: Path) -> tuple[Any, str | None]:
 
 
 def _read_pt(path: Path) -> tuple[Any, str | None]:
+    require("train", str(path))
     import torch
 
     try:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gru_audio.config import Config
 from gru_audio.distribution import negative_log_likelihood
+from gru_audio.linear import linear
 from gru_audio.scan import can_scan, scan
 from gru_audio.tree_loss import Readout, tree_loss
 
@@ -173,7 +174,7 @@ class SampleNetwork(nn.Module):
             return negative_log_likelihood(output, logits, target).mean()
         hidden, _ = self._scan(conditioning, codes, None)  # (K, B, H)
         readout = Readout(
-            self.readout_hidden(hidden),
+            linear(hidden, self.readout_hidden.weight, self.readout_hidden.bias),
             self.readout_conditioning(conditioning),
             self.readout_embedding.table,
             self.output.weight,

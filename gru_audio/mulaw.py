@@ -2,7 +2,7 @@
 
 Source: ITU-T G.711's continuous mu-law with mu = Q - 1, rounded to the nearest of Q codes, as
 torchaudio.functional.mu_law_encoding computes it. Encoding is defined here by its decision thresholds,
-so that numpy, torch and the compiled kernels give the same code for the same float.
+so that numpy, torch and the C core (native/mulaw.h) give the same code for the same float.
 """
 
 from functools import lru_cache
@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from gru_audio.errors import AudioError
-from gru_audio.jit import compiled
 
 
 @lru_cache(maxsize=8)
@@ -28,6 +27,13 @@ def thresholds(n_classes: int) -> npt.NDArray[np.float32]:
     mu = n_classes - 1
     companded = 2.0 * (np.arange(1, n_classes) - 0.5) / mu - 1.0
     return _frozen(_expand(companded, mu))
+
+
+@lru_cache(maxsize=8)
+def group_means(n_classes: int, n_groups: int) -> npt.NDArray[np.float32]:
+    """(n_groups,) the mean amplitude of each group of neighbouring codes, all of one size; read-only."""
+    amplitudes = expansion_table(n_classes).astype(np.float64)
+    return _frozen(amplitudes.reshape(n_groups, -1).mean(1).astype(np.float32))
 
 
 def encode(amplitudes: npt.ArrayLike, n_classes: int) -> npt.NDArray[np.int16]:
@@ -62,18 +68,6 @@ def decode(codes: npt.ArrayLike, n_classes: int) -> npt.NDArray[np.float32]:
             f"mu-law: codes run from {indices.min()} to {indices.max()}, {n_classes} classes allow 0 to {n_classes - 1}"
         )
     return np.asarray(expansion_table(n_classes)[indices])
-
-
-@compiled()
-def code_of(value: np.float32, edges: npt.NDArray[np.float32]) -> int:
-    """The mu-law code of a float32 amplitude: how many of the ascending edges (Q - 1,) are at or below it."""
-    code = 0
-    step = (edges.size + 1) // 2
-    while step:
-        if edges[code + step - 1] <= value:
-            code += step
-        step //= 2
-    return code
 
 
 def _expand(companded: npt.NDArray[np.float64], mu: int) -> npt.NDArray[np.float32]:

@@ -10,14 +10,18 @@ noise floor relative to the clip's peak, so that the result does not depend on t
 Shapes: n samples, F frames (of one block or all), L lags, C candidates a frame, S = C + 1 states.
 """
 
+import itertools
+import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from gru_audio.errors import AudioError
+from gru_audio.fft import FLOATS_A_BIN, PLAN_FIELDS, factors_of, plan_of
+from gru_audio.native import library
 
 _Floats = NDArray[np.float32]
 
@@ -113,8 +117,6 @@ def _bands(sample_rate_hz: int) -> list[_Floats]:
     The low band, with the first harmonics, tells voicing and the octave. The other rises with frequency,
     which levels the tilt of speech: like the excitation it is made of sharp pulses, which place the lag.
     """
-    import scipy.signal  # takes half a second, which a command that tracks nothing should not spend
-
     nyquist_hz = sample_rate_hz / 2
     top_hz = min(7000.0, 0.85 * nyquist_hz)
     shapes = [
@@ -122,13 +124,29 @@ def _bands(sample_rate_hz: int) -> list[_Floats]:
         ([0.0, top_hz, 1.07 * top_hz, nyquist_hz], [0.0, 1.0, 0.0, 0.0]),
     ]
     n_taps = 2 * round(_FILTER_S * sample_rate_hz / 2) + 1
-    window = scipy.signal.get_window("hamming", n_taps, fftbins=False)
+    window = np.hamming(n_taps)
     bands = []
     for frequencies_hz, gains in shapes:
-        taps = scipy.signal.firwin2(n_taps, frequencies_hz, gains, fs=sample_rate_hz)
+        taps = _filter_by_window(np.array(frequencies_hz) / nyquist_hz, gains, window)
         taps -= window * (taps.sum() / window.sum())  # a constant would correlate perfectly at every lag
         bands.append(taps.astype(np.float32))
     return bands
+
+
+def _filter_by_window(
+    frequencies: NDArray[np.float64], gains: list[float], window: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Taps (n,) of the filter with linear phase whose gain is drawn through points; as scipy.signal.firwin2 has it.
+
+    Args:
+        frequencies: ascending from 0 to 1, the Nyquist frequency.
+        gains: at these.
+        window: (n,), by which the taps are multiplied; n odd.
+    """
+    n_bins = 1 + 2 ** math.ceil(math.log2(window.size))
+    grid = np.linspace(0, 1, n_bins)
+    delay = np.exp(-0.5j * np.pi * (window.size - 1) * grid)
+    return np.asarray(np.fft.irfft(np.interp(grid, frequencies, gains) * delay)[: window.size] * window)
 
 
 def _correlate(
@@ -146,8 +164,6 @@ def _correlate(
     Returns:
         (F, L) at the lags from lag_min − 1 to lag_max + 1: a neighbour at either end, to tell a peak.
     """
-    import scipy.signal
-
     start = int(middles[0]) - search.window // 2 - (search.lag_max + 1)
     stop = int(middles[-1]) - search.window // 2 + search.window
     margin = bands[0].size // 2
@@ -155,7 +171,8 @@ def _correlate(
     offsets = middles - middles[0]
     total = np.zeros((middles.size, search.lag_max - search.lag_min + 3), np.float32)
     for taps in bands:
-        signal = scipy.signal.oaconvolve(stretch, taps, mode="valid")  # (stop - start,)
+        signal = np.empty(stop - start, np.float32)
+        _filter(stretch, signal.size, taps, taps.size, signal)
         total += _normalised(signal, offsets, search)
     total /= len(bands)
     return total
@@ -164,16 +181,21 @@ def _correlate(
 def _normalised(signal: _Floats, offsets: NDArray[np.int64], search: _Search) -> _Floats:
     """(F, L) RAPT's NCCF; each frame's past starts at its offset in `signal`, its window lag_max + 1 later."""
     reach, n_lags = search.lag_max + 1, search.lag_max - search.lag_min + 3
-    spans = sliding_window_view(signal, search.window + reach)[offsets]  # (F, reach + window)
-    size = scipy.fft.next_fast_len(spans.shape[1], real=True)
-    own = scipy.fft.rfft(spans[:, reach:], size)
-    products = scipy.fft.irfft(scipy.fft.rfft(spans, size) * own.conj(), size)[:, :n_lags]  # lags fall
+    products = np.empty((offsets.size, n_lags), np.float32)  # lags fall
+    plan, ones = _correlation_plan(reach + search.window)
+    scratch = library.aligned(4 * (ones.size // 2 + 1) * FLOATS_A_BIN)
+    _products(
+        *(plan, signal, offsets.size, search.hop, reach, n_lags, search.window),
+        *(ones, scratch, products),
+    )
     power = np.cumsum(np.square(signal, dtype=np.float64))
     power = np.concatenate([[0.0], power])
     energy = power[search.window :] - power[: -search.window] + search.window * _FLOOR**2
-    energies = sliding_window_view(energy, reach + 1)[offsets]  # (F, reach + 1), lags fall to 0
-    normalised = products / np.sqrt(energies[:, :n_lags] * energies[:, -1:])
-    return np.asarray(normalised[:, ::-1], np.float32)
+    levels = (1 / np.sqrt(energy)).astype(np.float32)
+    of_frames = sliding_window_view(levels, reach + 1)[offsets]  # (F, reach + 1), lags fall to 0
+    products *= of_frames[:, :n_lags]
+    products *= of_frames[:, -1:]
+    return products[:, ::-1]
 
 
 def _cut(audio: _Floats, start: int, stop: int) -> _Floats:
@@ -240,3 +262,22 @@ def _transitions(log_lags: _Floats) -> _Floats:
     steps[:, :-1, :-1] = _CHANGE_COST * np.abs(log_lags[1:, None, :] - log_lags[:-1, :, None])
     steps[:, -1, -1] = 0.0
     return steps
+
+
+class _Plan(library.Struct):
+    _fields_ = PLAN_FIELDS
+
+
+@lru_cache(maxsize=4)
+def _correlation_plan(n_samples: int) -> tuple[_Plan, _Floats]:
+    """Tables for transforms of at least so many samples, and as many ones."""
+    size = 2 * next(half for half in itertools.count(-(-n_samples // 2)) if max(factors_of(half)) <= 5)
+    return _Plan(**plan_of(size)), np.ones(size, np.float32)
+
+
+_filter = library.function(
+    "gru_filter", [library.Floats, library.Int, library.Floats, library.Int, library.Floats]
+)
+_products = library.function(
+    "gru_correlate", [_Plan, library.Floats, *[library.Int] * 5, *[library.Floats] * 3]
+)

@@ -1,44 +1,30 @@
 """The GRU over time on a CPU, with its own backward: what nn.GRU computes, in less time.
 
-The input layer is folded: a code's embedding times W_ih is a row of a table, so a step adds up rows. One (B, H) x
-(H, 3H) product a step remains, in bf16 under autocast; the gates are fused loops; the weights' gradient is one
-product over all steps at the end, where nn.GRU adds a full one at every step.
+What a step reads are sums of table rows, by a loop in C: of embeddings, multiplied once for all steps, or of embeddings
+times W_ih where products cost more. One (B, H) x (H, 3H) product a step remains, in bf16 under autocast; the gates are
+loops in C; the weights' gradient is one product over all steps at the end, where nn.GRU adds a full one at every step.
 
-Shapes: see model.py; W is the width of a row; gates come in PyTorch's order: r, z, n.
+Shapes: see model.py; gates come in PyTorch's order: r, z, n.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gru_audio.bfloat16 import as_array, as_rows
-from gru_audio.block_products import (
-    blocks_of,
-    can_multiply_blocks,
-    quads_of,
-    sum_outer_products,
-    transposed_blocks_of,
-)
-from gru_audio.scan_loops import (
-    gates_backward,
-    gates_forward,
-    scan_backward,
-    scan_forward,
-    spread_rows,
-    sum_rows,
-)
+from gru_audio.block_products import Way, best_way
+from gru_audio.linear import linear, product_type
+from gru_audio.native import library
+from gru_audio.native.tensors import Numbers, are_bf16, as_array
+from gru_audio.scan_products import BlockProducts, Products, Scan, ScanBack, TorchProducts
 
 
 def can_scan(cell: nn.Module, inputs: Tensor) -> bool:
     """Whether `scan` can stand in for a cell: a GRU in float32 or bf16 on the CPU."""
-    autocast_to = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
-    kinds = (torch.float32, torch.bfloat16)
-    return (
-        isinstance(cell, nn.GRU) and inputs.device.type == "cpu" and {autocast_to, inputs.dtype} <= set(kinds)
-    )
+    kinds = {torch.float32, torch.bfloat16}
+    is_gru = isinstance(cell, nn.GRU) and inputs.device.type == "cpu"
+    return is_gru and {product_type(inputs.dtype), inputs.dtype} <= kinds
 
 
 def scan(
@@ -48,6 +34,7 @@ def scan(
     conditioning: Tensor,
     state: Tensor | None,
     kept: Tensor | None = None,
+    way: Way | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run a one-layer GRU on the sum of table rows and the frame's conditioning.
 
@@ -58,16 +45,27 @@ def scan(
         conditioning: (B, F, C), K a multiple of F.
         state: (1, B, H), zeros if None.
         kept: (3H, H) bool, the recurrent weights that are not pruned; the others are 0, and may get no gradient.
+        way: how to multiply, of those that `best_way` chooses from; by default the fastest.
 
     Returns:
         Hidden states (K, B, H), bf16 under autocast, and the last one (1, B, H).
     """
     weight_ih, weight_hh = cell.get_parameter("weight_ih_l0"), cell.get_parameter("weight_hh_l0")
     bias_ih, bias_hh = cell.get_parameter("bias_ih_l0"), cell.get_parameter("bias_hh_l0")
-    frames = nn.functional.linear(conditioning, weight_ih, bias_ih)  # (B, F, 3H)
-    gates = RowSum.apply(nn.functional.linear(table, weight_ih), frames, rows)  # (K, B, 3H)
-    before = frames.new_zeros(rows.shape[0], weight_hh.shape[1]) if state is None else state[0]
-    hidden = GRUScan.apply(gates, before.to(weight_hh.dtype), weight_hh, bias_hh, kept)
+    numbers = product_type(table.dtype)
+    way = way or best_way(numbers, weight_hh.shape[1])
+    if way == "tiles":
+        inputs = row_sum(table, conditioning, rows, numbers)  # (K, B, C)
+        gates = linear(inputs, weight_ih)  # (K, B, 3H)
+    else:  # a product of all steps would cost more than summing wide rows
+        folded, frames = (nn.functional.linear(part, weight_ih) for part in (table, conditioning))
+        gates = row_sum(folded, frames, rows, numbers)
+    products: Products = TorchProducts(weight_hh, numbers, len(rows))
+    if way != "torch":
+        products = BlockProducts(weight_hh, kept, in_tiles=way == "tiles")
+    before = table.new_zeros(len(rows), weight_hh.shape[1]) if state is None else state[0]
+    goes_back = torch.is_grad_enabled()
+    hidden = gru_scan(gates, before, weight_hh, bias_ih, bias_hh, products, goes_back)
     return hidden, hidden[-1:]
 
 
@@ -75,96 +73,133 @@ class RowSum(torch.autograd.Function):
     """(K, B, W), each step's sum of rows of a table (N, W) and of its frame's row of (B, F, W)."""
 
     @staticmethod
-    def forward(ctx: Any, table: Tensor, frames: Tensor, rows: Tensor) -> Tensor:
-        """Add up rows (B, K, n) of the table."""
+    def forward(ctx: Any, table: Tensor, frames: Tensor, rows: Tensor, numbers: torch.dtype) -> Tensor:
+        """Add up rows (B, K, n) of the table; `numbers` is the type of the sums."""
         n_batch, n_steps, _ = rows.shape
-        sums = table.new_empty(n_steps, n_batch, table.shape[1])
-        scratch = torch.empty(table.shape[1], dtype=_full_precision(table))
-        sum_rows(as_rows(table), as_rows(frames), as_array(rows), as_array(scratch), as_rows(sums))
+        sums = torch.empty(n_steps, n_batch, table.shape[1], dtype=numbers)
         ctx.save_for_backward(rows)
-        ctx.shapes, ctx.dtype = (table.shape, frames.shape), table.dtype
+        ctx.parts = [(part.shape, part.dtype) for part in (table, frames)]
+        if not table.dtype == frames.dtype == numbers:
+            table, frames = table.float(), frames.float()
+        _sum_rows(_rows_of(table, frames, rows, sums))
         return sums
 
     @staticmethod
-    def backward(ctx: Any, grad_sums: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad_sums: Tensor) -> tuple[Tensor, Tensor, None, None]:
         """Gradients of the table and the frames."""
         (rows,) = ctx.saved_tensors
-        full = _full_precision(grad_sums)
-        table, frames = (torch.zeros(shape, dtype=full) for shape in ctx.shapes)
-        scratch = torch.empty(table.shape[1], dtype=full)
-        spread_rows(as_rows(grad_sums), as_array(rows), as_array(scratch), as_rows(table), as_rows(frames))
-        return table.to(ctx.dtype), frames.to(ctx.dtype), None
+        table, frames = (torch.zeros(shape) for shape, _ in ctx.parts)
+        _spread_rows(_rows_of(table, frames, rows, grad_sums))
+        (_, of_table), (_, of_frames) = ctx.parts
+        return table.to(of_table), frames.to(of_frames), None, None
 
 
 class GRUScan(torch.autograd.Function):
-    """Hidden states (K, B, H) from gate inputs (K, B, 3H), a state (B, H), W_hh (3H, H) and b_hh (3H,).
+    """Hidden states (K, B, H) from what the inputs add to the gates (K, B, 3H), a state (B, H), W_hh, b_ih and b_hh.
 
-    Products are in the gate inputs' type, sums in the state's. Source: the equations of torch.nn.GRU.
+    Products and what is kept for the way back are in the gates' type, bf16 or float32; the state is in float32. The
+    memory of the gates is used again: nothing else may need it. Source: the equations of torch.nn.GRU.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, gates: Tensor, state: Tensor, weight: Tensor, bias: Tensor, kept_weights: Tensor | None
+        ctx: Any,
+        gates: Tensor,
+        state: Tensor,
+        weight: Tensor,
+        bias_ih: Tensor,
+        bias_hh: Tensor,
+        products: Products,
+        goes_back: bool,
     ) -> Tensor:
-        """Run all K steps; `kept_weights` as `kept` of `scan`."""
-        n_steps, n_batch, width = gates.shape
-        hidden = gates.new_empty(n_steps + 1, n_batch, width // 3)
+        """Run all K steps, with products of this weight; `goes_back` says whether gradients will be wanted."""
+        n_steps, n_batch, size = len(gates), len(state), weight.shape[1]
+        gates = gates.contiguous()
+        hidden = gates.new_empty(n_steps + 1, n_batch, size)
         hidden[0] = state
-        kept = gates.new_empty(n_steps, n_batch, 4, width // 3)
-        now = state.detach().clone()
-        matrix = weight.detach().to(gates.dtype)
-        arrays = [as_rows(part, width // 3) for part in (gates, bias, now, kept, hidden)]
-        ctx.blocks, ctx.kept_weights = None, kept_weights
-        if can_multiply_blocks(gates.dtype, width // 3):
-            ctx.blocks = blocks_of(matrix, kept_weights)
-            product = as_array(torch.empty(n_batch, width))
-            scan_forward(ctx.blocks, quads_of(hidden), product, *arrays)
-        else:
-            multiply = _multiplier(matrix, n_batch)
-            for t in range(n_steps):
-                gates_forward(t, arrays[0], as_rows(multiply(hidden[t]), width // 3), *arrays[1:])
-        ctx.save_for_backward(hidden, kept, weight)
+        now = torch.empty(n_batch, size).copy_(state)
+        inner = gates.new_empty(n_steps, n_batch, size) if goes_back else None
+        biases = torch.cat([(bias_ih + bias_hh)[: 2 * size], bias_ih[2 * size :], bias_hh[2 * size :]])
+        products.scan_forward(_scan_of(gates, inner, hidden, biases, now), hidden)
+        if inner is not None:
+            ctx.save_for_backward(gates, inner, hidden)
+            ctx.products, ctx.weight_type = products, weight.dtype
         return hidden[1:]
 
     @staticmethod
-    def backward(ctx: Any, grad_hidden: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
-        """Gradients of the gate inputs, the state, the weight and the bias."""
-        hidden, kept, weight = ctx.saved_tensors
-        n_steps, n_batch, _, size = kept.shape
-        matrix = weight.to(hidden.dtype)
-        grad_gates = hidden.new_empty(n_steps, n_batch, 3 * size)
-        grad_product = torch.empty_like(grad_gates)
-        grad_bias = torch.zeros(3 * size, dtype=weight.dtype)
-        carried = torch.zeros(n_batch, size, dtype=weight.dtype)
-        parts = grad_hidden, hidden, kept, grad_gates, grad_product, grad_bias, carried
-        arrays = [as_rows(part, size) for part in parts]
-        to_product, state = grad_product.flatten(0, 1), hidden[:-1].flatten(0, 1)  # (K B, 3H), (K B, H)
-        if ctx.blocks is not None:
-            blocks = transposed_blocks_of(matrix, ctx.kept_weights)
-            through, grad_weight = torch.zeros(n_batch, size), torch.zeros_like(weight)
-            scan_backward(blocks, quads_of(grad_product), as_array(through), *arrays)
-            sum_outer_products(as_array(to_product), as_array(state), ctx.blocks, as_array(grad_weight))
-        else:
-            multiply, through = _multiplier(matrix.t().contiguous(), n_batch), hidden.new_zeros(n_batch, size)
-            for t in range(n_steps - 1, -1, -1):
-                gates_backward(t, as_array(through), *arrays)
-                through = multiply(grad_product[t])
-            grad_weight = (to_product.t() @ state).to(weight.dtype)
-        return grad_gates, carried + through, grad_weight, grad_bias, None
+    def backward(ctx: Any, grad_hidden: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the gates, the state, the weight and the biases."""
+        gates, inner, hidden = ctx.saved_tensors
+        assert not hasattr(ctx, "is_spent"), "the first way back used up what it needs"
+        ctx.is_spent = True
+        _, n_batch, size = inner.shape
+        grad_product = gates.new_empty(n_batch, 3 * size)
+        grad_biases, carried = torch.zeros(4 * size), torch.zeros(n_batch, size)
+        back = ScanBack(
+            scan=_scan_of(gates, inner, hidden, grad_biases, carried),
+            above=as_array(grad_hidden),
+            grad_product=as_array(grad_product),
+            grad_biases=as_array(grad_biases),
+            carried=as_array(carried),
+        )
+        through = ctx.products.scan_backward(back, grad_product)
+        of_both, of_inner = gates.flatten(0, 1)[:, : 2 * size], inner.flatten(0, 1)
+        grad_weight = ctx.products.weight_gradient(of_both, of_inner, hidden[:-1].flatten(0, 1))
+        biases = grad_biases[: 3 * size], torch.cat([grad_biases[: 2 * size], grad_biases[3 * size :]])
+        return gates, carried + through, grad_weight.to(ctx.weight_type), *biases, None, None
 
 
-def _full_precision(tensor: Tensor) -> torch.dtype:
-    """The type in which numbers of a tensor are added up."""
-    return torch.float64 if tensor.dtype == torch.float64 else torch.float32
+class _Rows(library.Struct):
+    """See native/rows.c."""
+
+    _fields_ = (
+        ("n_steps", library.Int),
+        ("n_batch", library.Int),
+        ("n_frames", library.Int),
+        ("n_rows", library.Int),
+        ("width", library.Int),
+        ("sums_are_bf16", library.Int),
+        ("tables_are_bf16", library.Int),
+        ("rows", library.Int64s),
+        ("table", Numbers),
+        ("frames", Numbers),
+        ("sums", Numbers),
+    )
 
 
-def _multiplier(weight: Tensor, n_batch: int) -> Callable[[Tensor], Tensor]:
-    """The product x -> x weight^T of x (B, in) with a weight (out, in) that is used many times.
+def _rows_of(table: Tensor, frames: Tensor, rows: Tensor, sums: Tensor) -> _Rows:
+    n_batch, n_steps, n_rows = rows.shape
+    return _Rows(
+        n_steps=n_steps,
+        n_batch=n_batch,
+        n_frames=frames.shape[1],
+        n_rows=n_rows,
+        width=table.shape[1],
+        sums_are_bf16=are_bf16(sums),
+        tables_are_bf16=are_bf16(table),
+        rows=as_array(rows),
+        table=as_array(table),
+        frames=as_array(frames),
+        sums=as_array(sums),
+    )
 
-    oneDNN rearranges a weight at every product; where torch offers to do it once, a product takes 0.6 of the time.
-    """
-    try:
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight, n_batch)
-    except (AttributeError, RuntimeError):  # not in this build, or not for this type on this CPU
-        return partial(nn.functional.linear, weight=weight)
-    return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+
+def _scan_of(gates: Tensor, inner: Tensor | None, hidden: Tensor, biases: Tensor, state: Tensor) -> Scan:
+    n_steps, n_batch, width = gates.shape
+    return Scan(
+        n_steps=n_steps,
+        n_batch=n_batch,
+        size=width // 3,
+        are_bf16=are_bf16(gates),
+        gates=as_array(gates),
+        inner=None if inner is None else as_array(inner),
+        hidden=as_array(hidden),
+        biases=as_array(biases),
+        state=as_array(state),
+    )
+
+
+_sum_rows = library.function("gru_sum_rows", [_Rows])
+_spread_rows = library.function("gru_spread_rows", [_Rows])
+row_sum: Callable[..., Tensor] = RowSum.apply  # which torch declares no types for
+gru_scan: Callable[..., Tensor] = GRUScan.apply

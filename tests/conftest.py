@@ -1,6 +1,7 @@
 """What several test files use: the bundled clips and made-up tones, at 16 kHz."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # The tests run in one process a core (see pyproject.toml); threads that spin would stall them all. The
@@ -13,11 +14,20 @@ import soundfile
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
+from gru_audio.native import library
+
 # A compilation, a first import or a busy core is no failure.
 settings.register_profile("shared-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared-machine")
 
 SAMPLES = Path(__file__).parent.parent / "samples"
+
+
+@pytest.fixture(params=library.supported())
+def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs a test once with each instruction set that this machine has."""
+    with library.using(request.param):
+        yield request.param
 
 
 @pytest.fixture(scope="session")

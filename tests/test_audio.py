@@ -2,6 +2,7 @@
 
 import errno
 import io
+import math
 import os
 import shutil
 import subprocess
@@ -9,7 +10,9 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
+import librosa
 import numpy as np
+import pyloudnorm
 import pytest
 import soundfile
 from hypothesis import given, settings
@@ -34,6 +37,7 @@ from gru_audio.audio import (
     write_audio,
 )
 from gru_audio.errors import AudioError, GruAudioError, OutputError
+from gru_audio.loudness import BLOCK_S, integrated_loudness
 
 RATE = 16_000
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not on PATH")
@@ -312,6 +316,18 @@ def test_loudness_of_a_known_tone() -> None:
     assert peak_dbfs(got) == pytest.approx(-20, abs=0.1)
 
 
+@pytest.mark.parametrize("rate", [8_000, 16_000, 44_100])
+@pytest.mark.parametrize("level", [1.0, 0.01, 1e-4])
+@pytest.mark.usefixtures("instructions")
+def test_loudness_is_pyloudnorms(
+    rate: int, level: float, sample_clips: dict[str, NDArray[np.float32]]
+) -> None:
+    for audio in sample_clips.values():
+        scaled = audio * np.float32(level)
+        theirs = pyloudnorm.Meter(rate, block_size=BLOCK_S).integrated_loudness(scaled.astype(np.float64))
+        np.testing.assert_allclose(integrated_loudness(scaled, rate), theirs, rtol=0, atol=1e-9)
+
+
 def test_loudness_leaves_silence_alone() -> None:
     for audio in (np.zeros(RATE, np.float32), np.zeros(0, np.float32), tone(1, level=1e-6)):
         np.testing.assert_array_equal(normalise_loudness(audio, RATE, -20.0), audio)
@@ -327,6 +343,20 @@ def test_trim_keeps_the_sound_and_the_margin(rate: int) -> None:
     assert rms_dbfs(got) + 10 * np.log10(got.size) == pytest.approx(
         rms_dbfs(sound) + 10 * np.log10(sound.size), abs=0.01
     )
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 48_000])
+@pytest.mark.parametrize("below_peak_db", [20.0, 45.0, 80.0])
+def test_trim_is_librosas(
+    rate: int, below_peak_db: float, sample_clips: dict[str, NDArray[np.float32]]
+) -> None:
+    frame = 1 << round(math.log2(0.032 * rate))
+    for audio in sample_clips.values():
+        padded = np.pad(audio, (3_001, 5_003))
+        theirs, _ = librosa.effects.trim(
+            padded, top_db=below_peak_db, frame_length=frame, hop_length=frame // 4
+        )
+        np.testing.assert_array_equal(trim_silence(padded, rate, below_peak_db, 0.0), theirs)
 
 
 def test_trim_leaves_silence_and_sound_alone() -> None:

@@ -94,7 +94,7 @@ def test_filters_have_the_strength_of_the_setting() -> None:
                 for k, (a, p) in enumerate(zip(change.waves_db, change.phases, strict=True))
             )
         )
-    assert float(np.sqrt(np.mean(np.square(curves)))) == pytest.approx(3.0, rel=0.1)
+    assert float(np.sqrt(np.mean(np.square(np.array(curves))))) == pytest.approx(3.0, rel=0.1)
 
 
 def test_lags_follow_the_speed_and_stay_in_the_networks_range() -> None:

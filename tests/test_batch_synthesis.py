@@ -15,7 +15,7 @@ from gru_audio.mel import log_mel
 from gru_audio.model import Network
 from gru_audio.progress import Progress
 from gru_audio.synthesis.batch import Job, plan_jobs, synthesize_files
-from gru_audio.synthesis.stream import Sampling
+from gru_audio.synthesis.sampling import Sampling
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.voice import Voice
 

@@ -8,28 +8,32 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from small import RATE, small_config
 from typer.testing import CliRunner
 
+from gru_audio.bench import limits as bench_limits
 from gru_audio.bench import peers
 from gru_audio.bench.cases import Case, find_cases, find_engines, known_cases, random_voice
 from gru_audio.bench.limits import Limits, ReadSpeed, measure_limits, read_bytes_per_s
 from gru_audio.bench.run import Plan, run_bench
-from gru_audio.bench.stages import Int8Stages
+from gru_audio.bench.stages import STAGES, Int8Stages
 from gru_audio.bench.turns import Speed, Task, frames_a_turn, take_turns
 from gru_audio.bench.work import Work, bound_of, work_of
 from gru_audio.cli import app
 from gru_audio.cli.bench import print_report
 from gru_audio.config import Config, preset_names, to_toml
 from gru_audio.errors import ConfigError
+from gru_audio.native import library
 from gru_audio.progress import Progress
 from gru_audio.sparsity import RECURRENT_WEIGHT
 from gru_audio.synthesis.engines import ENGINES, choose_engine
 from gru_audio.synthesis.folding import fold
-from gru_audio.synthesis.packing import LARGEST_ACTIVATION, ROW_SHIFT
+from gru_audio.synthesis.packing import FULL_ACTIVATION
 
-INT8_LOOP = ["products ahead", "other products, gates", "readout tables", "draw", "overlap and rest"]
+INT8_LOOP = [*STAGES, "overlap and rest"]
+ROW_FACTOR = 127  # what a table row's bytes are multiplied by
 SHORT = ("--seconds", "0.02", "--turns", "1")
 
 
@@ -59,7 +63,7 @@ def document(case_file: Path) -> dict[str, Any]:
 
 def test_json_has_every_engine_and_its_parts(document: dict[str, Any], case_file: Path) -> None:
     assert [row["engine"] for row in document["synthesis"]] == list(ENGINES)
-    assert document["machine"].keys() >= {"cpu", "cores", "load", "python", "torch", "numba"}
+    assert document["machine"].keys() >= {"cpu", "cores", "load", "python", "torch", "instructions"}
     assert (document["seconds"], document["turns"]) == (0.02, 1)
     assert [row["crops_per_step"] > 0 for row in document["training"]] == [True]
     assert document["peers"] == []
@@ -194,22 +198,16 @@ def test_float32_work_agrees_with_a_count_by_hand() -> None:
 
 
 def test_int8_work_agrees_with_a_count_by_hand() -> None:
-    # As above, R rounded up to 16; two subtrees of 15 nodes and an empty one.
-    weights = 3 * 16 * 16 + 16 * 16 + 2 * 16 * 16
-    columns, rows = 2 * 3 * 4, 4 * 3 * 16 + 4 * 16
-    gru_numbers = 4 * (6 + 3 + 1) * 16  # constants, frame inputs, product start
-    readout_numbers = (
-        4 * (1 + 1) * 16 + 2 * 4 * (1 + 1) * 16
-    )  # units and frame inputs; units and biases of nodes
-    state, products, values = (
-        5 * 16,
-        0,
-        (4 + 5) * 16,
-    )  # one group, not ready ahead; the readout's sums and values
-    once = weights + columns + rows + gru_numbers + readout_numbers
-    twice = state + products + values
+    # As above, H rounded up to 32 and, beside the blocks, to 64; R to 16 and 64. Two subtrees of 15 nodes and an empty
+    # one are multiplied by each half of the readout's values.
+    recurrent, readout, tree = 3 * 32 * 16, 16 * 32, 2 * 16 * 16
+    columns, rows = 2 * recurrent // 64, 4 * 3 * 64 + 4 * 64
+    gru_numbers = 4 * (6 + 4) * 64  # constants, and the sums that a frame starts with
+    readout_numbers = 4 * 2 * 64 + 2 * 4 * 2 * 16  # units and the frame's sums; units and biases of nodes
+    once = recurrent + readout + tree + columns + rows + gru_numbers + readout_numbers
+    twice = (4 * 4 + 5) * 64 + (4 + 2) * 64  # the sums and the state; the readout's sums and values
     work = work_of(random_voice(small_config()), "int8")
-    assert work == Work(once + 2 * twice, once + twice, weights)
+    assert work == Work(once + 2 * twice, once + twice, recurrent + readout + 2 * tree)
 
 
 def test_work_of_two_samples_a_step_counts_what_pruning_left() -> None:
@@ -223,7 +221,7 @@ def test_work_of_two_samples_a_step_counts_what_pruning_left() -> None:
     # The int8 blocks alone, without the diagonal; and with twice as many for r, that many bytes more.
     config = small_config(gru_size=32, samples_per_step=2, recurrent_density=(0.5, 0.25, 0.5))
     work, more = work_of(voice, "int8"), work_of(random_voice(config), "int8")
-    assert work.macs_per_sample == (16 * 64 + 2 * 16 * 32 + 2 * 2 * 16 * 16) / 2
+    assert work.macs_per_sample == (16 * 64 + 2 * 16 * 32 + 2 * 2 * 2 * 16 * 16) / 2
     assert more.macs_per_sample - work.macs_per_sample == 4 * 64 / 2
     assert more.bytes_per_sample - work.bytes_per_sample == 4 * (64 + 2) / 2
     assert more.working_set_bytes - work.working_set_bytes == 4 * (64 + 2)
@@ -242,7 +240,7 @@ def test_every_engine_has_its_number_formats() -> None:
 
 
 def test_the_bound_is_the_longer_time() -> None:
-    limits = Limits((ReadSpeed(1024, 1e9), ReadSpeed(4096, 0.5e9)), 1e9, 4e9, "portable")
+    limits = Limits((ReadSpeed(1024, 1e9), ReadSpeed(4096, 0.5e9)), 1e9, 4e9, "baseline")
     assert limits.read_bytes_per_s(512) == 1e9
     assert limits.read_bytes_per_s(2048) == pytest.approx(0.75e9)
     work = Work(bytes_per_sample=1000, working_set_bytes=1024, macs_per_sample=2000)
@@ -262,63 +260,119 @@ def test_limits_of_this_machine_are_plausible() -> None:
     assert 1e8 < speeds[-1] <= speeds[0] < 1e13
     assert 1e8 < limits.float32_macs_per_s < 1e13
     assert 1e8 < limits.int8_macs_per_s < 1e14
+    assert limits.int8_instructions == library.instructions()
+
+
+@pytest.mark.usefixtures("instructions")
+def test_the_loops_that_measure_do_all_their_work() -> None:
+    rng = np.random.default_rng(0)
+    numbers = rng.integers(-1000, 1000, 192)
+    assert bench_limits._read(numbers, 192, 3) == 3 * numbers.sum()
+    weights = rng.integers(-60, 61, bench_limits._byte_products()).astype(np.int8)
+    fours = rng.integers(0, 127, (64, 4)).astype(np.int8)
+    by_column = weights.astype(np.int64).reshape(-1, 4).sum(0)
+    expected = (fours.astype(np.int64)[np.arange(100) % 64] @ by_column).sum()
+    assert bench_limits._multiply_bytes(weights, fours, 100) == expected
+    n_sums = bench_limits._float_products() // 16
+    assert bench_limits._multiply_floats(100) == pytest.approx(
+        n_sums * (n_sums - 1)
+    )  # each tends to twice its k
 
 
 # Stages
 
 
+def plain_rows(rows: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
+    """Rows of tables (..., 64) as they lie in memory to the order of the units; see native/int8_gru.h."""
+    turned = rows.reshape(*rows.shape[:-1], 4, 4, 4).swapaxes(-3, -2).reshape(rows.shape)
+    return np.asarray(turned, np.int64)
+
+
+def state_bytes(stored: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
+    """A state's bytes as they are multiplied: without a sign on processors whose activations have an offset."""
+    has_offset = library.instructions().startswith("avx")
+    return stored.view(np.uint8 if has_offset else np.int8).astype(np.int64)
+
+
+@pytest.mark.usefixtures("instructions")
 def test_stages_do_the_work_of_the_loop() -> None:
-    """They leave the products, the readout's bytes and the codes that plain arithmetic gives."""
-    network = fold(random_voice(sparse_config()))
-    stages = Int8Stages(network, 2_001)
+    """They leave the readout's values and the codes that plain arithmetic gives."""
+    stages = Int8Stages(fold(random_voice(sparse_config())), 2_001)
     assert [run() for run in stages.runs().values()] == [2_002] * 4
+    network, room = stages.network.held, stages.room.held
 
-    state = stages.activations.astype(np.int64)
-    products = stages.scratch.products.reshape(-1, 3, 16)
-    at = 0
-    for group in products:
-        for product, count in zip(group, stages.gru.counts, strict=True):
-            columns = stages.gru.columns[at : at + count, None] + np.arange(4)
-            naive = np.einsum(
-                "krc,kc->r", stages.gru.blocks[at : at + count].astype(np.int64), state[columns]
-            )
-            assert np.array_equal(product, naive)
-            at += count
-    assert at == len(stages.gru.blocks)
+    stages.runs()["products ahead"]()
+    state, at = state_bytes(room["activations"]), 0
+    expected = room["starts"].reshape(4, 2, 32)[:, 0].reshape(4, 2, 16).astype(np.int64)
+    counts = [stages.network.n_reset_blocks, stages.network.n_update_blocks, stages.network.n_new_blocks]
+    for place, count in zip((0, 1, 3), counts, strict=True):
+        for i in range(2 * count):  # the two groups' in turn
+            activations = state[network["columns"][at] + np.arange(4)]
+            expected[place, i % 2] += network["blocks"][at].astype(np.int64) @ activations
+            at += 1
+    assert at == len(network["blocks"])
+    assert np.array_equal(room["sums"].reshape(4, 2, 32)[:, 0].reshape(4, 2, 16), expected)
 
-    values = stages.scratch.values
-    assert 0 < values.max() == pytest.approx(stages.unit * LARGEST_ACTIVATION)
-    assert np.abs(stages.scratch.row * stages.unit - values).max() <= 0.501 * stages.unit
+    new_state = state_bytes(room["next_activations"])[:32].reshape(8, 4)
+    blocks = network["readout_blocks"].reshape(2, 8, 16, 4).astype(np.int64)  # of each sample of a step
+    sums = room["readout_starts"].reshape(2, 64)[:, :16] + np.einsum("skrc,kc->sr", blocks, new_state)
+    assert np.array_equal(room["readout_sums"].reshape(2, 64)[:, :16], sums)
     code = stages.codes[-1]
-    rows = sum(table[code[k]].astype(np.int64) for k, table in enumerate(stages.readout.tables)) << ROW_SHIFT
-    new_state = stages.new_activations.astype(np.int64).reshape(-1, 4, 4)
-    product = np.einsum("ngkrc,nkc->gr", stages.readout.blocks[:, 1].astype(np.int64), new_state).ravel()
-    sums = (product + rows + stages.readout_inputs[1]) * stages.readout.units
-    assert np.allclose(values, np.maximum(sums, 0), atol=1e-5)
+    rows = np.sum(
+        [plain_rows(table[code[k]].reshape(64)) for k, table in enumerate(network["readout_tables"])], axis=0
+    )
+    value = np.maximum((sums[1] + ROW_FACTOR * rows[:16]) * network["readout_units"][:16], 0)
+    assert np.abs(readout_values(stages)[:16] - value).max() <= 0.51
+    assert 0 < value.max() < 1 << 14
 
 
+def readout_values(stages: Int8Stages) -> npt.NDArray[np.int64]:
+    """The whole numbers that the readout left, each in two times 7 bits."""
+    high, low = stages.room.held["row"].reshape(-1, 2, 16).astype(np.int64).swapaxes(0, 1)
+    return np.asarray(((high << 7) + low).ravel(), np.int64)
+
+
+@pytest.mark.usefixtures("instructions")
 def test_a_stage_steps_the_state() -> None:
-    stages = Int8Stages(fold(random_voice(sparse_config())), 400)
-    unit_r, unit_z, unit_n, own_r, own_z, own_n = stages.gru.constants.swapaxes(0, 1)  # each (N, 16)
-    product_r, product_z, product_n = stages.scratch.products.reshape(-1, 3, 16).swapaxes(0, 1)
-    h = stages.hidden.reshape(-1, 16).astype(np.float64)
-    for code in stages.codes[:200]:
-        rows = sum(table[code[k]].astype(np.int64) for k, table in enumerate(stages.gru.tables)) << ROW_SHIFT
-        r, z, n = (rows + stages.gate_inputs).swapaxes(0, 1)
-        reset = 0.5 + np.tanh((r + product_r) * unit_r + own_r * h) / 2
-        update = 0.5 + np.tanh((z + product_z) * unit_z + own_z * h) / 2
-        inner = (product_n + stages.gru.product_start) * unit_n + own_n * h
-        new = np.tanh(n * unit_n + reset * inner)
-        h = new + update * (h - new)
-    assert np.abs(stages.new_hidden.reshape(-1, 16) - h).max() < 0.005
-    assert np.abs(stages.new_hidden - stages.hidden).max() > 0.1
+    """One step of 80 units, in two groups of 64 of which one has its products ready, is what plain arithmetic gives."""
+    config = small_config(gru_size=80, samples_per_step=2, recurrent_density=(0.25, 0.25, 0.5))
+    stages = Int8Stages(fold(random_voice(config)), 2)
+    runs = stages.runs()
+    runs["products ahead"]()
+    runs["other products, gates"]()
+    network, new = stages.network.held, stages.room.held["hidden"] / FULL_ACTIVATION
+    own = np.zeros((2, 64))
+    own.ravel()[:80] = stages.hidden * FULL_ACTIVATION
+    # The sums hold the rows of the step's codes.
+    r, z, outer, inner = stages.room.held["sums"].copy().reshape(2, 4, 64).swapaxes(0, 1)
+    unit_r, unit_z, unit_n, own_r, own_z, own_n = network["constants"].astype(np.float64).swapaxes(0, 1)
+    half_inner = inner * unit_n + own_n * own
+    reset, update = np.tanh(r * unit_r + own_r * own), np.tanh(z * unit_z + own_z * own)
+    n = np.tanh(outer * unit_n + (1 + reset) * half_inner)
+    expected = n + (1 + update) / 2 * (own / FULL_ACTIVATION - n)
+    assert np.abs(new - expected.ravel())[:80].max() < 0.002
+    assert np.abs(new[:80] - stages.hidden).max() > 0.1
+
+    runs["products ahead"]()  # of the first 64 units
+    rows = np.sum(
+        [
+            plain_rows(table[stages.codes[0, k]].reshape(2, 3, 64))
+            for k, table in enumerate(network["step_tables"])
+        ],
+        axis=0,
+    )
+    products = stages.room.held["sums"].reshape(2, 4, 64)[0, :3]
+    assert np.array_equal(np.stack([r, z, outer])[:, 0], products + ROW_FACTOR * rows[0])
 
 
+@pytest.mark.usefixtures("instructions")
 def test_a_stage_draws_the_codes_that_its_tree_gives() -> None:
     stages = Int8Stages(fold(random_voice(small_config())), 300)
-    row = stages.scratch.row.astype(np.int64)
-    sums = np.einsum("skrc,kc->sr", stages.tree.blocks.astype(np.int64), row.reshape(-1, 4))
-    right = 1 / (1 + np.exp(-(sums * stages.tree.units * stages.unit + stages.tree.bias)))  # (17, 16)
+    network, values = stages.network.held, readout_values(stages)[:16]
+    blocks = network["tree_blocks"].reshape(17, -1, 16, 4).astype(np.int64)
+    sums = np.einsum("skrc,kc->sr", blocks, values.reshape(-1, 4))
+    logits = sums * network["tree_units"].astype(np.float64) + network["tree_bias"]
+    right = (1 + np.tanh(logits / 2)) / 2  # (17, 16)
     p = np.ones(1)  # of all codes that begin with the bits so far
     for level in range(8):
         codes = np.arange(p.size)

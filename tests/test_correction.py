@@ -1,5 +1,6 @@
 """The spectral correction: chunks, silence, levels, its gains against plain numpy, and that the mel is met."""
 
+import naive
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ CONTRACTS = {
     "power": MelConfig(spectrum="power", log="db"),
     "uneven": MelConfig(n_fft=512, window_samples=500, hop_samples=130),
     "center": MelConfig(padding="center"),
+    "long": MelConfig(n_fft=2 * 3 * 5 * 7 * 11, window_samples=900, hop_samples=300, n_mels=33),
+    "prime": MelConfig(n_fft=2 * 83, window_samples=101, hop_samples=48, n_mels=9),
 }
 
 
@@ -47,13 +50,25 @@ def distance(audio: Floats, mel: Floats, config: MelConfig) -> float:
 
 
 @pytest.mark.parametrize("config", CONTRACTS.values(), ids=CONTRACTS.keys())
+@pytest.mark.parametrize("n_frames", [1, 2, 9])
+@pytest.mark.parametrize("rounds", [1, 3])
+@pytest.mark.usefixtures("instructions")
+def test_it_is_the_naive_one(config: MelConfig, n_frames: int, rounds: int) -> None:
+    rough = chord(n_frames, config, 0.02)
+    mel = stretches_mel(chord(25, config), config)[:n_frames]
+    expected = naive.corrected(rough, to_linear(mel, config).astype(np.float64), config, rounds)
+    np.testing.assert_allclose(corrected(rough, mel, config, rounds, [n_frames]), expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("config", CONTRACTS.values(), ids=CONTRACTS.keys())
 def test_audio_comes_to_meet_its_mel(config: MelConfig) -> None:
     clean, rough = chord(60, config, 1e-4), chord(60, config, 0.02)
     mel = stretches_mel(clean, config)
     far = distance(rough, mel, config)
     distances = [distance(corrected(rough, mel, config, n, [60]), mel, config) for n in (1, 2, 3)]
-    assert far > distances[0] > distances[1] > distances[2]
-    assert distances[2] < 0.35 * far
+    assert max(distances) < 0.3 * far
+    assert distances[2] < 0.2 * far
+    assert distances[2] < distances[0]
 
 
 @pytest.mark.parametrize("config", CONTRACTS.values(), ids=CONTRACTS.keys())
@@ -61,7 +76,7 @@ def test_what_meets_its_mel_stays(config: MelConfig) -> None:
     audio = chord(40, config, 1e-3)
     result = corrected(audio, stretches_mel(audio, config), config, 3, [40])
     inside = slice(4 * config.n_fft, -4 * config.n_fft)
-    np.testing.assert_allclose(result[inside], audio[inside], atol=2e-5)
+    np.testing.assert_allclose(result[inside], audio[inside], atol=5e-5)
     assert np.abs(result).max() < 1.5 * np.abs(audio).max(), "no bursts at the ends"
 
 
@@ -83,7 +98,7 @@ def test_frames_come_as_late_as_is_said() -> None:
     mel = stretches_mel(chord(20, config), config)
     sizes = [corrections.push(np.zeros(200, np.float32), frame[None]).size for frame in mel]
     delay = check_corrections(config, 2)
-    assert delay == 8
+    assert delay == 4 == check_corrections(config, 5)
     assert sizes == [0] * delay + [200] * (20 - delay)
     assert corrections.finish().size == delay * 200
 

@@ -40,7 +40,7 @@ def centred(config: Config) -> Config:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the slow measures: pYIN's tracks are made up, and speechmos is not installed."""
+    """Without the slow measures: pYIN's tracks are made up, and neither speechmos nor distillmos is installed."""
 
     def track(audio: Floats, rate: int) -> PitchTrack:
         return PitchTrack(
@@ -49,6 +49,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(f"{COMMAND}.track_f0", track)
     monkeypatch.setitem(sys.modules, "speechmos.dnsmos", None)
+    monkeypatch.setitem(sys.modules, "distillmos", None)
 
 
 @pytest.fixture(scope="module")

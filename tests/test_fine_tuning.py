@@ -140,8 +140,8 @@ def test_an_unfinished_voice_is_pruned_at_once(voice_run: Path, high: Path, tmp_
     ("override", "message"),
     [
         (
-            "model.gru_size=44",
-            "voice 'low': its [model] cannot change (gru_size 44, not 40); leave that table",
+            "model.gru_size=36",
+            "voice 'low': its [model] cannot change (gru_size 36, not 40); leave that table",
         ),
         ("signal.bits=7", "its [signal] cannot change (bits 7, not 8)"),
         ("mel.floor=1e-4", "its [mel] cannot change (floor 0.0001, not 1e-05)"),

@@ -1,4 +1,4 @@
-"""The front end of synthesis: the frame kernels' parts, any chunking of frames, and streams beside each other.
+"""The front end of synthesis: any chunking of frames, streams beside each other, and the same bits everywhere.
 
 Against the trained modules it is tested in test_synthesis.py.
 """
@@ -14,20 +14,24 @@ from small import N_MELS, small_config
 
 from gru_audio.lpc import frame_filters
 from gru_audio.model import Network
+from gru_audio.native import library
 from gru_audio.synthesis.folding import fold
-from gru_audio.synthesis.frame_kernels import FRAMES_AT_ONCE, _lag_position, _tanh_row
 from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd
 from gru_audio.voice import Voice
 
 Floats = NDArray[np.float32]
-N_FRAMES = 2 * FRAMES_AT_ONCE + 5
+N_FRAMES = 37  # 16 go through a layer together
+
+
+def voice_of(lpc_order: int = 8, **model: object) -> Voice:
+    """An untrained network that calls about half of the frames voiced."""
+    torch.manual_seed(0)
+    network = Network(small_config(lpc_order, **model))  # type: ignore[arg-type]
+    return Voice(network.config, {name: tensor.numpy() for name, tensor in network.state_dict().items()})
 
 
 def weights_of(lpc_order: int = 8, **model: object) -> ConditioningWeights:
-    """Of an untrained network that calls about half of the frames voiced."""
-    torch.manual_seed(0)
-    network = Network(small_config(lpc_order, **model))  # type: ignore[arg-type]
-    voice = Voice(network.config, {name: tensor.numpy() for name, tensor in network.state_dict().items()})
+    voice = voice_of(lpc_order, **model)
     return ConditioningWeights(voice, fold(voice))
 
 
@@ -52,6 +56,7 @@ def same(found: dict[str, NDArray[Any]], expected: dict[str, NDArray[Any]]) -> N
         np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
+@pytest.mark.usefixtures("instructions")
 @pytest.mark.parametrize("sizes", [{}, {"conditioning_size": 40, "pitch_size": 33, "readout_size": 32}])
 @pytest.mark.parametrize("lpc_order", [0, 8])
 @pytest.mark.parametrize("chunk", [1, 2, 3, 5, 16, 36])
@@ -61,6 +66,18 @@ def test_chunks_of_any_size_give_the_same_bits(lpc_order: int, chunk: int, sizes
     assert len(whole["lags"]) == N_FRAMES
     assert bool(lpc_order) == (0 < np.count_nonzero(whole["lags"]) < N_FRAMES)
     same(blocks(weights, [mel[i : i + chunk] for i in range(0, N_FRAMES, chunk)]), whole)
+
+
+@pytest.mark.parametrize("sizes", [{}, {"conditioning_size": 40, "pitch_size": 33, "readout_size": 32}])
+@pytest.mark.parametrize("lpc_order", [0, 8])
+def test_every_instruction_set_gives_the_same_bits(lpc_order: int, sizes: dict[str, int]) -> None:
+    weights, mel = weights_of(lpc_order, **sizes), mel_of(N_FRAMES)
+    least, *others = library.supported()
+    with library.using(least):
+        expected = blocks(weights, [mel])
+    for name in others:
+        with library.using(name):
+            same(blocks(weights, [mel]), expected)
 
 
 def test_a_block_depends_on_five_frames() -> None:
@@ -97,28 +114,42 @@ def test_the_predictors_are_those_of_training() -> None:
 
 def test_threads_share_the_weights() -> None:
     weights, mel = weights_of(), mel_of(200)
-    kept = weights.weights.copy(), weights.plan.copy(), weights.prediction.numbers.copy()
+    shared = {**weights.conditioner.held, **weights.prediction.held}
+    kept = {name: array.copy() for name, array in shared.items()}
     alone = blocks(weights, [mel])
     with ThreadPoolExecutor(2) as pool:
         together = list(pool.map(lambda _: blocks(weights, np.array_split(mel, 50)), range(6)))
     for found in together:
         same(found, alone)
-    for before, after in zip(kept, (weights.weights, weights.plan, weights.prediction.numbers), strict=True):
-        np.testing.assert_array_equal(after, before)
+    same(shared, kept)
 
 
-def test_tanh_to_a_millionth() -> None:
-    x = np.concatenate([np.linspace(-12, 12, 4001), [-1e30, -100, 0, 100, 1e30]]).astype(np.float32)
-    found = x.copy()
-    _tanh_row(found)
-    assert np.abs(found - np.tanh(x.astype(np.float64))).max() < 1e-6  # measured 2e-7
-    assert found[x == 0].tolist() == [0.0, 0.0]
-
-
-@pytest.mark.parametrize("best", [0, 1, 20, 39, 40])
-def test_the_lag_is_the_mean_of_the_bins_around_the_likeliest(best: int) -> None:
-    scores = np.random.default_rng(best).normal(size=41).astype(np.float32)
-    scores[best] = 4
-    around = np.arange(max(0, best - 2), min(41, best + 3))
+@pytest.mark.usefixtures("instructions")
+@pytest.mark.parametrize("place", ["first", "second", "middle", "last but one", "last"])
+def test_the_lag_is_the_mean_of_the_bins_around_the_likeliest(place: str) -> None:
+    """Of a pitch head that gives every frame the same scores."""
+    voice = voice_of()
+    n_bins = voice.config.n_lag_bins
+    best = {"first": 0, "second": 1, "middle": n_bins // 2, "last but one": n_bins - 2, "last": n_bins - 1}[
+        place
+    ]
+    scores = np.random.default_rng(best).normal(size=n_bins + 1).astype(np.float32)
+    scores[best], scores[n_bins] = 4, 0.1
+    weight = np.zeros_like(voice.tensors["pitch_head.output.weight"])
+    tensors = {**voice.tensors, "pitch_head.output.weight": weight, "pitch_head.output.bias": scores}
+    voice = Voice(voice.config, tensors)
+    lags = blocks(ConditioningWeights(voice, fold(voice)), [mel_of(3)])["lags"]
+    around = np.arange(max(0, best - 2), min(n_bins, best + 3))
     shares = np.exp(scores[around].astype(np.float64))
-    assert _lag_position(scores) == pytest.approx(np.sum(around * shares) / np.sum(shares) / 40, rel=1e-9)
+    position = np.sum(around * shares) / np.sum(shares) / (n_bins - 1)
+    first, last = voice.config.lag_min_samples, voice.config.lag_max_samples
+    assert lags.tolist() == [round(first * (last / first) ** position)] * 3
+
+
+def test_numbers_too_large_for_the_layers_give_lags_that_are_some() -> None:
+    """A foreign mel may hold any finite number, and the sample loop reads its past at the lag."""
+    weights, mel = weights_of(), mel_of(N_FRAMES)
+    mel[5], mel[20:22] = 3e38, -3e38
+    lags = blocks(weights, [mel])["lags"]
+    assert ((lags == 0) | (lags >= weights.config.lag_min_samples)).all()
+    assert lags.max() <= weights.config.lag_max_samples

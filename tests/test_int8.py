@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import naive
-import numba
 import numpy as np
 import pytest
 import small
@@ -17,16 +16,18 @@ from torch import Tensor
 from gru_audio import distribution
 from gru_audio.audio import resample
 from gru_audio.codec import pre_emphasis, run_closed_loop
-from gru_audio.config import Config, ModelConfig, SignalConfig
+from gru_audio.config import Config, ModelConfig
 from gru_audio.mel import log_mel, silent_frames
 from gru_audio.model import CodeInputs, Network
 from gru_audio.mulaw import encode, expansion_table, thresholds
+from gru_audio.native import library
 from gru_audio.synthesis import sample_loop
-from gru_audio.synthesis.compiled import CompiledEngine, Float32Loop, Int8Loop, StreamState
+from gru_audio.synthesis.compiled import CompiledEngine, StreamState
+from gru_audio.synthesis.float32_engine import Float32Loop
 from gru_audio.synthesis.folding import FoldedNetwork, fold
 from gru_audio.synthesis.frontend import FrameBlock
-from gru_audio.synthesis.int8_kernels import SignalTables, _code_of, signal_tables
-from gru_audio.synthesis.int8_stages import walk_subtree
+from gru_audio.synthesis.int8_engine import Int8Loop
+from gru_audio.synthesis.packing import Int8Network, pack
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.voice import Voice
 
@@ -60,8 +61,7 @@ def case_of(config: Config, densities: tuple[float, ...] = (1.0, 1.0, 1.0), n_fr
     return Case(network, random_block(config, n_frames), *engines)
 
 
-# The loop is compiled for each combination of sizes, which takes seconds, so there are few. With 136 units there are
-# groups whose products are computed ahead, a pair of which they are not, and one beside no other.
+# With 136 units there are quads whose products are computed ahead, some that are not, and half a quad at the end.
 CASES = {
     "every sample": (voiceless_config(1, 8, 8, 136, 10), (1.0, 1.0, 1.0)),
     "two samples, no prediction": (voiceless_config(2, 0, 6, 40, 20), (1.0, 1.0, 1.0)),
@@ -104,16 +104,9 @@ def assert_draws_agree(codes: Codes, expected: Codes, least: int) -> None:
 # The companding table
 
 
-@numba.njit
-def _codes(values, tables, out):  # type: ignore[no-untyped-def]
-    for i in range(values.size):
-        out[i] = _code_of(values[i], tables)
-
-
-def codes_by_table(values: Floats, tables: SignalTables) -> Codes:
-    out = np.empty(values.size, np.int64)
-    _codes(values, tables, out)
-    return out
+codes_by_table = library.function(
+    "gru_int8_codes", [Int8Network, library.Floats, library.Int, library.Int64s]
+)
 
 
 @pytest.mark.parametrize("bits", [6, 7, 8, 9, 10])
@@ -131,47 +124,37 @@ def test_the_companding_table_is_mu_law(bits: int) -> None:
             (random**9).astype(np.float32),
         ]
     )
-    found = codes_by_table(values, signal_tables(SignalConfig(bits=bits)))
+    found = np.empty(values.size, np.int64)
+    codes_by_table(pack(random_network(voiceless_config(1, 8, bits, 32, 16))), values, values.size, found)
     np.testing.assert_array_equal(found, encode(values, 1 << bits))
-
-
-# The walk
-
-
-def test_a_walk_ends_where_the_number_lies() -> None:
-    random = np.random.default_rng(0)
-    for depth in (1, 2, 4):
-        left = random.uniform(0, 1, 16).astype(np.float32)
-        logits = np.log1p(-left[: 2**depth - 1].astype(np.float64)) - np.log(left[: 2**depth - 1])
-        for leaf in range(2**depth):
-            low, high = naive.interval_of(logits, leaf)
-            middle = np.float32((low + high) / 2)
-            found = walk_subtree(left, depth, np.float32(1), middle, -1)
-            assert found[0] == leaf
-            np.testing.assert_allclose(found[1:], [high - low, middle - low], atol=1e-6)
-            forced = walk_subtree(left, depth, np.float32(1), np.float32(0), leaf)
-            assert forced[:2] == found[:2]
-
-
-@pytest.mark.parametrize("cut", [0.0, 0.05, 0.45])
-def test_a_walk_never_takes_what_is_impossible(cut: float) -> None:
-    """Not even where rounding puts the number at the end of its interval."""
-    random = np.random.default_rng(1)
-    for _ in range(3_000):
-        p = random.uniform(0, 1, (2, 16)).astype(np.float32)
-        p = np.where(p < cut, 0, np.where(p > 1 - cut, 1, p)).astype(np.float32)
-        for uniform in (np.float32(0), LARGEST_UNIFORM, np.nextafter(LARGEST_UNIFORM, np.float32(0))):
-            _, interval, rest = walk_subtree(p[0], 4, np.float32(1), uniform, -1)
-            assert interval > 0
-            _, interval, _ = walk_subtree(p[1], 4, np.float32(interval), np.float32(rest), -1)
-            assert interval > 0
 
 
 # The whole loop against its naive version
 
 
+def test_every_instruction_set_gives_the_same_bits(case: Case) -> None:
+    """In free running, in the voices' likelihoods and in the state."""
+    uniforms, codes = (
+        case.uniforms(),
+        np.random.default_rng(1).integers(0, 1 << case.config.signal.bits, case.n_samples),
+    )
+    found = []
+    for instructions in library.supported():
+        with library.using(instructions):
+            engine = CompiledEngine(case.config, Int8Loop(case.network))
+            state = engine.start(1)
+            audio = engine.generate(state, [case.block], uniforms)
+            found.append(
+                [audio, engine.probabilities(case.block, codes), *engine.export_state(state).values()]
+            )
+    assert len(found) >= 1
+    for other in found[1:]:
+        for ours, theirs in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
 def test_the_loop_is_the_naive_network(case: Case) -> None:
-    """The integers are equal; the gates are not by up to TANH_ERROR, which tips a byte of the state now and then."""
+    """The integers are equal; the gates are not by up to 1e-3, which tips a byte of the state now and then."""
     uniforms = case.uniforms()
     past = case.int8.start(1)[0].codes
     codes = RecordedEngine(case.int8).codes_of(case.block, uniforms)
@@ -244,8 +227,8 @@ def test_a_stream_changes_engines(plain: Case, to_int8: bool) -> None:
 
 
 def test_a_held_state_stays_in_its_byte(plain: Case) -> None:
-    """An update gate wide open keeps the state for seconds, and its overshoot must not let it grow."""
-    size, n_frames = plain.config.model.gru_size, 1_500
+    """An update gate wide open keeps the state for long, and rounding must not let it grow."""
+    size, n_frames = plain.config.model.gru_size, 15
     block = random_block(plain.config, n_frames)
     block.gate_inputs[:, size : 2 * size] = np.linspace(20, 200, size)
     state = plain.int8.start(1)
@@ -253,7 +236,7 @@ def test_a_held_state_stays_in_its_byte(plain: Case) -> None:
     uniforms = np.random.default_rng(0).random((1, n_frames * HOP), np.float32)
     audio = plain.int8.generate(state, [block], uniforms)
     assert np.abs(state[0].hidden).max() <= 1
-    away_from_zero = np.abs(held) > 0.05
+    away_from_zero = np.abs(held) > 0.2
     np.testing.assert_array_equal(np.sign(state[0].hidden)[away_from_zero], np.sign(held)[away_from_zero])
     assert np.isfinite(audio).all()
 
@@ -412,15 +395,15 @@ def test_float32_draws_what_torch_draws_for_a_whole_clip(
     number in the cumulative distribution, or an amplitude that is read as its mu-law code."""
     config = Config(model=ModelConfig(gru_size=32, conditioning_size=16, readout_size=16, pitch_size=16))
     mel = log_mel(speech[:16_000], config.mel)
-    voice, draw = voice_of(spread_network(config, mel)), distribution.draw
+    voice, draw = voice_of(spread_network(config, mel)), distribution.drawn
     drawn: list[tuple[int, Tensor, float]] = []
 
-    def recording_draw(output: str, logits: Tensor, uniform: Tensor, *rest: Any) -> Tensor:
-        code = draw(output, logits, uniform, *rest)
-        drawn.append((int(code[0]), logits[0].clone(), float(uniform[0])))
+    def recording_draw(probability: Tensor, uniform: Tensor) -> Tensor:
+        code = draw(probability, uniform)
+        drawn.append((int(code[0]), probability[0].clone(), float(uniform[0])))
         return code
 
-    monkeypatch.setattr(sample_loop, "draw", recording_draw)
+    monkeypatch.setattr(sample_loop, "drawn", recording_draw)
     vocoder = Vocoder(voice, "torch", "cpu")
     block, uniforms = (
         vocoder._whole_block(mel, len(mel)),
@@ -432,8 +415,8 @@ def test_float32_draws_what_torch_draws_for_a_whole_clip(
     differing = np.flatnonzero(found != codes)
     if differing.size:
         first = differing[0]
-        _, logits, uniform = drawn[first]
-        edges = distribution.log_probabilities("tree", logits).exp().double().cumsum(0)
+        _, probability, uniform = drawn[first]
+        edges = probability.double().cumsum(0)
         from_draw = np.abs(edges.numpy() - uniform).min()
         read = input_amplitudes(config, block, codes[:first])[:, None]
         from_reading = np.abs(thresholds(config.signal.n_classes) / read - 1).min()

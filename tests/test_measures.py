@@ -5,6 +5,7 @@ import types
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from gru_audio.config import MelConfig
@@ -179,7 +180,31 @@ def test_dnsmos_gets_16_khz_within_full_scale(monkeypatch: pytest.MonkeyPatch, s
 def test_packages_that_are_not_there_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pystoi", None)
     monkeypatch.setitem(sys.modules, "speechmos.dnsmos", None)
-    assert missing_keys() == ["stoi", "estoi", "dnsmos"]
+    monkeypatch.setitem(sys.modules, "distillmos", None)
+    assert missing_keys() == ["stoi", "estoi", "dnsmos", "distillmos"]
+
+
+def test_distillmos_gets_16_khz_and_its_print_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, speech: Floats, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            print("weights loaded from somewhere")
+
+        def forward(self, audio: torch.Tensor) -> torch.Tensor:
+            assert audio.dtype == torch.float32
+            return torch.full((audio.shape[0], 1), audio.shape[1] / RATE)
+
+    package = types.ModuleType("distillmos")
+    vars(package)["ConvTransformerSQAModel"] = Model
+    monkeypatch.setitem(sys.modules, "distillmos", package)
+    measures._distillmos_model.cache_clear()
+    assert measures.distillmos(speech[:8_000], 8_000) == 1.0
+    with pytest.raises(AudioError, match="silent"):
+        measures.distillmos(np.zeros(8_000, np.float32), RATE)
+    measures._distillmos_model.cache_clear()
+    assert capsys.readouterr().out == ""
 
 
 def test_columns_are_distinct_and_know_their_worst() -> None:

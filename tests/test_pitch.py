@@ -1,8 +1,10 @@
+import itertools
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.signal
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -208,3 +210,59 @@ def test_agrees_with_pyin_on_speech() -> None:
     assert np.mean((ours > 0) == (theirs > 0)) > 0.85
     assert np.mean(cents > 1200 * np.log2(1.2)) < 0.02
     assert np.median(cents) < 25
+
+
+# The compiled parts
+
+
+@pytest.mark.parametrize("n_taps", [5, 161, 321, 961])
+def test_filters_drawn_through_points_are_scipys(n_taps: int) -> None:
+    points, gains = np.array([0.0, 0.1, 0.4, 0.7, 1.0]), [0.0, 0.0, 1.0, 0.3, 0.0]
+    window = np.hamming(n_taps)
+    np.testing.assert_allclose(
+        pitch._filter_by_window(points, gains, window),
+        scipy.signal.firwin2(n_taps, points, gains),
+        atol=1e-12,
+    )
+
+
+@pytest.mark.parametrize("n_out", [0, 1, 63, 64, 200])
+@pytest.mark.usefixtures("instructions")
+def test_a_filtered_signal_is_numpys(n_out: int) -> None:
+    signal, taps, found = noise(n_out + 20), noise(21, 1), np.empty(n_out, np.float32)
+    pitch._filter(signal, n_out, taps, taps.size, found)
+    expected = [signal[t : t + 21].astype(np.float64) @ taps for t in range(n_out)]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_frames", [1, 8, 13])
+@pytest.mark.usefixtures("instructions")
+def test_correlations_are_those_by_the_definition(n_frames: int) -> None:
+    search = pitch._Search(hop=40, first_middle=0, window=90, lag_min=7, lag_max=100)
+    offsets, signal = 40 * np.arange(n_frames), noise(40 * n_frames + 200)
+    found = pitch._normalised(signal, offsets, search)
+    for frame, lag in itertools.product(range(n_frames), range(6, 102)):
+        middle = 40 * frame + 101 + 45  # of the frame's window
+        expected = naive_ncc(signal, middle, lag, 90, pitch._FLOOR)
+        assert found[frame, lag - 6] == pytest.approx(expected, abs=2e-5)
+
+
+@pytest.mark.usefixtures("instructions")
+def test_labels_are_those_by_the_definition(speech: Floats, monkeypatch: pytest.MonkeyPatch) -> None:
+    def filtered(signal: Floats, n_out: int, taps: Floats, n_taps: int, out: Floats) -> None:
+        out[:] = np.convolve(signal.astype(np.float64), taps.astype(np.float64), "valid")
+
+    def normalised(signal: Floats, offsets: NDArray[np.int64], search: pitch._Search) -> Floats:
+        reach, size, wide = search.lag_max + 1, search.window, signal.astype(np.float64)
+        rows = []
+        for span in np.lib.stride_tricks.sliding_window_view(wide, size + reach)[offsets]:
+            pasts = np.lib.stride_tricks.sliding_window_view(span, size)  # of lags from the longest to 0
+            energies = (pasts**2).sum(1) + size * pitch._FLOOR**2
+            rows.append((pasts @ span[reach:] / np.sqrt(energies * energies[-1]))[::-1][search.lag_min - 1 :])
+        return np.array(rows, np.float32)
+
+    ours = track(speech[:40_000])
+    monkeypatch.setattr(pitch, "_filter", filtered)
+    monkeypatch.setattr(pitch, "_normalised", normalised)
+    np.testing.assert_allclose(ours, track(speech[:40_000]), rtol=0, atol=2e-3)
+    assert (ours > 0).any()

@@ -616,7 +616,7 @@ def test_loading_does_not_need_torch(corpus: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from gru_audio.dataset import Dataset; import gru_audio.audio, gru_audio.prepare;"
         f"d = Dataset.open({str(tmp_path / 'out')!r}); d.audio(d.clips()[0]);"
-        "print(sorted({'torch', 'librosa', 'numba'} & set(sys.modules)))"
+        "print(sorted({'torch', 'librosa', 'scipy', 'numba'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

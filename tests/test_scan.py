@@ -1,7 +1,7 @@
-"""The CPU's GRU scan against nn.GRU, its gradients against finite differences, and its gates against equations."""
+"""The CPU's GRU scan, forward and back, against nn.GRU and torch's autograd, with each instruction set."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from itertools import product
 
 import numpy as np
 import pytest
@@ -9,10 +9,10 @@ import torch
 from naive import gru_step as naive_gru_step
 from torch import Tensor, nn
 
-from gru_audio.bfloat16 import as_array, exponential, narrow, widen
-from gru_audio.gates import FAST, exp_parts, gru_step
-from gru_audio.jit import compiled
-from gru_audio.scan import GRUScan, RowSum, can_scan, scan
+from gru_audio.block_products import Way, best_way, can_use_tiles
+from gru_audio.native import library
+from gru_audio.scan import can_scan, gru_scan, row_sum, scan
+from gru_audio.scan_products import TorchProducts
 from gru_audio.sparsity import kept_weights
 
 SHAPES = [(1, 1, 1, 3, 4), (3, 8, 4, 5, 16), (8, 40, 2, 32, 48)]  # B, K, F, C, H
@@ -50,7 +50,7 @@ def results(
 
 
 def both(
-    shape: tuple[int, int, int, int, int], with_state: bool, in_bf16: bool = False
+    shape: tuple[int, int, int, int, int], with_state: bool, in_bf16: bool = False, way: Way | None = None
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Results of the scan and of nn.GRU in float32."""
     cell = nn.GRU(shape[3], shape[4], batch_first=True)
@@ -59,7 +59,7 @@ def both(
 
     def ours(table: Tensor, conditioning: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
         with torch.autocast("cpu", torch.bfloat16, enabled=in_bf16):
-            hidden, last = scan(cell, table, rows, conditioning, state)
+            hidden, last = scan(cell, table, rows, conditioning, state, way=way)
         assert hidden.dtype == (torch.bfloat16 if in_bf16 else torch.float32)
         return hidden.transpose(0, 1).float(), last.float()
 
@@ -70,8 +70,21 @@ def both(
     return tuple(results(run, cell, table, conditioning, state) for run in (ours, theirs))  # type: ignore[return-value]
 
 
+@pytest.fixture(params=[*product(library.supported(), ["torch", "blocks"]), ("avx512bf16", "tiles")])
+def way(request: pytest.FixtureRequest) -> Iterator[Way]:
+    """Each way to multiply with each instruction set, the portable form of pairs included; AMX where there is one."""
+    instructions, name = request.param
+    if instructions not in library.supported():
+        pytest.skip(f"no {instructions}")
+    with library.using(instructions):
+        if name == "tiles" and not can_use_tiles():
+            pytest.skip("no AMX")
+        yield name
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("with_state", [False, True])
+@pytest.mark.usefixtures("instructions")
 def test_scan_equals_nn_gru_forward_and_backward(
     shape: tuple[int, int, int, int, int], with_state: bool
 ) -> None:
@@ -83,32 +96,35 @@ def test_scan_equals_nn_gru_forward_and_backward(
         torch.testing.assert_close(mine, reference, rtol=1e-5, atol=atol)
 
 
-@pytest.mark.parametrize("size", [64, 62])  # whole blocks, and not
-@pytest.mark.parametrize("in_blocks", [True, False])
-def test_scan_under_bf16_autocast_is_near_float32(
-    monkeypatch: pytest.MonkeyPatch, in_blocks: bool, size: int
-) -> None:
+@pytest.mark.parametrize("n_batch", [11, 37])  # fewer rows than are multiplied at once, and more
+def test_scan_under_bf16_autocast_is_near_float32(way: Way, n_batch: int) -> None:
     torch.manual_seed(1)
-    if not in_blocks:  # as on other processors
-        monkeypatch.setattr("gru_audio.scan.can_multiply_blocks", lambda *_: False)
-    for low, full in zip(*both((11, 50, 5, 32, size), with_state=True, in_bf16=True), strict=True):
-        assert (low - full).norm() < 0.02 * full.norm()
+    shape = (n_batch, 50, 5, 32, 48)
+    for low, full in zip(*both(shape, with_state=True, in_bf16=True, way=way), strict=True):
+        assert (low - full).norm() < 0.01 * full.norm()
 
 
-def test_what_is_pruned_changes_nothing_of_the_rest() -> None:
+def test_sizes_that_are_no_multiples_of_vectors_in_bf16() -> None:
+    torch.manual_seed(1)
+    for low, full in zip(*both((11, 50, 5, 30, 62), with_state=True, in_bf16=True), strict=True):
+        assert (low - full).norm() < 0.01 * full.norm()
+
+
+@pytest.mark.parametrize("density", [(0.25, 0.25, 0.5), (0.02, 0.02, 0.02)])
+def test_what_is_pruned_changes_nothing_of_the_rest(way: Way, density: tuple[float, ...]) -> None:
     """With the zeros left out, the outputs and gradients are those of a scan that multiplies them."""
     torch.manual_seed(5)
-    shape, size = (11, 50, 5, 32, 48), 48
+    shape, size = (11, 50, 5, 32, 96), 96
     cell = nn.GRU(shape[3], size, batch_first=True)
     weight = cell.get_parameter("weight_hh_l0")
-    kept = torch.from_numpy(kept_weights(weight.detach().numpy(), (0.25, 0.25, 0.5)))
+    kept = torch.from_numpy(kept_weights(weight.detach().numpy(), density))
     weight.data *= kept
     table, rows, conditioning = inputs_of(shape)
 
     def scanned(known: Tensor | None) -> list[Tensor]:
         def run(table: Tensor, conditioning: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
             with torch.autocast("cpu", torch.bfloat16):
-                hidden, last = scan(cell, table, rows, conditioning, state, known)
+                hidden, last = scan(cell, table, rows, conditioning, state, known, way)
             return hidden.float(), last.float()
 
         return results(run, cell, table, conditioning, None)
@@ -121,19 +137,72 @@ def test_what_is_pruned_changes_nothing_of_the_rest() -> None:
         assert (dense - sparse).norm() < 0.005 * dense.norm()
 
 
-def test_gradients_equal_finite_differences_in_float64() -> None:
-    torch.manual_seed(2)
-    n_batch, n_steps, size = 2, 4, 3
-    gates = torch.randn(n_steps, n_batch, 3 * size, dtype=torch.float64, requires_grad=True)
-    state, weight, bias = (
-        torch.randn(*shape, dtype=torch.float64, requires_grad=True)
-        for shape in ((n_batch, size), (3 * size, size), (3 * size,))
-    )
-    assert torch.autograd.gradcheck(lambda *parts: GRUScan.apply(*parts, None), (gates, state, weight, bias))
-    table, frames = (
-        torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((5, 6), (2, 2, 6))
-    )
-    assert torch.autograd.gradcheck(RowSum.apply, (table, frames, torch.randint(0, 5, (2, 4, 3))))
+@pytest.mark.parametrize("numbers", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("of_tables", [torch.float32, torch.bfloat16])
+@pytest.mark.usefixtures("instructions")
+def test_sums_of_rows_and_their_gradients(numbers: torch.dtype, of_tables: torch.dtype) -> None:
+    torch.manual_seed(6)
+    table, frames = torch.randn(5, 37).to(of_tables), torch.randn(3, 2, 37).to(of_tables)
+    leaves = [part.requires_grad_() for part in (table, frames)]
+    rows = torch.randint(0, 5, (3, 4, 6))
+    ours = row_sum(*leaves, rows, numbers)
+    theirs = sums(*(leaves[0].float(), rows, leaves[1].float())).transpose(0, 1)
+    torch.testing.assert_close(ours, theirs.to(numbers))
+    above = torch.randn_like(theirs).to(numbers)
+    for mine, reference in zip(
+        torch.autograd.grad(ours, leaves, above),
+        torch.autograd.grad(theirs, leaves, above.float()),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, reference)
+
+
+@pytest.mark.usefixtures("instructions")
+def test_one_step_equals_the_equations() -> None:
+    rng = np.random.default_rng(0)
+    n_batch, size = 3, 24
+    gates, state = rng.normal(0, 3, (n_batch, 3 * size)), rng.uniform(-1, 1, (n_batch, size))
+    weights = {
+        "weight_ih_l0": np.eye(3 * size),
+        "weight_hh_l0": rng.normal(size=(3 * size, size)),
+        "bias_ih_l0": rng.normal(size=3 * size),
+        "bias_hh_l0": rng.normal(size=3 * size),
+    }
+    expected = [naive_gru_step(*of_stream, weights) for of_stream in zip(gates, state, strict=True)]
+    as_floats = [torch.tensor(part, dtype=torch.float32) for part in (gates[None], state, *weights.values())]
+    products = TorchProducts(as_floats[3], torch.float32, n_batch)
+    found = gru_scan(*as_floats[:2], *as_floats[3:], products, False)
+    np.testing.assert_allclose(found[0], expected, atol=2e-6)
+
+
+def test_without_gradients_the_outputs_are_the_same(way: Way) -> None:
+    torch.manual_seed(7)
+    cell, given = nn.GRU(16, 32, batch_first=True), inputs_of((4, 20, 2, 16, 32))
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden, _ = scan(cell, *given, None, way=way)
+        with torch.no_grad():
+            again, _ = scan(cell, *given, None, way=way)
+    assert hidden.requires_grad
+    assert not again.requires_grad
+    assert torch.equal(hidden, again)
+
+
+def test_one_way_back_is_all() -> None:
+    cell = nn.GRU(8, 16, batch_first=True)
+    hidden, _ = scan(cell, *inputs_of((2, 20, 2, 8, 16)), None)
+    loss = hidden.sum()
+    torch.autograd.grad(loss, [cell.get_parameter("weight_hh_l0")], retain_graph=True)
+    with pytest.raises(AssertionError, match="used up"):
+        torch.autograd.grad(loss, [cell.get_parameter("weight_hh_l0")])
+
+
+def test_what_is_not_a_number_stays_visible(way: Way) -> None:
+    """As training watches for it."""
+    cell = nn.GRU(16, 32, batch_first=True)
+    cell.get_parameter("weight_hh_l0").data[5] = torch.nan
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden, _ = scan(cell, *inputs_of((4, 20, 2, 16, 32)), None, way=way)
+    assert hidden[-1, :, 5].isnan().all()
 
 
 def test_scan_in_two_halves_equals_one() -> None:
@@ -158,60 +227,12 @@ def test_only_a_gru_in_float32_or_bf16_on_the_cpu_is_scanned() -> None:
     assert not can_scan(gru, inputs.to("meta"))
 
 
-def test_one_step_equals_the_equations() -> None:
-    rng = np.random.default_rng(0)
-    size = 24
-    gates, bias = rng.normal(0, 3, (2, 3 * size)).astype(np.float32)
-    recurrent, hidden = rng.normal(size=(3 * size, size)), rng.uniform(-1, 1, size).astype(np.float32)
-    product = (recurrent @ hidden).astype(np.float32)
-    weights = {"weight_ih_l0": np.eye(3 * size), "weight_hh_l0": recurrent}
-    biases = {"bias_ih_l0": np.zeros(3 * size), "bias_hh_l0": bias.astype(np.float64)}
-    expected = naive_gru_step(gates.astype(np.float64), hidden.astype(np.float64), {**weights, **biases})
-    kept, scratch = np.empty((4, size), np.float32), np.empty(2 * size, np.float32)
-    gru_step(gates, product, bias, hidden, kept, scratch, np.empty(2 * size, np.int32))
-    np.testing.assert_allclose(hidden, expected, atol=2e-6)
-
-
-def test_exponential_of_synthesis_is_accurate_to_a_few_ulps() -> None:
-    x = np.linspace(-29.9, 29.9, 20_001, dtype=np.float32)
-    loop: Any = exp_parts
-    values = np.array([mantissa * 2.0**exponent for mantissa, exponent in map(loop.py_func, x)])
-    np.testing.assert_allclose(values, np.exp(x.astype(np.float64)), rtol=5e-6)
-
-
-@compiled(fastmath=set(FAST))
-def exponentials(x: Any, result: Any) -> None:
-    for j in range(x.size):
-        result[j] = exponential(x[j])
-
-
-@compiled(fastmath=set(FAST))
-def there_and_back(x: Any, stored: Any, result: Any) -> None:
-    for j in range(x.size):
-        stored[j] = narrow(x[j], stored)
-        result[j] = widen(stored[j])
-
-
-@pytest.mark.parametrize(("dtype", "rtol"), [(np.float32, 5e-6), (np.float64, 1e-15)])
-def test_exponential_of_training(dtype: Any, rtol: float) -> None:
-    x = np.linspace(-79.9, 79.9, 20_001, dtype=dtype)
-    found = np.empty_like(x)
-    exponentials(x, found)
-    np.testing.assert_allclose(found, np.exp(x.astype(np.float64)), rtol=rtol)
-    if dtype == np.float32:  # beyond its limits it stays finite, and small where it should be
-        exponentials(np.array([-1e30, 1e30], np.float32), found)
-        assert 0 < found[0] < 1e-34
-        assert 1e34 < found[1] < np.inf
-
-
-def test_bf16_is_rounded_as_torch_rounds_it() -> None:
-    torch.manual_seed(4)
-    x = torch.cat(
-        [torch.randn(10_000) * 10.0 ** torch.randint(-20, 20, (10_000,)), torch.tensor([0.0, -0.0])]
-    )
-    bits = torch.arange(4096, dtype=torch.int32) << 15  # each second one lies half way between two
-    x = torch.cat([x, bits.view(torch.float32)])
-    stored, back = torch.empty_like(x, dtype=torch.bfloat16), torch.empty_like(x)
-    there_and_back(as_array(x), as_array(stored), as_array(back))
-    assert torch.equal(stored.view(torch.int16), x.bfloat16().view(torch.int16))
-    assert torch.equal(back, stored.float())
+def test_the_way_to_multiply_is_the_processors(instructions: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    has_pairs = library.instructions() == instructions == "avx512bf16"
+    monkeypatch.setattr("torch.cpu._init_amx", lambda: True)
+    for has_amx in (False, True):
+        monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda has_amx=has_amx: has_amx)
+        expected = ("tiles" if has_amx else "blocks") if has_pairs else "torch"
+        assert best_way(torch.bfloat16, 64) == expected
+        assert best_way(torch.bfloat16, 72) == "torch", "no whole blocks"
+        assert best_way(torch.float32, 64) == "torch"

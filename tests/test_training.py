@@ -36,7 +36,7 @@ from gru_audio.progress import Progress
 from gru_audio.run_folder import checkpoint_paths
 from gru_audio.sparsity import RECURRENT_WEIGHT, kept_weights, scheduled_densities
 from gru_audio.synthesis.folding import fold
-from gru_audio.synthesis.packing import pack_gru
+from gru_audio.synthesis.packing import pack
 from gru_audio.synthesis.vocoder import load
 from gru_audio.training import Trainer, train
 from gru_audio.training import trainer as trainer_room
@@ -464,8 +464,9 @@ def test_the_voice_holds_only_what_is_kept(pruned_run: Path) -> None:
     weight, last = voice.tensors[RECURRENT_WEIGHT], load_checkpoint(checkpoint_paths(pruned_run)[-1])
     np.testing.assert_array_equal(weight != 0, recurrent(last, "masks").numpy())
     assert n_kept_blocks(weight) == [[count] * 3 for count in KEPT_COLUMNS]
-    layer, _ = pack_gru(fold(voice), 0)
-    assert len(layer.blocks) == 3 * sum(KEPT_COLUMNS)
+    packed = pack(fold(voice))
+    counts = packed.n_reset_blocks, packed.n_update_blocks, packed.n_new_blocks
+    assert sum(counts) == sum(KEPT_COLUMNS)
 
 
 def test_the_densities_are_logged(pruned_run: Path, tmp_path: Path, dataset: Path) -> None:

@@ -3,14 +3,13 @@
 import os
 import platform
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import joblib
-import numba
-import torch
-from llvmlite import binding
 
 from gru_audio import __version__
+from gru_audio.native import library
 
 
 @dataclass(frozen=True)
@@ -19,33 +18,40 @@ class Machine:
 
     Attributes:
         cpu: the processor's name, as Linux tells it.
-        cpu_kind: LLVM's name of its kind, such as `"znver4"`.
         cores: that this process may use.
         load: processes that wanted a core over the last minute, before anything was measured.
+        torch: its version; None where it is not installed.
+        instructions: the instruction set that the compiled core uses, such as `"avx512"`; see native/library.py.
     """
 
     cpu: str
-    cpu_kind: str
     cores: int
     load: float
     gru_audio: str
     python: str
-    torch: str
-    numba: str
+    torch: str | None
+    instructions: str
 
 
 def this_machine() -> Machine:
     """The facts of this one."""
     return Machine(
         cpu=_processor_name(),
-        cpu_kind=binding.get_host_cpu_name(),
         cores=joblib.cpu_count(),
         load=os.getloadavg()[0],
         gru_audio=__version__,
         python=platform.python_version(),
-        torch=torch.__version__,
-        numba=numba.__version__,
+        torch=_version("torch"),
+        instructions=library.instructions(),
     )
+
+
+def _version(package: str) -> str | None:
+    """A package's version, without importing it."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _processor_name() -> str:

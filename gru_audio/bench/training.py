@@ -12,7 +12,7 @@ import torch
 from gru_audio.audio import write_audio
 from gru_audio.bench.cases import Case
 from gru_audio.bench.turns import Speed, Task
-from gru_audio.config import CONTEXT_FRAMES, Config, PrepConfig
+from gru_audio.config import CONTEXT_FRAMES, Config
 from gru_audio.crops import CropSource
 from gru_audio.dataset import Dataset
 from gru_audio.memory import keep_freed_memory
@@ -146,7 +146,5 @@ def _made_up_dataset(folder: Path, config: Config) -> Dataset:
         buzz = sum(np.sin(2 * np.pi * (100 + 20 * clip) * k * t) / k for k in range(1, 20))
         audio = 0.2 * buzz + 0.02 * rng.standard_normal(t.size)
         write_audio(folder / "audio" / f"{clip}.wav", audio.astype(np.float32), rate)
-    # Nothing is trimmed: that would import librosa for silence that is not there.
-    untrimmed = config.model_copy(update={"prep": PrepConfig(trim_db=0.0)})
-    prepare([folder / "audio"], folder / "dataset", untrimmed, jobs=1)
+    prepare([folder / "audio"], folder / "dataset", config, jobs=1)
     return Dataset.open(folder / "dataset")

@@ -13,12 +13,14 @@ import numpy as np
 
 from gru_audio.bench.limits import Limits
 from gru_audio.synthesis.folding import GATES, FoldedNetwork, fold
-from gru_audio.synthesis.int8_kernels import n_ready_groups, sizes_of
-from gru_audio.synthesis.packing import SUBTREE_BITS, pack_gru, pack_readout, pack_tree
+from gru_audio.synthesis.packing import SUBTREE_BITS, pack
 from gru_audio.voice import Voice
 
 _NUMBER_BYTES = 4
-_ACTIVATION_BYTES = 1 + _NUMBER_BYTES  # as a byte, and as a number before
+_COLUMN_BYTES = 2  # a block's place
+_SUMS = 4  # of a unit; see native/int8.h
+_STATE_BYTES = 1 + _NUMBER_BYTES  # as a byte, and as a number before
+_ROW_BYTES = 2  # of a value of the readout, each of which is multiplied by itself
 
 
 @dataclass(frozen=True)
@@ -76,28 +78,24 @@ def _float32_work(network: FoldedNetwork) -> Work:
 
 
 def _int8_work(network: FoldedNetwork) -> Work:
-    stride = network.config.model.samples_per_step
-    # The offset of activations changes the values that are packed, not how many there are.
-    gru, readout, tree = pack_gru(network, 0)[0], pack_readout(network, 0)[0], pack_tree(network)
-    n_ready = n_ready_groups(sizes_of(network.config, gru, readout), len(gru.product_start))
+    stride, arrays = network.config.model.samples_per_step, pack(network).held
     n_subtrees = -(-network.config.signal.bits // SUBTREE_BITS)  # on the way to a code
-    n_units, n_readout_units = gru.product_start.size, readout.units.size
-    gate_bytes = 3 * _NUMBER_BYTES * n_units
-    step_bytes = (
-        gru.blocks.nbytes
-        + gru.columns[: len(gru.blocks)].nbytes
-        + gru.constants.nbytes
-        + gru.product_start.nbytes
-    )
-    step_bytes += gru.tables[:, 0].nbytes + gate_bytes + readout.blocks.nbytes
-    sample_bytes = readout.tables[:, 0].nbytes + 2 * readout.units.nbytes  # the units, and the frame's inputs
-    sample_bytes += n_subtrees * (tree.blocks[0].nbytes + tree.units[0].nbytes + tree.bias[0].nbytes)
-    # Products ahead and the state of a step, and the sums and values of a sample's readout, are written and read.
-    step_bytes_twice = gate_bytes * n_ready // len(gru.product_start) + _ACTIVATION_BYTES * n_units
-    sample_bytes_twice = (_NUMBER_BYTES + _ACTIVATION_BYTES) * n_readout_units
+    n_units, n_readout_units = arrays["constants"][:, 0].size, arrays["readout_units"].size
+    sums_bytes = _SUMS * _NUMBER_BYTES * n_units
+    step_bytes = arrays["blocks"].nbytes + _COLUMN_BYTES * len(arrays["blocks"])
+    step_bytes += arrays["constants"].nbytes + arrays["step_tables"][:, 0].nbytes
+    step_bytes += sums_bytes + arrays["readout_blocks"].nbytes  # the sums that a frame starts with
+    sample_bytes = (
+        arrays["readout_tables"][:, 0].nbytes + 2 * arrays["readout_units"].nbytes
+    )  # and the frame's
+    sample_bytes += n_subtrees * sum(arrays[f"tree_{part}"][0].nbytes for part in ("blocks", "units", "bias"))
+    # The sums and the state of a step, and the sums and values of a sample's readout, are written and read.
+    step_bytes_twice = sums_bytes + _STATE_BYTES * n_units
+    sample_bytes_twice = (_NUMBER_BYTES + _ROW_BYTES) * n_readout_units
     once = step_bytes + stride * sample_bytes
     twice = step_bytes_twice + stride * sample_bytes_twice
-    n_weights = gru.blocks.size + readout.blocks.size + stride * n_subtrees * tree.blocks[0].size
+    n_tree_weights = n_subtrees * arrays["tree_blocks"][0].size
+    n_weights = arrays["blocks"].size + arrays["readout_blocks"].size + stride * _ROW_BYTES * n_tree_weights
     return Work((once + 2 * twice) / stride, once + twice, n_weights / stride)
 
 

@@ -64,7 +64,9 @@ def bench(
     from dataclasses import asdict
 
     from gru_audio.bench.cases import find_cases, find_engines
+    from gru_audio.extras import require
 
+    require("train", "bench")
     cases, engines = find_cases(case or []), find_engines(engine or [])
     from gru_audio.bench.run import Plan, run_bench  # now, as it imports torch, which takes seconds
 
@@ -93,8 +95,8 @@ def print_report(report: "Report") -> None:
     """Tell what was measured, as text."""
     machine, limits = report.machine, report.limits
     typer.echo(
-        f"{machine.cpu} ({machine.cpu_kind}), {machine.cores} cores, load {machine.load:.1f} before; "
-        f"Python {machine.python}, torch {machine.torch}, numba {machine.numba}, gru-audio {machine.gru_audio}"
+        f"{machine.cpu} ({machine.instructions}), {machine.cores} cores, load {machine.load:.1f} before; "
+        f"Python {machine.python}, torch {machine.torch or 'not installed'}, gru-audio {machine.gru_audio}"
     )
     for choice in dict.fromkeys(report.engine_choice.values()):
         names = [name for name, its_choice in report.engine_choice.items() if its_choice == choice]

@@ -4,15 +4,13 @@ import contextlib
 import gc
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from gru_audio.compiling import compiling
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
-
-_COMPILING = "compiling the loops for this processor, once (about 10 s)"
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no notes; errors remain.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -70,10 +68,10 @@ def _strict(value: Any) -> Any:
 
 @contextlib.contextmanager
 def made_to_stay() -> Iterator[None]:
-    """For imports, compiled loops and a voice, which live until the process ends.
+    """For imports and a voice, which live until the process ends.
 
-    The garbage collector does not run meanwhile, and never looks at them again: among numba's hundreds of thousands
-    of objects that would take a third of a short command's time, most of it when the process ends.
+    The garbage collector does not run meanwhile, and never looks at them again, which would take a tenth of a short
+    command's time.
     """
     gc.disable()
     try:
@@ -87,19 +85,15 @@ def made_to_stay() -> Iterator[None]:
 def progress_bar(description: str, *, quiet: bool = False) -> Iterator[ProgressCallback]:
     """A Rich progress bar on stderr, fed by the callback that this gives.
 
-    Shows a bar, the share done, each report's figures, the time spent and the time left; while loops are compiled,
-    a spinner that says so. Where stderr is not a terminal nothing is drawn; see `compile_spinner`.
+    Shows a bar, the share done, each report's figures, the time spent and the time left. Where stderr is not a
+    terminal nothing is drawn, and Rich is not imported.
     """
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        with compile_spinner(quiet=quiet) as ignore:
-            yield ignore
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
+        yield ignore_progress
         return
+    from rich.console import Console
     from rich.progress import (
         BarColumn,
-        SpinnerColumn,
         TaskProgressColumn,
         TextColumn,
         TimeElapsedColumn,
@@ -116,47 +110,14 @@ def progress_bar(description: str, *, quiet: bool = False) -> Iterator[ProgressC
         TextColumn("eta"),
         TimeRemainingColumn(),
     )
-    spinner = (SpinnerColumn(), TextColumn(f"{_COMPILING}…"), TimeElapsedColumn())
-    with Bar(*columns, console=console) as bar:
+    with Bar(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(description, total=None, figures="")
-
-        def tell(begins: bool) -> None:
-            bar.columns = spinner if begins else columns
 
         def show(report: Progress) -> None:
             figures = " · ".join(f"{name} {value}" for name, value in report.figures.items())
             bar.update(task, completed=report.done, total=report.total, figures=figures)
 
-        with compiling(tell):
-            yield show
-
-
-@contextlib.contextmanager
-def compile_spinner(*, quiet: bool = False) -> Iterator[ProgressCallback]:
-    """A spinner on stderr while loops are compiled, and nothing else; where that is no terminal, one line.
-
-    Gives a callback that shows nothing, for work that has no end to measure by.
-    """
-    if quiet:
-        yield ignore_progress
-        return
-    from rich.console import Console
-
-    console, said = Console(stderr=True), False
-    spinner = console.status(f"{_COMPILING}…") if console.is_terminal else None
-
-    def tell(begins: bool) -> None:
-        nonlocal said
-        if spinner is None:
-            note(_COMPILING, quiet=said or not begins)
-            said = True
-        elif begins:
-            spinner.start()
-        else:
-            spinner.stop()
-
-    with compiling(tell):
-        yield ignore_progress
+        yield show
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -31,7 +31,7 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same samples.")] = 0,
     temperature: Annotated[
-        float | None, typer.Option(help="Below 1 less noisy, above 1 more; 0.8 if absent.")
+        float | None, typer.Option(help="Below 1 less noisy, above 1 more; by default the voice's own.")
     ] = None,
     engine: Annotated[str, typer.Option(help="auto, int8 or float32 (compiled, CPU), or torch.")] = "auto",
     jobs: Annotated[
@@ -60,11 +60,10 @@ def evaluate(
     from gru_audio.evaluation.evaluate import evaluate as run
     from gru_audio.evaluation.material import find_originals
     from gru_audio.files import require_writable
-    from gru_audio.synthesis.stream import DEFAULT_TEMPERATURE, Sampling
+    from gru_audio.synthesis.sampling import Sampling
     from gru_audio.voice import load_voice
 
-    chosen = DEFAULT_TEMPERATURE if temperature is None else temperature
-    sampling, loaded = Sampling(seed, chosen), load_voice(voice)
+    sampling, loaded = Sampling(seed, temperature), load_voice(voice)
     if report is not None:
         require_writable(report)
     originals, unreadable = find_originals(source, clips)

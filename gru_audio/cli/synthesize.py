@@ -11,7 +11,6 @@ import typer
 from gru_audio.cli.console import (
     Json,
     Quiet,
-    compile_spinner,
     error_line,
     made_to_stay,
     note,
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
     from gru_audio.config import MelConfig
     from gru_audio.synthesis.batch import Result
-    from gru_audio.synthesis.stream import Sampling
+    from gru_audio.synthesis.sampling import Sampling
     from gru_audio.synthesis.vocoder import Vocoder
 
 _STANDARD = Path("-")  # stdin or stdout
@@ -77,7 +76,7 @@ def synthesize(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same samples.")] = 0,
     temperature: Annotated[
-        float | None, typer.Option(help="Below 1 less noisy, above 1 more; 0.8 if absent.")
+        float | None, typer.Option(help="Below 1 less noisy, above 1 more; by default the voice's own.")
     ] = None,
     tail_cut: Annotated[float, typer.Option(help="Choices less likely than this are never made.")] = 0.0,
     corrections: Annotated[
@@ -123,7 +122,7 @@ def synthesize(
     with made_to_stay():
         from gru_audio.config import load_mel_config
         from gru_audio.synthesis.batch import plan_jobs, synthesize_files
-        from gru_audio.synthesis.stream import DEFAULT_TEMPERATURE, Sampling
+        from gru_audio.synthesis.sampling import Sampling
         from gru_audio.synthesis.vocoder import load
 
         piped = _STANDARD in inputs
@@ -131,10 +130,10 @@ def synthesize(
             _check_pipe(inputs, output, json)
         planned = [] if piped else plan_jobs(inputs, output, f".{format.value}")
         contract = load_mel_config(mel) if mel else None
-        sampling = Sampling(seed, DEFAULT_TEMPERATURE if temperature is None else temperature, tail_cut)
+        sampling = Sampling(seed, temperature, tail_cut)
         vocoder = load(voice, engine, device, corrections)
     began, results = time.perf_counter(), []
-    display = compile_spinner(quiet=quiet) if piped else progress_bar("synthesizing", quiet=quiet)
+    display = progress_bar("synthesizing", quiet=quiet or piped)
     with display as progress:
         for result in (
             _from_stdin(vocoder, stdin.value, output, sampling, contract, quiet)

@@ -16,6 +16,7 @@ from gru_audio.launch import Launch, LeaderLostError
 
 if TYPE_CHECKING:
     from gru_audio.config import Config
+    from gru_audio.dataset import Dataset
     from gru_audio.mel import FloatArray
     from gru_audio.training import TrainResult
     from gru_audio.training.fine_tuning import StartingVoice
@@ -79,7 +80,7 @@ def train(
     with _one_voice(launch):
         result = _train(
             dataset, run, config, overrides or [], init, resume=resume, device=device, threads=threads,
-            quiet=quiet or not launch.leads,
+            quiet=quiet or not launch.leads, leads=launch.leads,
         )  # fmt: skip
     if launch.leads:
         _show(run, result, json=json, quiet=quiet)
@@ -126,10 +127,13 @@ def _train(
     device: str,
     threads: int | None,
     quiet: bool,
+    leads: bool,
 ) -> "TrainResult":
     """Find the settings, and train."""
     from gru_audio.dataset import Dataset
+    from gru_audio.extras import require
 
+    require("train", "training")
     settings, start = _settings(config, overrides, init, run / "config.toml" if resume else None)
     found = Dataset.open(dataset)  # before torch is imported, which takes seconds
     if start is None:
@@ -139,10 +143,26 @@ def _train(
 
     synthesise = _free_running_synthesiser(settings, quiet=quiet)
     with progress_bar("training", quiet=quiet) as progress:
-        return training.train(
+        result = training.train(
             dataset, run, settings, resume=resume, start=start, synthesise=synthesise, device=device, threads=threads,
             progress=progress,
         )  # fmt: skip
+    if result.finished and synthesise is not None and leads:
+        _choose_sampling(run, found, synthesise, quiet=quiet)
+    return result
+
+
+def _choose_sampling(run: Path, dataset: "Dataset", synthesise: "Synthesiser", *, quiet: bool) -> None:
+    """Store in the run's voice how it is drawn best, and tell."""
+    from gru_audio.synthesis.sampling import CANDIDATES
+    from gru_audio.training.best_sampling import choose_sampling
+
+    best, score = choose_sampling(run, dataset, synthesise, [candidate.told() for candidate in CANDIDATES])
+    told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in best.items())
+    measured = (
+        "" if score is None else f" ({score.measure.replace('_', ' ')} {score.value:.2f} on held-out clips)"
+    )
+    note(f"drawn with {told}{measured}", quiet=quiet)
 
 
 def _settings(

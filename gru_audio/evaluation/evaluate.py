@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,11 +27,12 @@ from gru_audio.evaluation.results import (
     ClipResult,
     Evaluation,
 )
+from gru_audio.extras import require
 from gru_audio.mel import FloatArray
 from gru_audio.parallel import map_in_order
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.synthesis.correction import correct
-from gru_audio.synthesis.stream import Sampling
+from gru_audio.synthesis.sampling import Sampling
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.voice import Voice
 
@@ -104,7 +105,9 @@ def evaluate(
     Raises:
         ConfigError: no such engine, or it cannot run the voice.
         CheckpointError: the voice's tensors do not fit its config.
+        MissingPackageError: the extra `eval` is not installed.
     """
+    require("eval", "evaluate")
     vocoder = Vocoder(voice, engine, corrections=0)
     likelihood = Likelihood.of(voice, vocoder.engine_name)
     missing = _missing(likelihood is None)
@@ -131,7 +134,7 @@ def evaluate(
         measures=tuple(measure for measure in MEASURES if measure.key not in absent),
         missing=missing,
         clips=tuple(results),
-        settings={**(settings or {}), "engine": vocoder.engine_name, **asdict(sampling)},
+        settings={**(settings or {}), "engine": vocoder.engine_name, **asdict(_resolved(vocoder, sampling))},
         notes=tuple(notes),
     )
 
@@ -146,8 +149,15 @@ def _missing(without_likelihood: bool) -> tuple[tuple[str, str], ...]:
     return tuple(missing)
 
 
+def _resolved(vocoder: Vocoder, sampling: Sampling) -> Sampling:
+    """With the voice's temperature where none was asked for."""
+    return (
+        sampling if sampling.temperature is not None else replace(sampling, temperature=vocoder.temperature)
+    )
+
+
 def _warm_up(vocoder: Vocoder, sampling: Sampling) -> None:
-    """Synthesise a little, so that compiling is not timed."""
+    """Synthesise a little, so that what is done once is not timed."""
     silence = np.zeros(_WARM_UP_FRAMES * vocoder.mel_config.hop_samples, np.float32)
     mel = vocoder.mel(silence, vocoder.sample_rate)
     correct(vocoder.synthesize(mel, **asdict(sampling)), mel, vocoder.mel_config)

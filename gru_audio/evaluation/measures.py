@@ -12,7 +12,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import scipy.fft
 
 from gru_audio.audio import resample
 from gru_audio.config import MelConfig
@@ -154,7 +153,10 @@ def mel_cepstral_distortion_db(
     Source: Kubichek, Mel-Cepstral Distance Measure (1993), eq. 3, on a mel filterbank's log magnitudes.
     """
     difference = np.subtract(*_mel_levels_db(reference, made, sample_rate_hz, contract))  # (F, M)
-    series = scipy.fft.dct(difference, axis=1)[:, 1 : 1 + _N_CEPSTRA] / difference.shape[1]
+    n_mels = difference.shape[1]
+    places = np.pi * (np.arange(n_mels) + 0.5) / n_mels
+    cosines = 2 * np.cos(np.outer(places, np.arange(1, 1 + _N_CEPSTRA))) / n_mels  # (M, cepstra)
+    series = difference @ cosines
     return float(np.sqrt(np.sum(series**2, axis=1) / 2).mean())
 
 

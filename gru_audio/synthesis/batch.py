@@ -14,7 +14,7 @@ from gru_audio.files import require_writable
 from gru_audio.mel import FloatArray, convert_mel
 from gru_audio.melfile import MEL_SUFFIXES, read_mel
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
-from gru_audio.synthesis.stream import Sampling
+from gru_audio.synthesis.sampling import Sampling
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.threads import map_in_threads
 
@@ -115,7 +115,7 @@ def synthesize_files(
     if vocoder.batches:
         yield from _in_step(vocoder, jobs, sampling, contract, tally)
     else:
-        yield from _in_threads(vocoder, jobs, sampling, contract, threads or _cores(), tally)
+        yield from _in_threads(vocoder, jobs, sampling, contract, threads or _cores(len(jobs)), tally)
 
 
 class _Tally:
@@ -196,8 +196,10 @@ def _in_threads(
             yield result
 
 
-def _cores() -> int:
-    """CPU cores that this process may use."""
+def _cores(n_jobs: int) -> int:
+    """CPU cores that this process may use, for so many jobs."""
+    if n_jobs == 1:
+        return 1  # joblib's import would take longer than a short clip
     import joblib
 
     return int(joblib.cpu_count())

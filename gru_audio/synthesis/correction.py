@@ -2,141 +2,102 @@
 
 A drawn sample is a little too loud here and too soft there, and noisy between the harmonics: the mel knows better,
 but has no phase. So each frame of the audio is transformed, its bins are scaled until its mel meets the given one,
-and the frames are overlapped and added, a few times over: Griffin and Lim's iteration, begun at the network's phase
-and stopped early.
+and the frames are overlapped and added. That is Griffin and Lim's iteration, begun at the network's phase, with mel
+bands in place of bins; it goes several rounds over the newest frames alone, each time with all that is known of their
+neighbours, so that a stream waits for a few frames once, and not for as many again with every round.
 
-Source: Griffin & Lim, Signal estimation from modified short-time Fourier transform (1984), with mel bands in place
-of bins. Shapes: F frames, M mel bands, N bins, W samples of the analysis window.
+Source: Griffin & Lim, Signal estimation from modified short-time Fourier transform (1984); Zhu, Beauregard & Wyse,
+Real-time signal estimation from modified short-time Fourier transform magnitude spectra (2007), for the rounds.
+Shapes: F frames, M mel bands, W samples of the analysis window.
 """
 
+import math
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
 
 from gru_audio.config import MelConfig
 from gru_audio.errors import ConfigError
-from gru_audio.mel import FloatArray, analysis_window, filterbank, to_linear
-from gru_audio.synthesis.correction_kernels import correct_spectra, overlap_add
+from gru_audio.fft import ONE_PLAN_FIELDS, one_plan_of
+from gru_audio.mel import FloatArray, MelAnalysis, analysis_values, filterbank, first_of_window, to_linear
+from gru_audio.native import library
 
 DEFAULT_CORRECTIONS = 3
-"""Passes: each one raises PESQ less than the one before, and needs more lookahead."""
+"""Rounds: each one raises PESQ less than the one before; see docs/correction.md."""
 
 _EXPONENT = (
     1.5  # of a band's gain: a bin's is a mean over bands and overlapping frames, so that 1 falls short
 )
 _LIMIT = 6.0  # 15.6 dB: what is missing by more is not brought up from noise at once
-_SMALLEST_WEIGHT = 1e-3  # of the windows' squares over a sample; under it the sample stays as it is
-
-
-class Frames(NamedTuple):
-    """Frames of a stream.
-
-    Attributes:
-        audio: (F * hop,).
-        targets: (F, M), the linear mel that the audio should have.
-        valid: (F,), False before the stream's first frame and after its last.
-    """
-
-    audio: FloatArray
-    targets: FloatArray
-    valid: npt.NDArray[np.bool_]
-
-
-class Correction:
-    """One pass over a stream; each frame comes back `delay` frames late. Any chunking gives the same samples."""
-
-    def __init__(self, config: MelConfig) -> None:
-        """Begin: before the stream there are `delay` frames that are not valid."""
-        plan, hop = _plan(config), config.hop_samples
-        self._config, self._plan, self.delay = config, plan, plan.delay
-        n_history, n_open = plan.held * hop + plan.before, plan.window.size - hop
-        self._state: dict[str, npt.NDArray[Any]] = {
-            "audio": np.zeros(
-                n_history, np.float32
-            ),  # from the window of the oldest frame not yet transformed on
-            "targets": np.zeros((plan.delay, config.n_mels), np.float32),
-            "valid": np.zeros(plan.delay, np.bool_),
-            "sums": np.zeros(n_open, np.float32),  # from there on, what frames have added already
-            "weights": np.zeros(n_open, np.float32),
-            "done": np.zeros(plan.delay * hop - n_history, np.float32),  # waits for the rest of its frame
-        }
-
-    def push(self, frames: Frames) -> Frames:
-        """Take the next F frames, and give the F frames of `delay` before, corrected."""
-        n_frames, hop, plan = len(frames.valid), self._config.hop_samples, self._plan
-        if not n_frames:
-            return frames
-        fresh = np.zeros(n_frames * hop, np.float32)
-        new = {**frames._asdict(), "sums": fresh, "weights": fresh}
-        state = {name: np.concatenate([self._state[name], array]) for name, array in new.items()}
-        oldest = plan.delay - plan.held  # of the frames whose windows are full now
-        stretch = slice(oldest, oldest + n_frames)
-        windows = np.lib.stride_tricks.sliding_window_view(state["audio"], plan.window.size)[::hop][:n_frames]
-        corrected = self._correct(windows * plan.window, state["targets"][stretch])
-        overlap_add(corrected, state["valid"][stretch], plan.window, hop, state["sums"], state["weights"])
-        sums, weights, before = (state[name][: fresh.size] for name in ("sums", "weights", "audio"))
-        covered = weights > _SMALLEST_WEIGHT
-        now = np.where(covered, sums / np.maximum(weights, _SMALLEST_WEIGHT), before)
-        state["done"] = np.concatenate([self._state["done"], now])
-        for name, array in state.items():
-            self._state[name] = array[len(array) - len(self._state[name]) :].copy()
-        return Frames(state["done"][: fresh.size], state["targets"][:n_frames], state["valid"][:n_frames])
-
-    def export_state(self) -> dict[str, npt.NDArray[Any]]:
-        """Copies of the arrays by which a pass goes on; their shapes and types follow from the contract."""
-        return {name: array.copy() for name, array in self._state.items()}
-
-    def import_state(self, state: dict[str, npt.NDArray[Any]]) -> None:
-        """Go on from what `export_state` gave."""
-        self._state = state
-
-    def _correct(self, windows: FloatArray, targets: FloatArray) -> FloatArray:
-        """Windowed frames (F, W) with their mel brought nearer to the targets."""
-        config, plan = self._config, self._plan
-        spectra = scipy.fft.rfft(windows, config.n_fft, axis=1)  # (F, N)
-        is_power = config.spectrum == "power"
-        exponent = _EXPONENT / 2 if is_power else _EXPONENT
-        correct_spectra(
-            spectra, targets, plan.filters, plan.first_bins, plan.shares, is_power, exponent, _LIMIT
-        )
-        return np.ascontiguousarray(scipy.fft.irfft(spectra, config.n_fft, axis=1)[:, : plan.window.size])
+_FULL_SHARE = 1 / 3  # of the windows' squares when all are known: down to it the raw audio has no say
 
 
 class Corrections:
-    """Passes one after the other; none at all gives the audio as it is."""
+    """The correction of one stream; each frame comes back `delay` frames late. Any chunking gives the same samples.
 
-    def __init__(self, config: MelConfig, n_passes: int) -> None:
-        """Begin."""
-        self.passes = [Correction(config) for _ in range(n_passes)]
-        self._config = config
+    Attributes:
+        n_rounds: with none the audio stays as it is, and nothing is late.
+        delay: in frames.
+    """
+
+    def __init__(self, config: MelConfig, n_rounds: int) -> None:
+        """Begin; see native/correction.c for the arrays."""
+        self._config, self.n_rounds, self.delay = config, n_rounds, 0
+        if not n_rounds:
+            return
+        plan = self._plan = _plan(config)
+        n_samples, self.delay = (plan.n_open - 1) * plan.hop + plan.width, delay_of(plan)
+        self._stream = _Stream(
+            audio=np.zeros(plan.n_audio, np.float32),
+            sums=np.zeros(n_samples, np.float32),
+            weights=np.zeros(n_samples, np.float32),
+            frames=np.zeros((plan.n_open, plan.width), np.float32),
+            targets=np.zeros((self.delay + 1, plan.n_mels), np.float32),
+            known=np.zeros(plan.n_open, np.bool_),
+            valid=np.zeros(self.delay + 1, np.bool_),
+        )
+        self._scratch = library.aligned(_scratch_size(plan))
+        self._scratch[...] = 0
 
     def push(self, audio: FloatArray, mel: FloatArray) -> FloatArray:
         """Take audio (F * hop,) and its mel (F, M) under the contract; give the audio that is corrected now."""
-        if not self.passes:
+        if not self.n_rounds:
             return audio
-        return self._run(Frames(audio, to_linear(mel, self._config), np.ones(len(mel), np.bool_)))
+        return self._run(
+            np.array(audio, np.float32), to_linear(mel, self._config), np.ones(len(mel), np.bool_)
+        )
 
     def finish(self) -> FloatArray:
         """The audio of the frames still under way; the stream is over then."""
-        n_frames, config = sum(one.delay for one in self.passes), self._config
+        n_frames, config = self.delay, self._config
+        if not n_frames:
+            return np.zeros(0, np.float32)
         nothing = np.zeros(n_frames * config.hop_samples, np.float32)
-        targets = np.zeros((n_frames, config.n_mels), np.float32)
-        return self._run(Frames(nothing, targets, np.zeros(n_frames, np.bool_)))
-
-    def _run(self, frames: Frames) -> FloatArray:
-        for one in self.passes:
-            frames = one.push(frames)
-        return np.asarray(
-            frames.audio.reshape(-1, self._config.hop_samples)[frames.valid].ravel(), np.float32
+        return self._run(
+            nothing, np.zeros((n_frames, config.n_mels), np.float32), np.zeros(n_frames, np.bool_)
         )
 
+    def export_state(self) -> dict[str, npt.NDArray[Any]]:
+        """Copies of the arrays by which it goes on; their shapes and types follow from the contract."""
+        return {name: array.copy() for name, array in self._stream.held.items()} if self.n_rounds else {}
 
-def correct(audio: FloatArray, mel: FloatArray, config: MelConfig, n_passes: int | None = None) -> FloatArray:
+    def import_state(self, state: dict[str, npt.NDArray[Any]]) -> None:
+        """Go on from what `export_state` gave."""
+        for name, array in state.items():
+            self._stream.held[name][...] = array
+
+    def _run(self, audio: FloatArray, targets: FloatArray, valid: npt.NDArray[np.bool_]) -> FloatArray:
+        """Put frames through the rounds, in place; those that come out and are of the stream."""
+        targets = np.ascontiguousarray(targets)
+        _correct(self._plan, self._stream, self.n_rounds, len(valid), audio, targets, valid, self._scratch)
+        return np.asarray(audio.reshape(-1, self._config.hop_samples)[valid].ravel(), np.float32)
+
+
+def correct(audio: FloatArray, mel: FloatArray, config: MelConfig, n_rounds: int | None = None) -> FloatArray:
     """A whole clip's audio (F * hop,) brought nearer to its mel (F, M), by default as a vocoder does it."""
-    corrections = Corrections(config, default_corrections(config) if n_passes is None else n_passes)
+    corrections = Corrections(config, default_corrections(config) if n_rounds is None else n_rounds)
     return np.concatenate([corrections.push(audio, mel), corrections.finish()])
 
 
@@ -145,57 +106,104 @@ def default_corrections(config: MelConfig) -> int:
     return DEFAULT_CORRECTIONS if config.window_samples >= 2 * config.hop_samples else 0
 
 
-def check_corrections(config: MelConfig, n_passes: int) -> int:
-    """The frames of lookahead that passes take, once it is certain that a contract allows them.
+def check_corrections(config: MelConfig, n_rounds: int) -> int:
+    """The frames of lookahead that the rounds take, the same for any number of them, once a contract allows them.
 
     Raises:
         ConfigError: fewer than none; or windows overlap too little to put audio together from them.
     """
-    if n_passes < 0:
-        raise ConfigError(f"corrections {n_passes}: must be at least 0")
-    if n_passes and not default_corrections(config):
+    if n_rounds < 0:
+        raise ConfigError(f"corrections {n_rounds}: must be at least 0")
+    if n_rounds and not default_corrections(config):
         raise ConfigError(
-            f"corrections {n_passes}: mel.window_samples ({config.window_samples}) is less than two hops of "
+            f"corrections {n_rounds}: mel.window_samples ({config.window_samples}) is less than two hops of "
             f"{config.hop_samples}; only 0 is possible with this voice"
         )
-    return n_passes * _plan(config).delay if n_passes else 0
+    return delay_of(_plan(config)) if n_rounds else 0
 
 
-class _Plan(NamedTuple):
-    """What a contract's passes share; see `correct_spectra` for its arrays.
+class _Plan(library.Struct):
+    """What a contract's streams share; see native/correction.c."""
 
-    Attributes:
-        window: (W,), the analysis window without the zeros around it.
-        before: samples by which a frame's window begins before the frame's own stretch.
-        held: frames after its own that a frame's window reaches into.
-        delay: frames from audio in to audio out.
-    """
+    _fields_ = (
+        *MelAnalysis._fields_,
+        *ONE_PLAN_FIELDS,
+        ("band_first", library.Int64s),
+        ("band_length", library.Int64s),
+        ("band_filters", library.Floats),
+        ("band_shares", library.Floats),
+        ("n_open", library.Int),
+        ("reach", library.Int),
+        ("before", library.Int),
+        ("n_audio", library.Int),
+        ("exponent", library.Float),
+        ("log_limit", library.Float),
+        ("full", library.Float),
+    )
 
-    window: FloatArray
-    filters: FloatArray
-    first_bins: npt.NDArray[np.int64]
-    shares: FloatArray
-    before: int
-    held: int
-    delay: int
+
+class _Stream(library.Struct):
+    """What one stream goes on with; see native/correction.c."""
+
+    _fields_ = (
+        ("audio", library.Floats),
+        ("sums", library.Floats),
+        ("weights", library.Floats),
+        ("frames", library.Floats),
+        ("targets", library.Floats),
+        ("known", library.Bools),
+        ("valid", library.Bools),
+    )
+
+
+def delay_of(plan: _Plan) -> int:
+    """Frames from audio in to audio out."""
+    return int(plan.n_open - 1 + plan.reach)
 
 
 @lru_cache(maxsize=8)
 def _plan(config: MelConfig) -> _Plan:
     hop, width, bank = config.hop_samples, config.window_samples, filterbank(config)
-    first_of_window = (config.n_fft - width) // 2
-    before = (config.n_fft - hop) // 2 - first_of_window
-    held = -(-(width - before - hop) // hop)
-    length = max(1, int((bank > 0).sum(1).max()))
-    first_bins = np.minimum((bank > 0).argmax(1), bank.shape[1] - length)
-    columns = first_bins[:, None] + np.arange(length)
+    before = (config.n_fft - hop) // 2 - first_of_window(config)  # from a window's beginning to its frame's
+    reach = -(-(width - before - hop) // hop)
+    n_open = 1 + -(-before // hop)
+    values = analysis_values(config)
     shares = bank / np.maximum(bank.sum(0), np.finfo(np.float32).tiny)
+    first, lengths = values["first_bin"], -(-values["length"] // _LANES) * _LANES
+    padded = ((0, 0), (0, _LANES))
     return _Plan(
-        window=analysis_window(config)[first_of_window : first_of_window + width],
-        filters=np.take_along_axis(bank, columns, 1),
-        first_bins=first_bins,
-        shares=np.take_along_axis(shares, columns, 1),
+        **values,
+        **one_plan_of(config.n_fft),
+        band_first=first,
+        band_length=lengths,
+        band_filters=_rows(np.pad(bank, padded), first, lengths),
+        band_shares=_rows(np.pad(shares, padded), first, lengths),
+        n_open=n_open,
+        reach=reach,
         before=before,
-        held=held,
-        delay=held + -(-before // hop),
+        n_audio=(n_open + reach) * hop + before,
+        exponent=_EXPONENT / 2 if config.spectrum == "power" else _EXPONENT,
+        log_limit=math.log(_LIMIT),
+        full=_FULL_SHARE * float(np.square(values["window"], dtype=np.float64).sum()) / hop,
     )
+
+
+_LANES = 8  # numbers that native/correction.c takes of a filter at once
+
+
+def _rows(
+    matrix: FloatArray, first: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Of each row so many numbers, end to end."""
+    parts = [row[start : start + n] for row, start, n in zip(matrix, first, lengths, strict=True)]
+    return np.concatenate(parts).astype(np.float32)
+
+
+_scratch_size = library.function("gru_correction_scratch_size", [_Plan], library.Int)
+_correct = library.function(
+    "gru_correct",
+    [
+        *(_Plan, _Stream, library.Int, library.Int),
+        *(library.Floats, library.Floats, library.Bools, library.Floats),
+    ],
+)

@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gru_audio.config import Config
 from gru_audio.errors import ConfigError
+from gru_audio.extras import require
 from gru_audio.mel import FloatArray
 from gru_audio.synthesis.folding import FoldedNetwork, can_compile
+from gru_audio.synthesis.sampling import PLAIN, VoicedDraws
 from gru_audio.tensorfile import Array
 
-if TYPE_CHECKING:  # numba comes with it; `info` asks for the choice alone
+if TYPE_CHECKING:
     from gru_audio.synthesis.frontend import FrameBlock
 
 
@@ -39,8 +41,8 @@ class Engine(Protocol):
     def export_state(self, state: Any) -> dict[str, Array]:
         """The state of one stream as arrays that any engine of the same voice can import: a copy.
 
-        They are hidden (H,), codes (L,) and rebuilt (P,), both newest last, and audio (1,); the torch engine adds
-        cell (H,).
+        They are hidden (H,), codes (L,), rebuilt (P,) and noise (3,), newest last, and audio (1,); the torch engine
+        adds cell (H,).
         """
 
     def import_state(self, arrays: Mapping[str, Array]) -> Any:
@@ -51,25 +53,28 @@ class Engine(Protocol):
         """
 
 
-def _torch(network: FoldedNetwork, device: str) -> Engine:
+def _torch(network: FoldedNetwork, device: str, voiced: VoicedDraws) -> Engine:
+    require("train", "engine 'torch'")
     from gru_audio.device import choose_device
     from gru_audio.synthesis.reference import TorchEngine
 
-    return TorchEngine(network, choose_device(device))
+    return TorchEngine(network, choose_device(device), voiced)
 
 
-def _float32(network: FoldedNetwork, device: str) -> Engine:
-    from gru_audio.synthesis.compiled import CompiledEngine, Float32Loop
+def _float32(network: FoldedNetwork, device: str, voiced: VoicedDraws) -> Engine:
+    from gru_audio.synthesis.compiled import CompiledEngine
+    from gru_audio.synthesis.float32_engine import Float32Loop
 
     _require_cpu("float32", device)
-    return CompiledEngine(network.config, Float32Loop(network))
+    return CompiledEngine(network.config, Float32Loop(network), voiced)
 
 
-def _int8(network: FoldedNetwork, device: str) -> Engine:
-    from gru_audio.synthesis.compiled import CompiledEngine, Int8Loop
+def _int8(network: FoldedNetwork, device: str, voiced: VoicedDraws) -> Engine:
+    from gru_audio.synthesis.compiled import CompiledEngine
+    from gru_audio.synthesis.int8_engine import Int8Loop
 
     _require_cpu("int8", device)
-    return CompiledEngine(network.config, Int8Loop(network))
+    return CompiledEngine(network.config, Int8Loop(network), voiced)
 
 
 def _require_cpu(engine: str, device: str) -> None:
@@ -77,15 +82,12 @@ def _require_cpu(engine: str, device: str) -> None:
         raise ConfigError(f"engine '{engine}' runs on the CPU, not on '{device}'; use the engine torch")
 
 
-ENGINES: dict[str, Callable[[FoldedNetwork, str], Engine]] = {
+ENGINES: dict[str, Callable[[FoldedNetwork, str, VoicedDraws], Engine]] = {
     "int8": _int8,
     "float32": _float32,
     "torch": _torch,
 }
 """Name to maker."""
-
-_PORTABLE_DENSITY = 0.5
-"""Up to this share of kept blocks int8 is faster than float32 without an instruction for it."""
 
 
 def require_saved(arrays: Mapping[str, Array], wanted: Mapping[str, Array]) -> None:
@@ -106,12 +108,10 @@ def require_saved(arrays: Mapping[str, Array], wanted: Mapping[str, Array]) -> N
 def choose_engine(config: Config, device: str = "auto") -> tuple[str, str]:
     """The engine that `"auto"` stands for, and why.
 
-    int8 is the fastest wherever the processor multiplies bytes. Where it does not, it still gains by each block of
-    weights that is left out; float32 reads all of them, and is then ahead of it for dense voices (measured: 31
-    against 43 us a sample for voice-16k, dense).
+    Where the others can run, int8 is the fastest on every instruction set, also for dense voices without products of
+    bytes (measured: 26 against 58 us a sample of float32's for voice-16k-dense).
     """
-    from gru_audio.lanes import processor_features
-    from gru_audio.synthesis.byte_products import byte_product_for
+    from gru_audio.native import library
 
     model = config.model
     if device not in ("auto", "cpu"):
@@ -121,14 +121,15 @@ def choose_engine(config: Config, device: str = "auto") -> tuple[str, str]:
             "torch",
             f"the others run a gru with a tree, this voice is a {model.cell} with a {model.output}",
         )
-    byte_product = byte_product_for(processor_features())
-    if byte_product == "portable" and sum(model.recurrent_density) / 3 > _PORTABLE_DENSITY:
-        return "float32", "the fastest for a dense voice on a processor without products of bytes"
-    return "int8", f"the fastest on this processor, with {byte_product}"
+    return "int8", f"the fastest on this processor, with {library.instructions()}"
 
 
-def make_engine(name: str, network: FoldedNetwork, device: str) -> tuple[str, Engine]:
+def make_engine(
+    name: str, network: FoldedNetwork, device: str, voiced: VoicedDraws = PLAIN
+) -> tuple[str, Engine]:
     """The engine of a name and the name it goes by; for `"auto"` see `choose_engine`.
+
+    `voiced` says how it draws in voiced frames.
 
     Raises:
         ConfigError: no such engine, it cannot run the voice, or there is no such device.
@@ -137,4 +138,4 @@ def make_engine(name: str, network: FoldedNetwork, device: str) -> tuple[str, En
         name, _ = choose_engine(network.config, device)
     if name not in ENGINES:
         raise ConfigError(f"engine '{name}' does not exist; choose one of auto, {', '.join(ENGINES)}")
-    return name, ENGINES[name](network, device)
+    return name, ENGINES[name](network, device, voiced)

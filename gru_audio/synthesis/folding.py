@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gru_audio.config import Config
-from gru_audio.errors import CheckpointError
+from gru_audio.errors import CheckpointError, ConfigError
 from gru_audio.mel import FloatArray
 from gru_audio.tensorfile import Array
 from gru_audio.voice import Voice
@@ -87,6 +87,20 @@ def fold(voice: Voice) -> FoldedNetwork:
 def can_compile(config: Config) -> bool:
     """Whether the compiled engines cover a voice: a GRU with a tree output. The torch engine covers all."""
     return config.model.cell == "gru" and config.model.output == "tree"
+
+
+def require_compilable(engine: str, network: FoldedNetwork) -> None:
+    """Check that a compiled engine covers a network; see `can_compile`.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if not can_compile(network.config):
+        model = network.config.model
+        raise ConfigError(
+            f"engine '{engine}' runs a gru with a tree, this voice is a {model.cell} with a {model.output}; "
+            "use the engine torch"
+        )
 
 
 class TensorReader:

@@ -1,6 +1,6 @@
 """From mel frames to what the sample loop needs of each frame, as the frames come.
 
-The conditioner, the pitch head and the linear prediction run in frame_kernels.py, whose results for a frame do not
+The conditioner, the pitch head and the linear prediction run in native/frames.c, whose results for a frame do not
 depend on how the frames are chunked, so streaming gives the same bits as one call.
 """
 
@@ -10,14 +10,19 @@ import numpy as np
 import numpy.typing as npt
 
 from gru_audio.config import CONTEXT_FRAMES
-from gru_audio.lpc import FrameFilters, PredictionTables
+from gru_audio.dense import padded, tiled
+from gru_audio.lpc import FrameFilters, PredictionTables, prediction_scratch, prediction_tables
 from gru_audio.mel import FloatArray, silent_frames, to_linear
-from gru_audio.products import padded, tiled
-from gru_audio.synthesis import frame_kernels as kernels
+from gru_audio.native import library
+from gru_audio.native.library import Double, Doubles, Float, Floats, Int, Int64s
 from gru_audio.synthesis.folding import FoldedNetwork, TensorReader
 from gru_audio.voice import Voice
 
-_FLOAT32 = 4  # bytes
+_PITCH_FEATURES = 2
+_LAYERS = (
+    *("pitch_first", "pitch_second", "pitch_output"),
+    *("first", "second", "third", "fourth", "gates", "readout"),
+)
 
 
 @dataclass(frozen=True)
@@ -49,15 +54,45 @@ class FrameBlock:
         return FrameBlock(self.gate_inputs[frames], self.readout_inputs[frames], filters, self.lags[frames])
 
 
+class _Conditioner(library.Struct):
+    """See frames.c, `gru_conditioner`."""
+
+    _fields_ = (
+        ("n_mels", Int),
+        ("n_lag_bins", Int),
+        ("n_gates", Int),
+        ("readout_size", Int),
+        ("excitation_range", Double),
+        ("signal_range", Double),
+        ("first_lag", Float),
+        ("log_lag_range", Float),
+        ("mean", Floats),
+        ("deviation", Floats),
+        *(
+            (f"{layer}_{field}", kind)
+            for layer in _LAYERS
+            for field, kind in (("tiles", Floats), ("n_tiles", Int), ("n_inputs", Int))
+        ),
+    )
+
+
+_fill_frames = library.function(
+    "gru_fill_frames",
+    [
+        *(_Conditioner, PredictionTables, Floats, Floats, Int, Floats, Doubles),
+        *(Floats, Floats, Floats, Floats, Floats, Int64s),
+    ],
+)
+_room_size = library.function("gru_frame_room_size", [_Conditioner], Int)
+
+
 class ConditioningWeights:
-    """The conditioner's and the pitch head's weights, laid out for frame_kernels.py; nothing changes them.
+    """The conditioner's and the pitch head's weights, laid out for native/frames.c; nothing changes them.
 
     Attributes:
         config: the voice's.
         network: the folded sample network.
-        with_pitch: whether there is a pitch head.
-        plan: the layers, see frame_kernels.fill_block; `places`, `weights` and `units` likewise.
-        n_numbers: of a stream's rows.
+        conditioner: the layers.
         prediction: the linear prediction's tables.
         sizes: G H, R and P, the widths of what comes out.
     """
@@ -70,22 +105,21 @@ class ConditioningWeights:
         """
         config, signal = voice.config, voice.config.signal
         self.config, self.network = config, network
-        self.with_pitch = signal.lpc_order > 0
-        layers = _layers(voice, network, self.with_pitch)
         plain = TensorReader(voice.tensors, "")
-        normalisation = [plain(name, config.mel.n_mels) for name in ("mel_mean", "mel_std")]
-        self.weights = np.concatenate([*normalisation, *(tiled(*layer).ravel() for layer in layers)])
-        self.plan, self.places, self.n_numbers = _plan(
-            layers, config.mel.n_mels, config.model.conditioning_size
+        self.conditioner = _Conditioner(
+            n_mels=config.mel.n_mels,
+            n_lag_bins=config.n_lag_bins if signal.lpc_order else 0,
+            n_gates=len(network.gate_bias),
+            readout_size=config.model.readout_size,
+            excitation_range=signal.excitation_range,
+            signal_range=signal.signal_range,
+            first_lag=config.lag_min_samples,
+            log_lag_range=np.log(config.lag_max_samples / config.lag_min_samples),
+            mean=plain("mel_mean", config.mel.n_mels),
+            deviation=plain("mel_std", config.mel.n_mels),
+            **_fields_of(_layers(voice, network)),
         )
-        octaves = float(np.log(config.lag_max_samples / config.lag_min_samples))
-        self.units = (
-            float(config.lag_min_samples),
-            octaves,
-            float(signal.excitation_range),
-            float(signal.signal_range),
-        )
-        self.prediction = PredictionTables.of(config.mel, signal)
+        self.prediction = prediction_tables(config.mel, signal)
         self.sizes = (len(network.gate_bias), config.model.readout_size, signal.lpc_order)
 
 
@@ -95,8 +129,8 @@ class FrontEnd:
     def __init__(self, weights: ConditioningWeights) -> None:
         """Start a stream; before its first frame there is silence."""
         self._weights = weights
-        self._rows = np.zeros(weights.n_numbers, np.float32)
-        self._scratch = weights.prediction.scratch()
+        self._room = np.zeros(_room_size(weights.conditioner), np.float32)
+        self._scratch = prediction_scratch(weights.prediction)
         self._n_without_context = 2 * CONTEXT_FRAMES  # of the next frames
         self.push(silent_frames(CONTEXT_FRAMES, weights.config.mel))
 
@@ -104,25 +138,30 @@ class FrontEnd:
         """Take frames (k, M); give those that have their lookahead now: as many, less the first two."""
         weights, n_frames = self._weights, len(mel)
         mel = np.ascontiguousarray(mel, np.float32)
-        out = np.empty(n_frames * (sum(weights.sizes) + 2), np.float32)
+        gate_inputs, readout_inputs, coefficients = (
+            np.empty((n_frames, size), np.float32) for size in weights.sizes
+        )
+        excitation_scale, signal_scale = np.empty(n_frames, np.float32), np.empty(n_frames, np.float32)
         lags = np.empty(n_frames, np.int64)
-        kernels.fill_block(
+        _fill_frames(
+            weights.conditioner,
+            weights.prediction,
             mel,
             to_linear(mel, weights.config.mel),
-            weights.plan,
-            weights.places,
-            weights.weights,
-            self._rows,
-            weights.units,
-            weights.prediction.band,
-            weights.prediction.numbers,
+            n_frames,
+            self._room,
             self._scratch,
-            out,
+            gate_inputs,
+            readout_inputs,
+            coefficients,
+            excitation_scale,
+            signal_scale,
             lags,
         )
         first = min(self._n_without_context, n_frames)
         self._n_without_context -= first
-        return _block(out, lags, weights.sizes, first)
+        filters = FrameFilters(coefficients, excitation_scale, signal_scale)
+        return FrameBlock(gate_inputs, readout_inputs, filters, lags)[first:]
 
     def finish(self) -> FrameBlock:
         """The last frames, with silence after them."""
@@ -133,13 +172,13 @@ Layer = tuple[FloatArray, FloatArray | None]
 """A matrix (out, in), whose columns are those of padded rows, and the bias (out,)."""
 
 
-def _layers(voice: Voice, network: FoldedNetwork, with_pitch: bool) -> list[Layer]:
-    """The layers in the order in which they run, those of the pitch head without outputs if there is none."""
+def _layers(voice: Voice, network: FoldedNetwork) -> list[Layer]:
+    """The layers in the order of `_LAYERS`, those of the pitch head without outputs if there is none."""
     config, take = voice.config, TensorReader(voice.tensors, "conditioner.")
-    n_mels, size = config.mel.n_mels, config.model.conditioning_size
-    width = padded(size, _FLOAT32)
-    third = take("third.weight", size, size + kernels.N_PITCH_FEATURES * with_pitch)
-    features = np.zeros((size, kernels.N_PITCH_FEATURES), np.float32)
+    n_mels, size, with_pitch = config.mel.n_mels, config.model.conditioning_size, config.signal.lpc_order > 0
+    width = padded(size)
+    third = take("third.weight", size, size + _PITCH_FEATURES * with_pitch)
+    features = np.zeros((size, _PITCH_FEATURES), np.float32)
     features[:, : third.shape[1] - size] = third[:, size:]
     return [
         *(_pitch_layers(voice) if with_pitch else [(np.zeros((0, 0), np.float32), None)] * 3),
@@ -155,12 +194,21 @@ def _layers(voice: Voice, network: FoldedNetwork, with_pitch: bool) -> list[Laye
 def _pitch_layers(voice: Voice) -> list[Layer]:
     config, take = voice.config, TensorReader(voice.tensors, "pitch_head.")
     n_mels, size, n_outputs = config.mel.n_mels, config.model.pitch_size, config.n_lag_bins + 1
-    width = padded(size, _FLOAT32)
+    width = padded(size)
     return [
         (_end_to_end(take("first.weight", size, n_mels, 3), n_mels), take("first.bias", size)),
         (_end_to_end(take("second.weight", size, size, 3), width), take("second.bias", size)),
         (_widened(take("output.weight", n_outputs, size), width), take("output.bias", n_outputs)),
     ]
+
+
+def _fields_of(layers: list[Layer]) -> dict[str, FloatArray | int]:
+    """The layers as fields of `_Conditioner`."""
+    fields: dict[str, FloatArray | int] = {}
+    for name, (matrix, bias) in zip(_LAYERS, layers, strict=True):
+        tiles = tiled(matrix, bias)
+        fields |= {f"{name}_tiles": tiles, f"{name}_n_tiles": len(tiles), f"{name}_n_inputs": matrix.shape[1]}
+    return fields
 
 
 def _end_to_end(kernel: FloatArray, width: int) -> FloatArray:
@@ -171,50 +219,3 @@ def _end_to_end(kernel: FloatArray, width: int) -> FloatArray:
 def _widened(weight: FloatArray, width: int) -> FloatArray:
     """(..., in) with zeros up to a width."""
     return np.pad(weight, [(0, 0)] * (weight.ndim - 1) + [(0, width - weight.shape[-1])])
-
-
-def _plan(
-    layers: list[Layer], n_mels: int, conditioning_size: int
-) -> tuple[npt.NDArray[np.int64], tuple[int, int, int], int]:
-    """Where everything lies: the plan and the places of frame_kernels.fill_block, and how many numbers the rows are."""
-    n_rows = CONTEXT_FRAMES + kernels.FRAMES_AT_ONCE
-    linear, normalised = 0, n_rows * n_mels
-    free, tiles = 2 * n_rows * n_mels, 2 * n_mels
-    plan, starts = np.zeros((len(layers), 9), np.int64), list[int]()  # where each layer's rows start
-    for layer, (matrix, _) in enumerate(layers):
-        n_outputs, n_inputs = matrix.shape
-        width = padded(n_outputs, _FLOAT32)
-        source = {kernels.PITCH_FIRST: None, kernels.FIRST: None, kernels.READOUT: kernels.FOURTH}.get(
-            layer, layer - 1
-        )
-        looks_ahead = layer in (
-            kernels.PITCH_FIRST,
-            kernels.FIRST,
-        )  # its rows are read with those before them
-        stride = width + kernels.N_PITCH_FEATURES * (layer == kernels.SECOND)
-        output = free + CONTEXT_FRAMES * stride * looks_ahead
-        plan[layer, kernels.TILES], plan[layer, kernels.N_TILES] = tiles, width * (n_inputs + 1)
-        plan[layer, kernels.N_INPUTS] = n_inputs
-        plan[layer, kernels.INPUT] = normalised if source is None else starts[source]
-        plan[layer, kernels.INPUT_STRIDE] = n_mels if source is None else plan[source, kernels.OUTPUT_STRIDE]
-        plan[layer, kernels.OUTPUT], plan[layer, kernels.OUTPUT_STRIDE] = output, stride
-        plan[layer, kernels.WIDTH], plan[layer, kernels.N_OUTPUTS] = width, n_outputs
-        starts.append(free)
-        free += n_rows * stride
-        tiles += width * (n_inputs + 1)
-    features = int(plan[kernels.SECOND, kernels.OUTPUT]) + padded(conditioning_size, _FLOAT32)
-    return plan, (linear, normalised, features), free
-
-
-def _block(
-    out: FloatArray, lags: npt.NDArray[np.int64], sizes: tuple[int, int, int], first: int
-) -> FrameBlock:
-    """The frames from number `first` on of what frame_kernels.fill_block gave."""
-    n_frames, parts, start = len(lags), list[FloatArray](), 0
-    for size in sizes:
-        parts.append(out[start : start + n_frames * size].reshape(n_frames, size)[first:])
-        start += n_frames * size
-    gate_inputs, readout_inputs, coefficients = parts
-    excitation_scale, signal_scale = out[start + first : start + n_frames], out[start + n_frames + first :]
-    filters = FrameFilters(coefficients, excitation_scale, signal_scale)
-    return FrameBlock(gate_inputs, readout_inputs, filters, lags[first:])

@@ -1,7 +1,7 @@
-"""A folded network in the layouts of the int8 kernels: quantised, in groups of 16 rows, without empty blocks.
+"""A folded network in the layouts of the int8 engine's C loop: quantised, in groups of 16 rows, without empty blocks.
 
-Each row has a unit: its sums of int8 products, its table rows and its frame inputs are integers in that unit. Sizes
-with a dash, as H', are rounded up to a multiple of 16. Shapes: see model.py; N = H' / 16, the groups of units.
+Each row has a unit: its products with the state's bytes, its table rows and its frame inputs are whole numbers in that
+unit. See native/int8.h for where everything lies. Shapes: see model.py; N groups of 16 units, an even number.
 """
 
 import math
@@ -10,284 +10,352 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from gru_audio.config import SignalConfig
 from gru_audio.errors import ConfigError
-from gru_audio.jit import compiled
 from gru_audio.mel import FloatArray
+from gru_audio.mulaw import expansion_table, thresholds
+from gru_audio.native import library
+from gru_audio.native.library import Float, Floats, Int, Int16s, Int32s, SignedBytes, Uint16s
 from gru_audio.sparsity import BLOCK_COLUMNS, BLOCK_ROWS
 from gru_audio.synthesis.folding import FoldedNetwork
-from gru_audio.synthesis.vectors import TANH_LIMIT
 
-LARGEST_ACTIVATION = 127
-"""What an activation of 1 is stored as."""
-
-ROW_SHIFT = 8
-"""Table rows are stored in 2**ROW_SHIFT units, so that they fit into bytes. Of 6 to 10 the best for the bundled voice
-(+0.0004 bits a sample, 6 and 10 +0.004 and +0.003): with less, large rows coarsen their weights, with more
-themselves."""
+FULL_ACTIVATION = 64
+"""What an activation of 1 is stored as: 7 bits, so that two products fit into 16 bits where a processor needs that."""
 
 SUBTREE_BITS = 4
 """Levels of the output tree whose nodes are computed together."""
 
-_LARGEST_WEIGHT = 127
-_LARGEST_INPUT = np.float32(2.0**30)
-_LEAST_UNIT = float(128 / _LARGEST_INPUT)  # a row without weights has frame inputs all the same
-_LINE = 64
+GATES = 3
+_LARGEST_BYTE = 127
+_LARGEST_PAIRS = 255
+"""Of four neighbouring weights of two blocks, those of one sign sum up to no more: times 127 that fits into 16 bits."""
+_TABLE_FACTOR = 127  # a table row's byte counts so many units
+_LEAST_UNIT = 2.0**-20  # a row without weights has frame inputs all the same
+_READOUT_STEPS = (1 << 14) - 1  # of the readout's values, which are two times 7 bits
+QUAD_ROWS = 4 * BLOCK_ROWS
+_PAIR_ROWS = 2 * BLOCK_ROWS
+_LARGEST_GATE = 1e4
+"""What a gate's inputs may add up to, so that no sum of units overflows."""
+_BITS_OF_BUCKET = 18
+"""Bits of a float that the companding table leaves out for codes of 8 bits: 32 buckets an octave, none with more than
+one threshold; a bit more or less for codes of another size."""
+_NO_NODE = np.float32(-1e4)  # logit of what is no node
 
 Int8Array = npt.NDArray[np.int8]
-Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
+DoubleArray = npt.NDArray[np.float64]
 
 
-class FrameScale(NamedTuple):
-    """Brings what the front end gives of a frame to a layer's layout and units: round(inputs * factor) + shift.
+class Int8Network(library.Struct):
+    """C's `struct gru_int8_network`; see native/int8.h."""
 
-    Attributes:
-        source: int32, which of a frame's inputs each place takes.
-        factor: float32, of the same shape; one over the unit, 0 for padding.
-        shift: int32, of the same shape; makes good for the offset with which activations are stored.
-    """
-
-    source: Int32Array
-    factor: FloatArray
-    shift: Int32Array
-
-    def __call__(self, inputs: FloatArray) -> Int32Array:
-        """(F, n) float32 to (F, ...) int32."""
-        out = empty_aligned((len(inputs), *self.source.shape), np.int32)
-        flat = (self.source.ravel(), self.factor.ravel(), self.shift.ravel())
-        _scale_frames(np.ascontiguousarray(inputs, np.float32), *flat, out.reshape(len(inputs), -1))
-        return out
-
-
-class PackedGRU(NamedTuple):
-    """The recurrent layer.
-
-    Attributes:
-        tables: (n, Q, N, 3, 16) int8, what each code adds to the gates.
-        blocks: (n_blocks, 16, 4) int8, the blocks of W_hh that are not empty, by group, then gate, then column.
-        columns: (n_blocks + 3,) uint16, each block's first column; the last three are none's.
-        counts: how many blocks each group has for r, z and n.
-        constants: (N, 6, 16) float32: the units of r, z and n, the diagonal of r, z and n. What belongs
-            to r and z is halved, for sigmoid(x) = 1/2 + tanh(x / 2) / 2.
-        product_start: (N, 16) int32, from which the new gate's product is summed: its bias.
-    """
-
-    tables: Int8Array
-    blocks: Int8Array
-    columns: npt.NDArray[np.uint16]
-    counts: tuple[int, ...]
-    constants: FloatArray
-    product_start: Int32Array
+    _fields_ = (
+        ("gru_size", Int),
+        ("readout_size", Int),
+        ("samples_per_step", Int),
+        ("order", Int),
+        ("bits", Int),
+        ("n_pairs", Int),
+        ("n_readout_groups", Int),
+        ("n_reset_blocks", Int),
+        ("n_update_blocks", Int),
+        ("n_new_blocks", Int),
+        ("blocks", SignedBytes),
+        ("columns", Uint16s),
+        ("constants", Floats),
+        ("step_tables", SignedBytes),
+        ("gate_factors", Floats),
+        ("gate_sums", Int32s),
+        ("new_bias", Int32s),
+        ("readout_blocks", SignedBytes),
+        ("readout_units", Floats),
+        ("readout_tables", SignedBytes),
+        ("readout_factors", Floats),
+        ("readout_sums", Int32s),
+        ("readout_bias", Int32s),
+        ("readout_input_limit", Float),
+        ("tree_blocks", SignedBytes),
+        ("tree_units", Floats),
+        ("tree_bias", Floats),
+        ("edges", Floats),
+        ("expansion", Floats),
+        ("first_codes", Int16s),
+        ("n_buckets", Int),
+        ("bucket_bits", Int),
+        ("preemphasis", Float),
+    )
 
 
-class PackedReadout(NamedTuple):
-    """The readout layer.
-
-    Attributes:
-        tables: (n, Q, R') int8.
-        blocks: (N, S, R' / 16, 4, 16, 4) int8, by the group of activations that they are multiplied with.
-        units: (R',) float32.
-    """
-
-    tables: Int8Array
-    blocks: Int8Array
-    units: FloatArray
-
-
-class PackedTree(NamedTuple):
-    """The output tree, cut into subtrees of four levels: 15 nodes in heap order and an empty one.
-
-    Attributes:
-        blocks: (n_subtrees, R' / 4, 16, 4) int8, from the top down.
-        units: (n_subtrees, 16) float32.
-        bias: (n_subtrees, 16) float32.
-        depths: (n,) int64, the levels of each subtree on the way down.
-    """
-
-    blocks: Int8Array
-    units: FloatArray
-    bias: FloatArray
-    depths: Int64Array
-
-
-def pack_gru(network: FoldedNetwork, offset: int) -> tuple[PackedGRU, FrameScale]:
-    """Quantise the recurrent layer.
+def pack(network: FoldedNetwork) -> Int8Network:
+    """Quantise and lay out a network.
 
     Args:
-        network: see `folding.fold`; its cell is a GRU.
-        offset: see `vectors.activation_offset`.
-
-    Returns:
-        The layer and the scale of its frame inputs, which brings (F, 3 H) to (F, N, 3, 16).
+        network: see `folding.fold`; its cell is a GRU and its output a tree.
 
     Raises:
-        ConfigError: weights so large that the gates' approximate functions could overflow.
+        ConfigError: its gates may get more than the loop computes to.
     """
     _require_moderate(network)
-    size = network.config.model.gru_size
-    weight = _padded(network.recurrent.reshape(3, size, size), 2)  # (3, H', H')
-    diagonal = np.einsum("gii->gi", weight).copy()  # (3, H'), kept in float32
-    np.einsum("gii->gi", weight)[...] = 0.0
-    tables = _padded(network.step_tables.reshape(*network.step_tables.shape[:2], 3, size), 1)  # (n, Q, 3, H')
-    units = _row_units(np.abs(weight).max(2), tables)  # (3, H')
-    quantised = _quantised(weight, units)
-    blocks, columns, counts = _kept_blocks(quantised)
-    shift = -offset * quantised.sum(2, dtype=np.int32)  # (3, H')
-    bias = _padded(network.recurrent_bias.reshape(3, size), 1)[2]
-    product_start, shift[2] = shift[2] + np.rint(bias / units[2]).astype(np.int32), 0
-    halved = np.array([[0.5], [0.5], [1.0]], np.float32)
-    constants = np.concatenate([units * halved, diagonal * halved])  # (6, H')
-    layer = PackedGRU(
-        aligned(_by_group(_table_rows(tables, units))),
-        aligned(blocks),
-        columns,
-        counts,
-        aligned(_by_group(constants)),
-        aligned(product_start.reshape(-1, BLOCK_ROWS)),
+    model, signal = network.config.model, network.config.signal
+    readout, readout_unit = _pack_readout(network)
+    return Int8Network(
+        gru_size=model.gru_size,
+        readout_size=model.readout_size,
+        samples_per_step=model.samples_per_step,
+        order=signal.lpc_order,
+        bits=signal.bits,
+        **_pack_gru(network),
+        **readout,
+        **_pack_tree(network, readout_unit),
+        **_signal_tables(signal),
+        preemphasis=signal.preemphasis,
     )
-    source, is_kept = _sources(3, size)
-    return layer, FrameScale(_by_group(source), _by_group(is_kept / units), _by_group(shift))
 
 
-def pack_readout(network: FoldedNetwork, offset: int) -> tuple[PackedReadout, FrameScale]:
-    """Quantise the readout; see `pack_gru`. Its frame inputs go from (F, R) to (F, S, R')."""
+class _Kept(NamedTuple):
+    """The blocks of each gate and group that are not empty; where there are fewer than of another, some empty ones.
+
+    Attributes:
+        blocks: by gate (N, count, 16, 4).
+        columns: by gate (N, count), numbers of columns of blocks.
+    """
+
+    blocks: list[DoubleArray]
+    columns: list[Int64Array]
+
+
+def _pack_gru(network: FoldedNetwork) -> dict[str, Any]:
+    size = network.config.model.gru_size
+    weight = _padded(network.recurrent.reshape(GATES, size, size), _PAIR_ROWS, _PAIR_ROWS)  # (3, H', H')
+    own = np.einsum("gii->gi", weight).copy()  # (3, H'), the diagonal
+    np.einsum("gii->gi", weight)[...] = 0
+    n_groups = weight.shape[1] // BLOCK_ROWS
+    kept = _kept_blocks(weight)
+    by_gate = network.step_tables.reshape(*network.step_tables.shape[:2], GATES, size)
+    tables = _widened(by_gate, _PAIR_ROWS)  # (n, Q, 3, H')
+    units = _gate_units(
+        kept, tables
+    )  # (3, N, 16), those of the inputs; the new gate's product has twice its unit
+    of_product = units * np.array([1, 1, 2])[:, None, None]
+    blocks = [
+        np.rint(part / (unit[:, None, :, None] * FULL_ACTIVATION))
+        for part, unit in zip(kept.blocks, of_product, strict=True)
+    ]
+    sums = np.stack([part.sum((1, 3)) for part in blocks]).reshape(GATES, -1)  # (3, H')
+    bias = _padded(network.recurrent_bias.reshape(GATES, size), _PAIR_ROWS)[2]
+    halves = np.array([0.5, 0.5, 1.0])[:, None, None]  # sigmoid(x) = (1 + tanh(x / 2)) / 2
+    diagonal = own.reshape(GATES, n_groups, BLOCK_ROWS) / 2 / FULL_ACTIVATION
+    inside = np.arange(weight.shape[1]) < size
+    counts = dict(zip(("reset", "update", "new"), (part.shape[1] for part in blocks), strict=True))
+    return {
+        "n_pairs": n_groups // 2,
+        **{f"n_{gate}_blocks": count for gate, count in counts.items()},
+        "blocks": aligned(_in_pairs(blocks, (BLOCK_ROWS, BLOCK_COLUMNS)), np.int8),
+        # Four are fetched at a time.
+        "columns": aligned(np.append(BLOCK_COLUMNS * _in_pairs(kept.columns, ()), [0] * 4), np.uint16),
+        "constants": aligned(_in_quads(np.concatenate([units * halves, diagonal])), np.float32),
+        "step_tables": _table_bytes(tables, units.reshape(GATES, -1)),
+        "gate_factors": _whole_quads(np.where(inside, 1 / units.reshape(GATES, -1), 0), np.float32),
+        "gate_sums": _whole_quads(sums, np.int32),
+        "new_bias": _whole_quads(np.rint(bias / of_product[2].ravel()), np.int32),
+    }
+
+
+def _kept_blocks(weight: DoubleArray) -> _Kept:
+    """Of (3, H', H'), all groups of a gate with as many blocks."""
+    cut = _blocks(weight)  # (3, N, H' / 4, 16, 4)
+    kept = np.asarray(cut.any((3, 4)))
+    blocks, columns = [], []
+    for gate, count in enumerate(kept.sum(2).max(1)):
+        chosen = np.sort(np.argsort(~kept[gate], axis=1, kind="stable")[:, :count], axis=1)  # (N, count)
+        blocks.append(np.take_along_axis(cut[gate], chosen[:, :, None, None], 1))
+        columns.append(chosen)
+    return _Kept(blocks, columns)
+
+
+def _gate_units(kept: _Kept, tables: FloatArray) -> DoubleArray:
+    """(3, N, 16) float32 numbers: weights and table rows fit into bytes. The new gate's product counts half."""
+    for_tables = _largest(tables) / (_LARGEST_BYTE * _TABLE_FACTOR)  # (3, H')
+    units = [
+        np.maximum(_unit_of_blocks(part) / part_of_unit, rows.reshape(-1, BLOCK_ROWS))
+        for part, rows, part_of_unit in zip(kept.blocks, for_tables, (1, 1, 2), strict=True)
+    ]
+    return np.asarray(np.maximum(np.stack(units), _LEAST_UNIT).astype(np.float32), np.float64)
+
+
+def _unit_of_blocks(blocks: DoubleArray) -> DoubleArray:
+    """(..., 16), of blocks (..., n, 16, 4) that are multiplied two by two with activations of 7 bits."""
+    if not blocks.shape[-3]:
+        return np.zeros((*blocks.shape[:-3], BLOCK_ROWS))
+    largest = np.abs(blocks).max((-3, -1)) / _LARGEST_BYTE
+    return np.asarray(np.maximum(largest, _largest_pairs(blocks) / _LARGEST_PAIRS) / FULL_ACTIVATION)
+
+
+def _largest_pairs(blocks: DoubleArray) -> DoubleArray:
+    """(..., 16), the most that weights of one sign sum up to in two columns of two blocks; (..., n, 16, 4) blocks."""
+    n_odd = blocks.shape[-3] % 2
+    even = np.pad(blocks, [(0, 0)] * (blocks.ndim - 3) + [(0, n_odd), (0, 0), (0, 0)])
+    pairs = even.reshape(*even.shape[:-3], -1, 2, BLOCK_ROWS, BLOCK_COLUMNS // 2, 2)
+    largest = np.zeros(())
+    for sign in (1, -1):
+        part = np.maximum(sign * pairs, 0)
+        of_two_blocks = part[..., 0, :, :, :] + part[..., 1, :, :, :]
+        largest = np.maximum(largest, of_two_blocks[..., 0] + of_two_blocks[..., 1])  # (..., n / 2, 16, 2)
+    return np.asarray(largest.max((-3, -1)), np.float64)
+
+
+def _pack_readout(network: FoldedNetwork) -> tuple[dict[str, Any], float]:
+    """The layer, and what one step of its values is."""
     model = network.config.model
-    shape = model.samples_per_step, model.readout_size
-    weight = _padded(network.readout_hidden.reshape(*shape, model.gru_size), 2)  # (S, R', H')
-    tables = _padded(network.readout_tables, 1)  # (n, Q, R')
-    units = _row_units(np.abs(weight).max((0, 2)), tables)
-    quantised = _quantised(weight, units)
-    shift = -offset * quantised.sum(2, dtype=np.int32)  # (S, R')
-    bias = _padded(network.readout_hidden_bias.reshape(shape), 1) / units
-    cut = _blocks(quantised)  # (S, R' / 16, H' / 4, 16, 4)
-    cut = cut.reshape(*cut.shape[:2], -1, BLOCK_ROWS // BLOCK_COLUMNS, BLOCK_ROWS, BLOCK_COLUMNS)
-    blocks = np.moveaxis(cut, 2, 0)
-    layer = PackedReadout(aligned(_table_rows(tables, units)), aligned(blocks), aligned(units))
-    source, is_kept = _sources(1, model.readout_size)
-    source, factor = np.broadcast_to(source, shift.shape).copy(), np.repeat(is_kept / units, len(shift), 0)
-    return layer, FrameScale(source, factor, shift + np.rint(bias).astype(np.int32))
+    shape = (model.samples_per_step, model.readout_size, model.gru_size)
+    weight = _padded(network.readout_hidden.reshape(shape), BLOCK_ROWS, _PAIR_ROWS)  # (S, R', H')
+    tables = _widened(network.readout_tables, BLOCK_ROWS)  # (n, Q, R')
+    bias = _padded(network.readout_hidden_bias.reshape(shape[:2]), BLOCK_ROWS)  # (S, R')
+    stride, width = bias.shape
+    blocks = _blocks(weight)  # (S, R' / 16, H' / 4, 16, 4)
+    units = np.maximum(
+        _unit_of_blocks(blocks).max(0).ravel(),
+        _largest(tables) / (_LARGEST_BYTE * _TABLE_FACTOR),
+    )  # (R',)
+    units = np.maximum(units, _LEAST_UNIT).astype(np.float32).astype(np.float64)
+    quantised = np.rint(blocks / (units.reshape(-1, 1, BLOCK_ROWS, 1) * FULL_ACTIVATION))
+    by_pair = quantised.reshape(
+        stride * (width // BLOCK_ROWS), -1, _PAIR_ROWS // BLOCK_COLUMNS, BLOCK_ROWS, BLOCK_COLUMNS
+    )
+    limit = float(np.abs(network.readout_conditioning).sum(1).max())
+    largest = np.abs(weight).sum(2).max(0) + np.abs(tables).max(1).sum(0, dtype=np.float64)
+    unit = (float(largest.max()) + float(np.abs(bias).max()) + limit) / _READOUT_STEPS
+    inside = np.arange(width) < model.readout_size
+    return {
+        "n_readout_groups": width // BLOCK_ROWS,
+        "readout_blocks": aligned(by_pair.swapaxes(0, 1), np.int8),
+        "readout_units": _whole_quads(units / unit, np.float32),
+        "readout_tables": _table_bytes(tables[:, :, None], units),
+        "readout_factors": _whole_quads(np.where(inside, 1 / units, 0), np.float32),
+        "readout_sums": _whole_quads(quantised.sum((2, 4)).reshape(stride, width), np.int32),
+        "readout_bias": _whole_quads(np.rint(bias / units), np.int32),
+        "readout_input_limit": limit,
+    }, unit
 
 
-def pack_tree(network: FoldedNetwork) -> PackedTree:
-    """Quantise the output tree. Its activations are never negative, so they have no offset."""
-    bits = network.config.signal.bits
-    weight = _padded(network.output[:, None], 1)[:, 0]  # (Q - 1, R')
-    depths = [min(SUBTREE_BITS, bits - level) for level in range(0, bits, SUBTREE_BITS)]
-    n_subtrees = sum(1 << (SUBTREE_BITS * i) for i in range(len(depths)))
-    rows = np.zeros((n_subtrees, BLOCK_ROWS, weight.shape[1]), np.float32)
-    bias = np.zeros((n_subtrees, BLOCK_ROWS), np.float32)
-    subtree = 0
-    for i, depth in enumerate(depths):
-        for root in range((1 << (SUBTREE_BITS * i)) - 1, (2 << (SUBTREE_BITS * i)) - 1):
-            for level in range(depth):
-                # The nodes a level down from a node of a heap are (node + 1) * 2**level - 1 and those after it.
+def _pack_tree(network: FoldedNetwork, readout_unit: float) -> dict[str, Any]:
+    """The tree cut into subtrees of four levels: 15 nodes in heap order and an empty one."""
+    bits, output = network.config.signal.bits, _padded(network.output, BLOCK_ROWS)  # (Q - 1, R')
+    rows, biases = [], []
+    for top in range(0, bits, SUBTREE_BITS):
+        for root in range((1 << top) - 1, (2 << top) - 1):
+            weight, bias = (
+                np.zeros((1 << SUBTREE_BITS, output.shape[1])),
+                np.full(1 << SUBTREE_BITS, _NO_NODE),
+            )
+            for level in range(min(SUBTREE_BITS, bits - top)):
                 first, count = ((root + 1) << level) - 1, 1 << level
-                rows[subtree, count - 1 : 2 * count - 1] = weight[first : first + count]
-                bias[subtree, count - 1 : 2 * count - 1] = network.output_bias[first : first + count]
-            subtree += 1
-    units = np.maximum(np.abs(rows).max(2), 1e-20) / np.float32(_LARGEST_WEIGHT)
-    blocks = _blocks(np.rint(rows / units[..., None]).astype(np.int8))[:, 0]
-    return PackedTree(aligned(blocks), aligned(units), aligned(bias), np.array(depths, np.int64))
+                weight[count - 1 : 2 * count - 1] = output[first : first + count]
+                bias[count - 1 : 2 * count - 1] = network.output_bias[first : first + count]
+            rows.append(weight)
+            biases.append(bias)
+    blocks = _blocks(np.stack(rows))[:, 0]  # (subtrees, R' / 4, 16, 4)
+    units = np.maximum(_unit_of_blocks(blocks) * FULL_ACTIVATION, 1e-20)  # (subtrees, 16)
+    return {
+        "tree_blocks": aligned(np.rint(blocks / units[:, None, :, None]), np.int8),
+        "tree_units": aligned(units * readout_unit, np.float32),
+        "tree_bias": aligned(np.stack(biases), np.float32),
+    }
 
 
-def state_bytes(hidden: FloatArray, offset: int) -> npt.NDArray[np.uint8]:
-    """The state (H',) as the bytes that the kernels multiply; for `offset` see `pack_gru`."""
-    integers = np.rint(hidden * np.float32(LARGEST_ACTIVATION)).astype(np.int16) + offset
-    return np.asarray(integers, np.uint8)
+def _signal_tables(signal: SignalConfig) -> dict[str, Any]:
+    """Mu-law's tables, and for each bucket of floats the code of its least; see int8_code_of in native/int8_loop.c."""
+    edges = np.append(thresholds(signal.n_classes), np.float32(np.nan))  # NaN: not even infinity reaches it
+    bucket_bits = _BITS_OF_BUCKET + 8 - signal.bits
+    half = (int(np.float32(1).view(np.int32)) >> bucket_bits) + 1
+    ordered = np.arange(-half, half, dtype=np.int32) << bucket_bits
+    least = np.where(ordered >= 0, ordered, ordered ^ 0x7FFFFFFF).astype(np.int32).view(np.float32)
+    first_codes = np.searchsorted(edges, least, side="right").astype(np.int16)
+    first_codes[0] = 0
+    return {
+        "edges": edges,
+        "expansion": expansion_table(signal.n_classes),
+        "first_codes": first_codes,
+        "bucket_bits": bucket_bits,
+        "n_buckets": first_codes.size,
+    }
+
+
+def aligned(numbers: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """A copy of a type that begins where a line of the cache does."""
+    copy = library.aligned(numbers.size, dtype).reshape(numbers.shape)
+    copy[...] = numbers
+    return copy
 
 
 def _require_moderate(network: FoldedNetwork) -> None:
-    """Refuse a voice whose gates could get more than `TANH_LIMIT`; activations and conditioning are within ±1."""
+    """Refuse a voice whose gates could get too much; activations and conditioning are within ±1."""
     most = np.abs(network.recurrent).sum(1) + np.abs(network.recurrent_bias)
     most += np.abs(network.gate_conditioning).sum(1) + np.abs(network.gate_bias)
-    most += np.abs(network.step_tables).max(1).sum(0)
-    if most.max() > TANH_LIMIT:
+    most += np.maximum(network.step_tables.max(1), -network.step_tables.min(1)).sum(0)
+    if most.max() > _LARGEST_GATE:
         raise ConfigError(
-            f"engine 'int8': gates may get up to {most.max():.3g}, it computes to {TANH_LIMIT:g}; "
+            f"engine 'int8': gates may get up to {most.max():.3g}, it computes to {_LARGEST_GATE:g}; "
             "use the engine float32"
         )
 
 
-def _padded(array: FloatArray, n_axes: int) -> FloatArray:
-    """A copy with zeros behind, so that each of the last `n_axes` is a multiple of 16."""
-    before = [(0, 0)] * (array.ndim - n_axes)
-    return np.pad(array, before + [(0, -size % BLOCK_ROWS) for size in array.shape[array.ndim - n_axes :]])
+def _padded(array: FloatArray, *multiples: int) -> DoubleArray:
+    """In doubles, with zeros behind, so that each of the last axes is such a multiple."""
+    before = [(0, 0)] * (array.ndim - len(multiples))
+    last = array.shape[array.ndim - len(multiples) :]
+    behind = [(0, -size % multiple) for size, multiple in zip(last, multiples, strict=True)]
+    return np.pad(array.astype(np.float64), before + behind)
 
 
-def _row_units(largest_weight: FloatArray, tables: FloatArray) -> FloatArray:
-    """The unit of each row: weights and table rows fit into int8."""
-    for_weights = largest_weight / (_LARGEST_WEIGHT * LARGEST_ACTIVATION)
-    for_tables = np.abs(tables).max((0, 1)) / (_LARGEST_WEIGHT << ROW_SHIFT)
-    return np.asarray(np.maximum(np.maximum(for_weights, for_tables), _LEAST_UNIT), np.float32)
+def _widened(tables: npt.NDArray[Any], multiple: int) -> npt.NDArray[Any]:
+    """With zeros behind, so that the last axis is such a multiple; the tables themselves where it is one already."""
+    behind = -tables.shape[-1] % multiple
+    return np.pad(tables, [(0, 0)] * (tables.ndim - 1) + [(0, behind)]) if behind else tables
 
 
-def _quantised(weight: FloatArray, units: FloatArray) -> Int8Array:
-    return np.asarray(np.rint(weight / (units[..., None] * LARGEST_ACTIVATION)), np.int8)
+def _largest(tables: FloatArray) -> DoubleArray:
+    """The largest magnitude of each row of tables (n, Q, …)."""
+    return np.asarray(np.maximum(tables.max((0, 1)), -tables.min((0, 1))), np.float64)
 
 
-def _table_rows(tables: FloatArray, units: FloatArray) -> Int8Array:
-    return np.asarray(np.rint(tables / (units * (1 << ROW_SHIFT))), np.int8)
-
-
-def _sources(n_parts: int, size: int) -> tuple[Int32Array, FloatArray]:
-    """For parts laid end to end, where each of their padded numbers comes from, and 0 for padding, else 1."""
-    width = size + -size % BLOCK_ROWS
-    places = np.arange(width)
-    source = np.where(places < size, places + size * np.arange(n_parts)[:, None], 0)
-    return source.astype(np.int32), np.broadcast_to(places < size, source.shape).astype(np.float32)
-
-
-def _by_group(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(..., G, H') to (..., N, G, 16): what belongs to a group of units lies together."""
-    cut = rows.reshape(*rows.shape[:-1], -1, BLOCK_ROWS)
-    return np.ascontiguousarray(np.moveaxis(cut, -2, -3))
-
-
-def _blocks(weight: Int8Array) -> Int8Array:
+def _blocks(weight: DoubleArray) -> DoubleArray:
     """(..., rows, columns) to (..., rows / 16, columns / 4, 16, 4)."""
     *before, n_rows, n_columns = weight.shape
     cut = weight.reshape(*before, n_rows // BLOCK_ROWS, BLOCK_ROWS, n_columns // BLOCK_COLUMNS, BLOCK_COLUMNS)
-    return np.ascontiguousarray(np.swapaxes(cut, -3, -2))
+    return np.swapaxes(cut, -3, -2)
 
 
-def _kept_blocks(weight: Int8Array) -> tuple[Int8Array, npt.NDArray[np.uint16], tuple[int, ...]]:
-    """The blocks, columns and counts of `PackedGRU` from (3, H', H')."""
-    cut = _blocks(weight)  # (3, N, H' / 4, 16, 4)
-    kept = np.asarray(cut.any((3, 4)))
-    counts = kept.sum(2).max(1)  # (3,)
-    blocks, columns = [], []
-    for group in range(cut.shape[1]):
-        for gate, count in enumerate(counts):
-            # The kept ones in their order; where there are fewer, some of the empty ones.
-            chosen = np.sort(np.argsort(~kept[gate, group], kind="stable")[:count])
-            blocks.append(cut[gate, group, chosen])
-            columns.append(chosen * BLOCK_COLUMNS)
-    counts_of_gates = tuple(int(count) for count in counts)
-    columns.append(np.zeros(3, np.int64))  # four are fetched at a time
-    return np.concatenate(blocks), np.concatenate(columns).astype(np.uint16), counts_of_gates
+def _in_pairs(by_gate: list[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """By gate (N, count, …) to end to end: pair by pair, gate by gate, the two groups' in turn."""
+    n_pairs = len(by_gate[0]) // 2
+    turns = [
+        part.reshape(n_pairs, 2, -1, *shape).swapaxes(1, 2).reshape(n_pairs, 2 * part.shape[1], *shape)
+        for part in by_gate
+    ]
+    return np.concatenate(turns, 1).reshape(-1, *shape)
 
 
-def aligned(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A copy that begins at a multiple of 64 bytes, the size of a block and of a line of the cache."""
-    copy = empty_aligned(array.shape, array.dtype)
-    copy[...] = array
-    return copy
+def _in_quads(constants: DoubleArray) -> DoubleArray:
+    """(6, N, 16) to (N / 4, 6, 64), with zeros behind."""
+    whole = np.pad(constants, [(0, 0), (0, -constants.shape[1] % 4), (0, 0)])
+    return np.asarray(whole.reshape(len(constants), -1, QUAD_ROWS).swapaxes(0, 1))
 
 
-def empty_aligned(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """As `aligned`, of anything."""
-    n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
-    buffer = np.empty(n_bytes + _LINE, np.uint8)
-    first = -buffer.__array_interface__["data"][0] % _LINE
-    return buffer[first : first + n_bytes].view(dtype).reshape(shape)
+def _table_bytes(tables: FloatArray, units: DoubleArray) -> Int8Array:
+    """(n, Q, G, 16 N) to (n, Q, N / 4, G, 64) bytes in units (G, 16 N), laid out as native/int8.h shows."""
+    n_tables, n_codes, n_gates, size = tables.shape
+    shape = (n_tables, n_codes, -(-size // QUAD_ROWS), n_gates, QUAD_ROWS)
+    rows = library.aligned(math.prod(shape), np.int8).reshape(shape)
+    steps = (units * _TABLE_FACTOR).astype(np.float32)
+    for table, out in zip(tables, rows, strict=True):  # one by one, as all of them take room and time
+        whole = _widened(np.rint(table / steps).astype(np.int8), QUAD_ROWS)
+        quads = whole.reshape(n_codes, n_gates, -1, 4, 4, 4)  # (Q, G, N / 4, group, L, j)
+        out[...] = quads.transpose(0, 2, 1, 4, 3, 5).reshape(out.shape)
+    return rows
 
 
-@compiled()
-def _scale_frames(
-    inputs: FloatArray, source: Int32Array, factor: FloatArray, shift: Int32Array, out: Int32Array
-) -> None:
-    """Fill (F, m); for the other arguments see `FrameScale`."""
-    for f in range(len(out)):
-        for i in range(source.size):
-            scaled = np.rint(inputs[f, source[i]] * factor[i])
-            out[f, i] = np.int32(min(max(scaled, -_LARGEST_INPUT), _LARGEST_INPUT)) + shift[i]
+def _whole_quads(numbers: DoubleArray, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """With zeros behind, up to whole quads along the last axis."""
+    short = [(0, 0)] * (numbers.ndim - 1) + [(0, -numbers.shape[-1] % QUAD_ROWS)]
+    return aligned(np.pad(numbers, short), dtype)

@@ -18,7 +18,7 @@ from gru_audio.errors import AudioError, GruAudioError, MelError
 from gru_audio.mel import FloatArray, convert_mel
 from gru_audio.melstream import MelStream
 from gru_audio.synthesis.batch import Job, Result
-from gru_audio.synthesis.stream import Sampling
+from gru_audio.synthesis.sampling import Sampling
 from gru_audio.synthesis.vocoder import Vocoder
 
 Content = Literal["mel", "pcm"]

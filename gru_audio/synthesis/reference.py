@@ -15,6 +15,7 @@ from gru_audio.synthesis.engines import require_saved
 from gru_audio.synthesis.folding import FoldedNetwork
 from gru_audio.synthesis.frontend import FrameBlock
 from gru_audio.synthesis.sample_loop import DeviceNetwork, FrameInputs, SampleLoop, TorchState
+from gru_audio.synthesis.sampling import N_TAPS, PLAIN, VoicedDraws
 from gru_audio.tensorfile import Array
 
 _LOOPS_KEPT = 4  # each with its own tensors, and on a GPU its own graph
@@ -29,9 +30,9 @@ class TorchEngine:
 
     in_step = True
 
-    def __init__(self, network: FoldedNetwork, device: torch.device) -> None:
-        """Move a folded network to a device."""
-        self._network = DeviceNetwork(network, device)
+    def __init__(self, network: FoldedNetwork, device: torch.device, voiced: VoicedDraws = PLAIN) -> None:
+        """Move a folded network to a device; `voiced` says how it draws in voiced frames."""
+        self._network, self._voiced = DeviceNetwork(network, device), voiced
         self._idle: dict[tuple[int, float, float], SampleLoop] = {}
 
     def __getstate__(self) -> dict[str, object]:
@@ -48,6 +49,7 @@ class TorchEngine:
             codes=torch.full((n_streams, config.lag_max_samples), middle, device=device),
             rebuilt=torch.zeros(n_streams, config.signal.lpc_order, device=device),
             audio=torch.zeros(n_streams, 1, device=device),
+            noise=torch.zeros(n_streams, N_TAPS, device=device),
         )
 
     @torch.inference_mode()
@@ -73,7 +75,7 @@ class TorchEngine:
         """
         settings = (len(blocks), temperature, tail_cut)
         # Taken out while it runs, so that two threads never share a loop's tensors.
-        loop = self._idle.pop(settings, None) or SampleLoop(self._network, *settings)
+        loop = self._idle.pop(settings, None) or SampleLoop(self._network, *settings, self._voiced)
         loop.state.take(state)
         frames = self._inputs(blocks, uniforms)
         audio = torch.empty_like(frames.uniforms)  # (B, k, hop)

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gru_audio.distribution import draw
+from gru_audio.distribution import drawn, probabilities
 from gru_audio.mel import FloatArray
-from gru_audio.mulaw import expansion_table, thresholds
+from gru_audio.mulaw import expansion_table, group_means, thresholds
 from gru_audio.synthesis.folding import FoldedNetwork
 from gru_audio.synthesis.graph import replayable
+from gru_audio.synthesis.sampling import MEAN_BITS, N_TAPS, PLAIN, VoicedDraws
 
 
 class DeviceNetwork:
@@ -41,6 +42,7 @@ class DeviceNetwork:
         )
         self.output, self.output_bias = place(network.output).T, place(network.output_bias)
         self.edges, self.expansion = place(thresholds(n_classes)), place(expansion_table(n_classes))
+        self.group_means = place(group_means(n_classes, 1 << MEAN_BITS))
 
     def step_sum(self, codes: Tensor) -> Tensor:
         """What a step's codes (B, N), the past oldest first, add to its gates (B, G H)."""
@@ -95,6 +97,7 @@ class TorchState:
         codes: (B, L) the last excitation codes, newest last.
         rebuilt: (B, P) the last pre-emphasised samples, newest last.
         audio: (B, 1) the last sample.
+        noise: (B, 3) deviations of the last excitations from their means, newest last; see `sampling.VoicedDraws`.
     """
 
     hidden: Tensor
@@ -102,6 +105,7 @@ class TorchState:
     codes: Tensor
     rebuilt: Tensor
     audio: Tensor
+    noise: Tensor
 
     def take(self, other: "TorchState") -> None:
         """Become as another state, in place."""
@@ -119,9 +123,17 @@ class SampleLoop:
         run: generates a frame.
     """
 
-    def __init__(self, network: DeviceNetwork, n_streams: int, temperature: float, tail_cut: float) -> None:
-        """Make the tensors, and on a GPU capture the frame; for the settings see `distribution.draw`."""
-        self._network, self._temperature, self._tail_cut = network, temperature, tail_cut
+    def __init__(
+        self,
+        network: DeviceNetwork,
+        n_streams: int,
+        temperature: float,
+        tail_cut: float,
+        voiced: VoicedDraws = PLAIN,
+    ) -> None:
+        """Make the tensors, and on a GPU capture the frame; for the settings see `distribution.probabilities`."""
+        self._network, self._tail_cut, self._voiced = network, tail_cut, voiced
+        self._temperatures = temperature, temperature * voiced.temperature
         config, device = network.config, network.device
         self._hop, self._order = config.mel.hop_samples, config.signal.lpc_order
         self._stride = config.model.samples_per_step
@@ -153,7 +165,9 @@ class SampleLoop:
             codes=self._history[:, 1 : self._first],
             rebuilt=self._past[:, : self._order],
             audio=self._audio[:, :1],
+            noise=zeros(N_TAPS),
         )
+        self._taps = torch.tensor(voiced.taps[::-1]).to(device)  # for the oldest first
         self.run = replayable(self._run, device)
 
     def _run(self) -> None:
@@ -212,11 +226,28 @@ class SampleLoop:
         row = torch.relu(readout + network.readout_sum(codes))  # (B, R)
         logits = torch.addmm(network.output_bias, row, network.output)
         uniforms = self.inputs.uniforms[:, t]
-        code = draw(config.model.output, logits, uniforms, self._temperature, self._tail_cut)
+        is_voiced = self.inputs.lags > 0
+        temperature = torch.where(is_voiced, self._temperatures[1], self._temperatures[0])[:, None]
+        probability = probabilities(config.model.output, logits, temperature, self._tail_cut)
+        code = drawn(probability, uniforms)
+        if self._voiced.are_shaped:
+            code = torch.where(is_voiced, self._shaped(probability, code), code)
         self._history[:, self._first + t].copy_(code)
         sample = self._past[:, self._order + t]  # holds its prediction
         sample.addcmul_(self.inputs.excitation_scale, network.expansion[code])
         torch.add(sample, self._audio[:, t], alpha=config.signal.preemphasis, out=self._audio[:, t + 1])
+
+    def _shaped(self, probability: Tensor, code: Tensor) -> Tensor:
+        """Drawn codes (B,) with coloured noise in place of white; see `sampling.VoicedDraws`."""
+        network, past = self._network, self.state.noise
+        of_groups = probability.view(len(probability), 1 << MEAN_BITS, -1).sum(2) / probability.sum(
+            1, keepdim=True
+        )
+        amplitude = network.expansion[code]
+        shaped = torch.bucketize(amplitude - past @ self._taps, network.edges, right=True)
+        noise = amplitude - of_groups @ network.group_means
+        past.copy_(torch.cat([past[:, 1:], noise[:, None]], 1))
+        return shaped
 
 
 def cell_step(

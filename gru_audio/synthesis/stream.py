@@ -15,47 +15,17 @@ from gru_audio.mel import FloatArray, check_mel
 from gru_audio.synthesis.correction import Corrections
 from gru_audio.synthesis.engines import Engine
 from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd
+from gru_audio.synthesis.sampling import Sampling
 from gru_audio.tensorfile import Array
 from gru_audio.voice import Voice
 
 # What the front end gives next depends on the next frame and so many before it.
 _REMEMBERED_FRAMES = 2 * CONTEXT_FRAMES
 _ENGINE = "engine."  # begins the names of the engine's arrays
-_CORRECTION = "correction"  # those of a pass, then its number and a dot
+_CORRECTION = "correction."  # those of the correction's
 _WORD = (1 << 64) - 1
 
-DEFAULT_TEMPERATURE = 0.8
-"""Of the voices measured, the best in PESQ; see docs/correction.md."""
-
 _MEND = "restore what Stream.save gave, unchanged"
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How codes are drawn.
-
-    Attributes:
-        seed: the same seed gives the same samples.
-        temperature: above 0 and at most 10; see `distribution.draw`.
-        tail_cut: from 0 to below 0.5; choices less likely are never made.
-    """
-
-    seed: int = 0
-    temperature: float = DEFAULT_TEMPERATURE
-    tail_cut: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            ConfigError: one is out of range.
-        """
-        if self.seed < 0:
-            raise ConfigError(f"seed {self.seed}: must be at least 0")
-        if not 0 < self.temperature <= 10:
-            raise ConfigError(f"temperature {self.temperature:g}: must be above 0 and at most 10")
-        if not 0 <= self.tail_cut < 0.5:
-            raise ConfigError(f"tail_cut {self.tail_cut:g}: must be at least 0 and below 0.5")
 
 
 @dataclass(frozen=True)
@@ -66,13 +36,15 @@ class ReadyVoice:
         voice: as loaded.
         weights: of the front end.
         engine: that runs the sample loop.
-        n_corrections: passes of the spectral correction after it.
+        n_corrections: rounds of the spectral correction after it.
+        temperature: of streams that ask for none.
     """
 
     voice: Voice
     weights: ConditioningWeights
     engine: Engine
     n_corrections: int
+    temperature: float
 
     @cached_property
     def digest(self) -> npt.NDArray[np.uint8]:
@@ -100,7 +72,8 @@ class Stream:
         self._front_end, self._state = FrontEnd(ready.weights), ready.engine.start(1)
         self._corrections = Corrections(self._config.mel, ready.n_corrections)
         self._random = np.random.default_rng(sampling.seed)
-        self._temperature, self._tail_cut = sampling.temperature, sampling.tail_cut
+        self._temperature = ready.temperature if sampling.temperature is None else sampling.temperature
+        self._tail_cut = sampling.tail_cut
         self._recent = np.zeros((0, self._config.mel.n_mels), np.float32)  # the last frames pushed
         self._ended = False
 
@@ -149,7 +122,8 @@ class Stream:
             "recent_mel": self._recent.copy(),
             "sampling": np.array([self._temperature, self._tail_cut]),
             "random": _words_of(self._random),
-            **_named_parts(self._corrections),
+            "n_corrections": np.array([self._corrections.n_rounds], np.int64),
+            **{f"{_CORRECTION}{name}": array for name, array in self._corrections.export_state().items()},
             **{
                 f"{_ENGINE}{name}": array
                 for name, array in self._ready.engine.export_state(self._state).items()
@@ -162,7 +136,7 @@ class Stream:
         config, arrays = ready.voice.config, {name: np.asarray(saved[name]) for name in saved}
         if not np.array_equal(_take(arrays, "voice", np.uint8, (32,)), ready.digest):
             raise ConfigError("saved stream: of another voice; load the voice that it was saved with")
-        n_saved = sum(name.startswith(_CORRECTION) and name.endswith(".audio") for name in arrays)
+        n_saved = int(_take(arrays, "n_corrections", np.int64, (1,))[0])
         if n_saved != ready.n_corrections:
             raise ConfigError(
                 f"saved stream: with {n_saved} corrections, not {ready.n_corrections}; load the voice with {n_saved}"
@@ -174,14 +148,13 @@ class Stream:
         stream._recent = _take(arrays, "recent_mel", np.float32, remembered)
         stream._front_end.push(stream._recent)  # what comes out was heard before
         stream._random.bit_generator.state = _generator_state(_take(arrays, "random", np.uint64, (6,)))
-        for i, one in enumerate(stream._corrections.passes):
-            blank = one.export_state()
-            one.import_state(
-                {
-                    name: _take(arrays, f"{_CORRECTION}{i}.{name}", array.dtype.type, array.shape)
-                    for name, array in blank.items()
-                }
-            )
+        blank = stream._corrections.export_state()
+        stream._corrections.import_state(
+            {
+                name: _take(arrays, f"{_CORRECTION}{name}", array.dtype.type, array.shape)
+                for name, array in blank.items()
+            }
+        )
         try:
             stream._state = ready.engine.import_state(_engine_arrays(arrays, config.signal.n_classes))
         except CheckpointError as error:
@@ -206,15 +179,6 @@ class Stream:
     def _require_open(self) -> None:
         if self._ended:
             raise MelError("the stream has ended; start another")
-
-
-def _named_parts(corrections: Corrections) -> dict[str, Array]:
-    """All arrays of the corrections' passes, as a saved stream names them."""
-    return {
-        f"{_CORRECTION}{i}.{name}": array
-        for i, one in enumerate(corrections.passes)
-        for name, array in one.export_state().items()
-    }
 
 
 def _words_of(random: np.random.Generator) -> npt.NDArray[np.uint64]:

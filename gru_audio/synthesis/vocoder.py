@@ -17,7 +17,8 @@ from gru_audio.synthesis.correction import check_corrections, correct, default_c
 from gru_audio.synthesis.engines import make_engine
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd
-from gru_audio.synthesis.stream import DEFAULT_TEMPERATURE, ReadyVoice, Sampling, Stream
+from gru_audio.synthesis.sampling import Sampling, VoiceSampling
+from gru_audio.synthesis.stream import ReadyVoice, Stream
 from gru_audio.voice import BUNDLED_VOICE, Voice, load_voice
 
 _FRAMES_AT_ONCE = 128  # between two reports of progress, and two looks at Ctrl-C
@@ -44,7 +45,7 @@ class Vocoder:
             voice: see `load_voice`.
             engine: a name in `synthesis.engines.ENGINES`, or `"auto"`.
             device: of the torch engine.
-            corrections: passes of the spectral correction; each needs more lookahead. None takes
+            corrections: rounds of the spectral correction, which needs lookahead. None takes
                 `correction.default_corrections`.
 
         Raises:
@@ -54,10 +55,11 @@ class Vocoder:
         """
         network = fold(voice)
         weights = ConditioningWeights(voice, network)
-        self.engine_name, self._engine = make_engine(engine, network, device)
-        n_passes = default_corrections(voice.config.mel) if corrections is None else corrections
-        self.lookahead_frames = CONTEXT_FRAMES + check_corrections(voice.config.mel, n_passes)
-        self._ready = ReadyVoice(voice, weights, self._engine, n_passes)
+        own = VoiceSampling.of(voice.metadata)
+        self.engine_name, self._engine = make_engine(engine, network, device, own.voiced)
+        n_rounds = default_corrections(voice.config.mel) if corrections is None else corrections
+        self.lookahead_frames = CONTEXT_FRAMES + check_corrections(voice.config.mel, n_rounds)
+        self._ready = ReadyVoice(voice, weights, self._engine, n_rounds, own.temperature)
 
     @property
     def sample_rate(self) -> int:
@@ -73,6 +75,11 @@ class Vocoder:
     def mel_config(self) -> MelConfig:
         """The contract that mels must keep."""
         return self._ready.voice.config.mel
+
+    @property
+    def temperature(self) -> float:
+        """Of the draws, where none is asked for: what the voice was found to sound best with."""
+        return self._ready.temperature
 
     @property
     def batches(self) -> bool:
@@ -105,7 +112,7 @@ class Vocoder:
         mel: npt.ArrayLike,
         *,
         seed: int = 0,
-        temperature: float = DEFAULT_TEMPERATURE,
+        temperature: float | None = None,
         tail_cut: float = 0.0,
         progress: ProgressCallback = ignore_progress,
     ) -> FloatArray:
@@ -114,7 +121,7 @@ class Vocoder:
         Args:
             mel: (n_frames, n_mels) under `mel_config`; (1, F, M) and (M, F) are turned.
             seed: the same seed gives the same samples.
-            temperature: below 1 less noisy, above 1 more; see `distribution.draw`.
+            temperature: below 1 less noisy, above 1 more; see `distribution.probabilities`. None: the voice's own.
             tail_cut: choices less likely than this are never made.
             progress: called every few frames; done and total are in frames.
 
@@ -140,7 +147,7 @@ class Vocoder:
         mels: Sequence[npt.ArrayLike],
         *,
         seed: int = 0,
-        temperature: float = DEFAULT_TEMPERATURE,
+        temperature: float | None = None,
         tail_cut: float = 0.0,
         progress: ProgressCallback = ignore_progress,
     ) -> list[FloatArray]:
@@ -160,18 +167,17 @@ class Vocoder:
             [np.random.default_rng(sampling.seed).random(longest * hop, np.float32) for _ in checked]
         )
         state, parts = self._engine.start(len(checked)), []
+        temperature = self.temperature if sampling.temperature is None else sampling.temperature
         for first in range(0, longest, _SLOW_FRAMES_AT_ONCE):
             last = min(first + _SLOW_FRAMES_AT_ONCE, longest)
             part = [block[first:last] for block in blocks]
             uniforms = draws[:, first * hop : last * hop]
-            parts.append(
-                self._engine.generate(state, part, uniforms, sampling.temperature, sampling.tail_cut)
-            )
+            parts.append(self._engine.generate(state, part, uniforms, temperature, sampling.tail_cut))
             progress(Progress(last, longest))
         audio = np.concatenate(parts, 1)
-        n_passes = self._ready.n_corrections
+        n_rounds = self._ready.n_corrections
         return [
-            correct(row[: len(mel) * hop], mel, self.mel_config, n_passes)
+            correct(row[: len(mel) * hop], mel, self.mel_config, n_rounds)
             for row, mel in zip(audio, checked, strict=True)
         ]
 
@@ -180,7 +186,7 @@ class Vocoder:
         frames: Iterable[npt.ArrayLike],
         *,
         seed: int = 0,
-        temperature: float = DEFAULT_TEMPERATURE,
+        temperature: float | None = None,
         tail_cut: float = 0.0,
     ) -> Iterator[FloatArray]:
         """Generate audio as mel frames come; any chunking gives the same samples.
@@ -206,9 +212,7 @@ class Vocoder:
         if stream.n_frames:
             yield stream.finish()
 
-    def start(
-        self, *, seed: int = 0, temperature: float = DEFAULT_TEMPERATURE, tail_cut: float = 0.0
-    ) -> Stream:
+    def start(self, *, seed: int = 0, temperature: float | None = None, tail_cut: float = 0.0) -> Stream:
         """Start a stream that is pushed frames by hand, and can be saved between two pushes.
 
         Streams of one vocoder go on independently, each in any thread.
@@ -261,7 +265,7 @@ def load(
         voice: a voice file, or a run's folder; None for the bundled voice.
         engine: a name in `synthesis.engines.ENGINES`, or `"auto"`.
         device: of the torch engine: `"auto"`, `"cpu"`, `"cuda"`, …
-        corrections: passes of the spectral correction, which makes the audio keep to its mel; 0 for the least
+        corrections: rounds of the spectral correction, which makes the audio keep to its mel; 0 for the least
             lookahead, by default 3, or 0 where the voice's windows are too short for any.
 
     Raises:

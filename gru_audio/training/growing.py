@@ -29,10 +29,11 @@ def grown(name: str, weights: Tensor, own: Tensor, old_size: int) -> Tensor:
         wide = own.new_zeros(own.shape)
         wide[:, :old_size] = weights
         return wide
-    gates, old = own.clone().unflatten(0, (_GATES, -1)), weights.unflatten(0, (_GATES, -1))  # (3, H, …)
+    gates = own.clone().view(_GATES, -1, *own.shape[1:])  # (3, H, …)
+    old = weights.reshape(_GATES, -1, *weights.shape[1:])
     if name == _RECURRENT:
         gates[:, :old_size] = 0
         gates[:, :old_size, :old_size] = old
     else:
         gates[:, :old_size] = old
-    return gates.flatten(0, 1)
+    return gates.view(own.shape)

@@ -1,0 +1,28 @@
+"""The packages that only some work needs, which a plain install leaves out."""
+
+import importlib.util
+
+from gru_audio.errors import MissingPackageError
+
+_PACKAGES = {
+    "train": ("torch", "tensorboard"),
+    "eval": ("librosa", "scipy"),
+}
+"""By extra, the packages without which nothing of its work can be done."""
+
+
+def require(extra: str, purpose: str) -> None:
+    """Make sure that an extra's packages are there, before they are imported.
+
+    Args:
+        extra: `"train"` or `"eval"`.
+        purpose: what they are for; the subject of the message.
+
+    Raises:
+        MissingPackageError: one is not installed.
+    """
+    for package in _PACKAGES[extra]:
+        if importlib.util.find_spec(package) is None:
+            raise MissingPackageError(
+                f"{purpose} needs {package}, which is not installed; pip install 'gru-audio[{extra}]'"
+            )

@@ -1,0 +1,107 @@
+// What the int8 engine's files share: the network in memory, as gru_audio/synthesis/packing.py makes it, and room.
+// Shapes: see model.py; U units go together as follows, and sizes with a dash are rounded up to whole ones:
+//
+//     group   16    rows of a block of weights
+//     pair    32    whose products go side by side; H' is in pairs, N of them
+//     quad    64    whose table rows are read together; H'' and R'' are in quads
+//
+// Each row has a unit of its own: all that is summed for it, int32, is in that unit.
+#ifndef GRU_INT8_H
+#define GRU_INT8_H
+
+#include "byte_products.h"
+#include "shaping.h"
+
+enum { GROUP_UNITS = 16, PAIR_UNITS = 32, QUAD_UNITS = 64, INT8_BLOCK_BYTES = 64, FOUR_COLUMNS = 4 };
+enum { INT8_MOST_TABLES = 10 }; // 2 S + 2, S at most 4
+
+// What is summed for a unit: with r and z all of their arguments, with n what the reset gate does not multiply, and
+// what it does.
+enum int8_sum { RESET_SUM, UPDATE_SUM, NEW_SUM, INNER_SUM, INT8_SUMS };
+
+// A state of 1 is stored as 64, a power of two: so that multiplying by it and dividing lose nothing.
+static const float STATE_SCALE = 64.0f;
+// Adding it to a number that is small beside it rounds that to a whole number, which then stands in the lowest bits.
+static const float ROUNDING = 12582912.0f; // 1.5 * 2^23
+
+struct gru_int8_network {
+    int64_t gru_size;         // H
+    int64_t readout_size;     // R
+    int64_t samples_per_step; // S
+    int64_t order;            // P; at 0 there are the tables of e alone, the first S
+    int64_t bits;             // of a code
+    int64_t n_pairs;          // N
+    int64_t n_readout_groups; // G = R' / 16
+    int64_t n_reset_blocks;   // of 16 rows of the gate
+    int64_t n_update_blocks;  //
+    int64_t n_new_blocks;     //
+    const int8_t *blocks;     // (N, those of r, z, n, 2, 64): each next block of both groups
+    const uint16_t *columns;  // as the blocks: the first activation that each is multiplied by
+    const float *constants; // (H'' / 64, 6, 64): units of r, z, n, then the diagonal of W_hh; see int8_gru.h
+    const int8_t *step_tables; // (n, Q, H'' / 64, 3, 64), the units of a quad interwoven; see int8_add_rows
+    const float *gate_factors; // (3, H'') one over the units
+    const int32_t *gate_sums;  // (3, H'') of a row's weights
+    const int32_t *new_bias;   // (H'') of the new gate's product
+    const int8_t *readout_blocks; // (N, S, G, 8, 64)
+    const float *readout_units;   // (R''), in steps of what the tree multiplies
+    const int8_t *readout_tables; // (n, Q, R''), interwoven as well
+    const float *readout_factors; // (R'')
+    const int32_t *readout_sums;  // (S, R'')
+    const int32_t *readout_bias;  // (S, R'')
+    float readout_input_limit;    // of what conditioning adds, in size
+    const int8_t *tree_blocks;    // (n_subtrees, 4 G, 64)
+    const float *tree_units;      // (n_subtrees, 16)
+    const float *tree_bias;       // (n_subtrees, 16)
+    const float *edges;           // (Q,) of mu-law, the last one NaN
+    const float *expansion;       // (Q,)
+    const int16_t *first_codes;   // (n_buckets,); see int8_code_of
+    int64_t n_buckets;            //
+    int64_t bucket_bits;          //
+    float preemphasis;
+};
+
+// Room for one stream, zeros at first, each array on a multiple of 64 bytes.
+struct gru_int8_room {
+    float *hidden;                          // (H'') the state, times 64
+    int8_t *activations, *next_activations; // (H'') each: bytes of the state before a step and after it
+    int32_t *sums;                          // (H'' / 64, 4, 64)
+    int32_t *starts, *next_starts; // (H'' / 64, 4, 64) each: what this frame gives the sums, and the next
+    int32_t *readout_starts, *next_readout_starts; // (S, R'') each
+    int32_t *readout_sums;                         // (S, R'')
+    int8_t *row; // (R'' / 16, 2, 16) the readout's values: bits 7 to 13, bits 0 to 6
+};
+
+// F frames of one stream, T = F hop samples; see gru_float32_block.
+struct gru_int8_block {
+    int64_t n_frames;              // F
+    int64_t hop;                   // a multiple of S
+    int64_t n_past;                // L
+    const float *gate_inputs;      // (F, 3H)
+    const float *readout_inputs;   // (F, R)
+    const float *coefficients;     // (F, P)
+    const float *excitation_scale; // (F,)
+    const float *signal_scale;     // (F,)
+    const int64_t *lags;           // (F,) at most L; 0 where unvoiced
+    const float *uniforms;         // (T,) in [0, 1)
+    const int64_t *forced;         // (n_forced,) codes in place of what would be drawn
+    int64_t n_forced;              // T or 0
+    float temperature;             // divides the logits
+    float tail_cut;                // branches less likely are never taken
+    struct gru_shaping shaping;    // of voiced frames
+    float *hidden;                 // (H,) in place
+    int64_t *codes;                // (L + T,)
+    float *rebuilt;                // (P + T,)
+    float *last_audio;             // (1,) the sample before, in place
+    float *probability;            // (T,) out, of each code that is given
+    float *audio;                  // (T,) out
+};
+
+GRU_INLINE f32x16 to_float(i32x16 x) {
+    return __builtin_convertvector(x, f32x16);
+}
+
+GRU_INLINE int64_t int8_quads(int64_t n_units) {
+    return (n_units + QUAD_UNITS - 1) / QUAD_UNITS;
+}
+
+#endif

@@ -1,0 +1,279 @@
+// The sample loop in int8, for a GRU with a tree output: float32_loop.c's formulas, the weights and the state in bytes.
+//
+//     a sample                  | codes, rows | gates | readout | subtree | subtree | sample
+//     products of the next step |                     |  pause  |  pause  |  pause  |  pause
+//
+// What a draw computes waits for itself nearly all the time. The next step's recurrent products need no code that is
+// still to be drawn: half of them fill those pauses, the rest stand among the gates, see int8_step_quad. Steps go
+// through the quads forwards and backwards in turn: what a cache has kept is then what is needed first.
+//
+// Nothing here is fused and no processor's approximation is used: all instruction sets give the same bits.
+#ifndef GRU_INT8_LOOP
+#define GRU_INT8_LOOP // int8_stages.c includes it too
+
+#include "draw.h"
+#include "int8_gru.h"
+#include "int8_readout.h"
+
+static const float LARGEST_GATE_INPUT =
+    1024.0f; // far beyond where the gates are flat; times a factor it fits int32
+
+// Which of the next step's pairs are to be multiplied while this step's samples are drawn.
+struct int8_ahead {
+    int64_t next, end, step; // pairs
+    int64_t a_pause;         // as many in each pause
+    const int32_t *starts;   // of the frame that the next step belongs to
+};
+
+GRU_INLINE void int8_fill_pause(const struct gru_int8_network *network, const struct gru_int8_room *room,
+                                struct int8_ahead *ahead) {
+    for (int64_t i = 0; i < ahead->a_pause && ahead->next != ahead->end; i++) {
+        int8_multiply_pair(network, room, ahead->starts, ahead->next);
+        ahead->next += ahead->step;
+    }
+}
+
+// mulaw.h's code_of by table: equal steps of a float's bits give the code, but for one edge at most.
+GRU_INLINE int32_t int8_code_of(const struct gru_int8_network *network, float value) {
+    int32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    const int32_t ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF); // in the order of the numbers
+    int64_t bucket = (ordered >> network->bucket_bits) + network->n_buckets / 2;
+    bucket = bucket < 0 ? 0 : bucket < network->n_buckets ? bucket : network->n_buckets - 1;
+    const int32_t code = network->first_codes[bucket];
+    return code + (network->edges[code] <= value);
+}
+
+// The codes of n values: for tests.
+GRU_API void gru_int8_codes(const struct gru_int8_network *network, const float *values, int64_t n,
+                            int64_t *codes) {
+    for (int64_t i = 0; i < n; i++)
+        codes[i] = int8_code_of(network, values[i]);
+}
+
+// round(inputs * factors) - offset * sums + bias, of n inputs; places behind them, up to `width`, get 0 and the rest.
+static void int8_scale_inputs(const float *inputs, int64_t n, int64_t width, const float *factors,
+                              float limit, const int32_t *sums, const int32_t *bias, int32_t *out) {
+    for (int64_t i = 0; i < width; i += GROUP_UNITS) {
+        f32x16 x = {0};
+        if (i < n)
+            memcpy(&x, inputs + i, (size_t)(n - i < GROUP_UNITS ? n - i : GROUP_UNITS) * sizeof *inputs);
+        x = min_f32x16(max_f32x16(x, all_f32x16(-limit)), all_f32x16(limit)) * load_f32x16(factors + i);
+        x += select_f32x16(x < 0.0f, all_f32x16(-0.5f), all_f32x16(0.5f));
+        i32x16 whole = __builtin_convertvector(x, i32x16) - load_i32x16(sums + i) * ACTIVATION_OFFSET;
+        if (bias)
+            whole += load_i32x16(bias + i);
+        store_i32x16(out + i, whole);
+    }
+}
+
+// What frame f gives the sums of gates and readouts, in their units.
+static void int8_take_frame(const struct gru_int8_network *network, const struct gru_int8_block *block,
+                            int64_t f, int32_t *starts, int32_t *readout_starts) {
+    const int64_t size = network->gru_size, n_quads = int8_quads(size), n_padded = n_quads * QUAD_UNITS;
+    for (int64_t quad = 0; quad < n_quads; quad++) {
+        int32_t *its = starts + quad * INT8_SUMS * QUAD_UNITS;
+        const int64_t first = quad * QUAD_UNITS;
+        const float *inputs = block->gate_inputs + f * 3 * size + first;
+        for (int64_t gate = RESET_SUM; gate <= UPDATE_SUM; gate++)
+            int8_scale_inputs(inputs + gate * size, size - first, QUAD_UNITS,
+                              network->gate_factors + gate * n_padded + first, LARGEST_GATE_INPUT,
+                              network->gate_sums + gate * n_padded + first, NULL, its + gate * QUAD_UNITS);
+        static const int32_t no_sums[QUAD_UNITS] = {0};
+        int8_scale_inputs(inputs + NEW_SUM * size, size - first, QUAD_UNITS,
+                          network->gate_factors + NEW_SUM * n_padded + first, LARGEST_GATE_INPUT, no_sums,
+                          NULL, its + NEW_SUM * QUAD_UNITS);
+        for (int64_t i = 0; i < QUAD_UNITS; i++)
+            its[INNER_SUM * QUAD_UNITS + i] =
+                network->new_bias[first + i] -
+                ACTIVATION_OFFSET * network->gate_sums[2 * n_padded + first + i];
+    }
+    const int64_t width = int8_quads(network->readout_size) * QUAD_UNITS;
+    for (int64_t i = 0; i < network->samples_per_step; i++)
+        int8_scale_inputs(block->readout_inputs + f * network->readout_size, network->readout_size, width,
+                          network->readout_factors, network->readout_input_limit,
+                          network->readout_sums + i * width, network->readout_bias + i * width,
+                          readout_starts + i * width);
+}
+
+GRU_INLINE void int8_swap(int32_t **a, int32_t **b) {
+    int32_t *kept = *a;
+    *a = *b;
+    *b = kept;
+}
+
+// What all samples but the last add to the prediction of sample t: it can be summed before that one is drawn.
+GRU_INLINE float int8_predict_from_past(const struct gru_int8_network *network,
+                                        const struct gru_int8_block *block, int64_t f, int64_t t) {
+    const float *coefficients = block->coefficients + f * network->order,
+                *rebuilt = block->rebuilt + network->order + t;
+    float sum = 0.0f;
+    for (int64_t k = network->order - 1; k > 0; k--)
+        sum += coefficients[k] * rebuilt[-1 - k];
+    return sum;
+}
+
+// Rows of some tables (n, Q, row_bytes), one of each.
+GRU_INLINE void int8_find_rows(const int8_t *tables, int64_t row_bytes, int64_t n_classes,
+                               const int64_t *codes, int64_t n, const int8_t **rows) {
+    for (int64_t k = 0; k < n; k++)
+        rows[k] = tables + (k * n_classes + codes[k]) * row_bytes;
+}
+
+// A step: the gates, the new state, and what that and the frame give the readouts. Products of the first `n_ready`
+// quads in the order of this step are ready.
+GRU_INLINE void int8_step(const struct gru_int8_network *network, struct gru_int8_room *room,
+                          const int8_t *const *rows, int64_t n_rows, int64_t n_ready, bool forwards) {
+    const int64_t n_quads = int8_quads(network->gru_size), first = forwards ? 0 : n_quads - 1,
+                  step = forwards ? 1 : -1;
+    const int32_t *before = room->readout_starts;
+    for (int64_t k = 0; k < n_quads; k++) {
+        const int64_t quad = first + k * step;
+        int8_step_quad(network, room, rows, n_rows, quad, k + n_ready < n_quads ? quad + n_ready * step : -1);
+        if (k) {
+            int8_read_quad(network, room, quad - step, before);
+            before = room->readout_sums;
+        }
+    }
+    int8_read_quad(network, room, first + (n_quads - 1) * step, before);
+    int8_t *activations = room->activations;
+    room->activations = room->next_activations;
+    room->next_activations = activations;
+}
+
+// Draws the code of sample t, of frame f, from its y, or takes the one that is given; see draw.h and, for voiced frames,
+// shaping.h. Sets the probability of the code.
+GRU_INLINE int64_t int8_draw(const struct gru_int8_network *network, const struct gru_int8_room *room,
+                             const struct gru_int8_block *block, int64_t f, int64_t t,
+                             struct int8_ahead *ahead, float *probability) {
+    const struct gru_shaping *shaping = &block->shaping;
+    const bool is_voiced = block->lags[f] > 0;
+    const float temperature = is_voiced ? shaping->voiced_temperature : block->temperature;
+    const float to_base_2 = 1.44269504f / temperature, tail_cut = block->tail_cut;
+    const int64_t given = block->n_forced ? block->forced[t] : -1;
+    int64_t code = 0, first_subtree = 0;
+    float uniform = block->uniforms[t], mean = 0.0f;
+    *probability = 1.0f;
+    for (int64_t left = network->bits; left > 0; left -= SUBTREE_BITS) {
+        const int64_t subtree = first_subtree + code, depth = left < SUBTREE_BITS ? left : SUBTREE_BITS;
+        const f32x16 units = load_f32x16(network->tree_units + subtree * SUBTREE_NODES) * to_base_2;
+        const f32x16 bias = load_f32x16(network->tree_bias + subtree * SUBTREE_NODES) * to_base_2;
+        const f32x16 logits = to_float(int8_sum_nodes(network, room, subtree)) * units + bias;
+        int8_fill_pause(network, room, ahead);
+        int32_t leaf = -1;
+        if (given >= 0) // a subtree of fewer levels has its leaves where the missing ones all go left
+            leaf = (int32_t)((given >> (left - depth) & ((1 << depth) - 1)) << (SUBTREE_BITS - depth));
+        const struct drawn drawn = draw_leaf(draw_left_shares(logits, tail_cut), uniform, leaf);
+        if (shaping->is_on && left == network->bits)
+            mean = mean_of_groups(shaping, drawn.shares);
+        code = (code << depth) + (drawn.leaf >> (SUBTREE_BITS - depth));
+        first_subtree += (int64_t)1 << (network->bits - left);
+        *probability *= drawn.share;
+        uniform = drawn.uniform;
+        int8_fill_pause(network, room, ahead);
+    }
+    if (!shaping->is_on)
+        return code;
+    const float shaped = shaped_amplitude(shaping, network->expansion[code], mean);
+    return is_voiced ? int8_code_of(network, shaped) : code;
+}
+
+// How many quads' products are ready when a step begins.
+GRU_INLINE int64_t int8_ready_quads(const struct gru_int8_network *network) {
+    return (int8_quads(network->gru_size) + 1) / 2;
+}
+
+// The loop for a number of samples a step that the compiler knows.
+GRU_INLINE void int8_generate(const struct gru_int8_network *network, const struct gru_int8_block *block,
+                              const struct gru_int8_room *given_room, const int64_t n_samples,
+                              const bool predicts) {
+    struct gru_int8_room room = *given_room;
+    const int64_t order = network->order, n_classes = (int64_t)1 << network->bits;
+    const int64_t n_step_tables = predicts ? 2 * n_samples + 2 : n_samples;
+    const int64_t n_readout_tables = predicts ? n_samples + 3 : n_samples;
+    const int64_t step_row_bytes = int8_quads(network->gru_size) * 3 * QUAD_UNITS;
+    const int64_t readout_row_bytes = int8_quads(network->readout_size) * QUAD_UNITS;
+    const int64_t n_ready = int8_ready_quads(network);
+    const int64_t n_ahead = 2 * n_ready < network->n_pairs ? 2 * n_ready : network->n_pairs;
+    const int64_t n_pauses = n_samples * (2 + 2 * ((network->bits + SUBTREE_BITS - 1) / SUBTREE_BITS));
+    struct int8_ahead ahead = {0, n_ahead, 1, n_ahead, room.starts};
+
+    for (int64_t i = 0; i < network->gru_size; i++)
+        room.hidden[i] = block->hidden[i] * STATE_SCALE;
+    for (int64_t i = 0; i < int8_quads(network->gru_size) * QUAD_UNITS; i += GROUP_UNITS)
+        int8_store_activations(room.activations + i, load_f32x16(room.hidden + i));
+    int8_take_frame(network, block, 0, room.starts, room.readout_starts);
+    int8_fill_pause(network, &room, &ahead);
+    ahead.a_pause = (n_ahead + n_pauses - 1) / n_pauses;
+
+    float before = predicts ? block->rebuilt[order - 1] : 0.0f, audio_before = *block->last_audio;
+    float from_past = int8_predict_from_past(network, block, 0, 0);
+    bool forwards = true;
+    for (int64_t f = 0; f < block->n_frames; f++) {
+        const float inverse_scale = 1.0f / block->signal_scale[f],
+                    excitation_scale = block->excitation_scale[f];
+        const int64_t lag = block->lags[f], end = (f + 1) * block->hop;
+        for (int64_t first = f * block->hop; first < end; first += n_samples) {
+            const bool is_last_step = first + n_samples == end && f + 1 < block->n_frames;
+            for (int64_t i = 0; i < n_samples; i++) {
+                const int64_t t = first + i;
+                int64_t *e = block->codes + block->n_past + t, codes[INT8_MOST_TABLES];
+                const int8_t *rows[INT8_MOST_TABLES];
+                float prediction = 0.0f;
+                for (int64_t k = 0; k < n_samples; k++)
+                    codes[k] = e[-1 - k];
+                if (predicts) {
+                    prediction = from_past + block->coefficients[f * order] * before;
+                    codes[n_samples] = int8_code_of(network, before * inverse_scale);
+                    codes[n_samples + 1] = int8_code_of(network, prediction * inverse_scale);
+                    for (int64_t k = 0; k < n_samples; k++)
+                        codes[n_samples + 2 + k] = lag ? e[k - lag] : n_classes / 2;
+                }
+                if (i == 0) {
+                    int8_find_rows(network->step_tables, step_row_bytes, n_classes, codes, n_step_tables,
+                                   rows);
+                    int8_step(network, &room, rows, n_step_tables, n_ready, forwards);
+                    if (is_last_step)
+                        int8_take_frame(network, block, f + 1, room.next_starts, room.next_readout_starts);
+                    forwards = !forwards;
+                    ahead.starts = is_last_step ? room.next_starts : room.starts;
+                    ahead.next = forwards ? 0 : network->n_pairs - 1;
+                    ahead.end = forwards ? n_ahead : network->n_pairs - 1 - n_ahead;
+                    ahead.step = forwards ? 1 : -1;
+                }
+                int8_fill_pause(network, &room, &ahead);
+                int8_find_rows(network->readout_tables, readout_row_bytes, n_classes, codes, n_readout_tables,
+                               rows);
+                int8_read_out(network, &room, i, rows, n_readout_tables);
+                int8_fill_pause(network, &room, &ahead);
+                from_past = int8_predict_from_past(
+                    network, block, t + 1 == end && f + 1 < block->n_frames ? f + 1 : f, t + 1);
+                float probability;
+                *e = int8_draw(network, &room, block, f, t, &ahead, &probability);
+                if (block->n_forced)
+                    block->probability[t] = probability;
+                before = block->rebuilt[order + t] = prediction + excitation_scale * network->expansion[*e];
+                block->audio[t] = audio_before = before + network->preemphasis * audio_before;
+            }
+        }
+        int8_swap(&room.starts, &room.next_starts);
+        int8_swap(&room.readout_starts, &room.next_readout_starts);
+    }
+    *block->last_audio = audio_before;
+    for (int64_t i = 0; i < network->gru_size; i++)
+        block->hidden[i] = room.hidden[i] / STATE_SCALE;
+}
+
+// Generates the samples of a block, or weighs given codes.
+GRU_API void gru_int8_generate(const struct gru_int8_network *network, const struct gru_int8_block *block,
+                               const struct gru_int8_room *room) {
+    const int64_t n_samples = network->samples_per_step;
+    if (n_samples == 1 && network->order)
+        int8_generate(network, block, room, 1, true);
+    else if (n_samples == 2 && network->order)
+        int8_generate(network, block, room, 2, true);
+    else
+        int8_generate(network, block, room, n_samples, network->order > 0);
+}
+
+#endif

@@ -1,0 +1,48 @@
+"""What the commands show while they work: a bar on a terminal, nothing in a pipe."""
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from gru_audio.cli.console import progress_bar
+from gru_audio.progress import Progress
+
+SCRIPT = """
+from gru_audio.cli.console import progress_bar
+from gru_audio.progress import Progress
+with progress_bar("working", quiet={quiet}) as progress:
+    progress(Progress(1, 2, {{"speed": "fast"}}))
+"""
+
+
+def shown_on_terminal(script: str) -> bytes:
+    ours, terminal = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "100", "TERM": "xterm"}
+    with subprocess.Popen([sys.executable, "-c", script], stderr=terminal, env=environment) as process:
+        os.close(terminal)
+        shown = b""
+        with pytest.raises(OSError, match="Input/output error"):  # how a terminal ends
+            while True:
+                shown += os.read(ours, 65_536)
+    os.close(ours)
+    assert process.returncode == 0
+    return shown
+
+
+def test_a_terminal_shows_a_bar() -> None:
+    shown = shown_on_terminal(SCRIPT.format(quiet=False))
+    for part in (b"working", b"50%", b"speed fast"):
+        assert part in shown
+
+
+def test_quiet_shows_nothing_on_a_terminal() -> None:
+    assert shown_on_terminal(SCRIPT.format(quiet=True)) == b""
+
+
+def test_a_pipe_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bar("working") as progress:
+        progress(Progress(1, 2))
+    assert capsys.readouterr() == ("", "")
