@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gru_audio.errors import ConfigError
@@ -434,6 +433,8 @@ def load_mel_config(source: str | Path) -> MelConfig:
 
 def to_toml(config: Config) -> str:
     """The whole config as TOML, defaults included; `load_config` reads it back to an equal config."""
+    import tomli_w  # late: speaking writes none
+
     return tomli_w.dumps(config.model_dump())
 
 

@@ -5,16 +5,20 @@ imported here or at the head of a command's module, so that `--help` is quick.
 """
 
 import errno
+import gc
+import importlib
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from gru_audio.cli import bench, evaluate, info, prep, preview, synthesize, train
 from gru_audio.cli.console import error_line
 from gru_audio.errors import GruAudioError
+
+COMMANDS = ("prep", "train", "synthesize", "preview", "evaluate", "info", "bench")
 
 _INTERRUPTED = 128 + 2  # as a shell reports SIGINT
 _SYSTEM = frozenset(
@@ -31,6 +35,9 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
+        if not gc.isenabled():
+            gc.freeze()  # what was imported until now stays
+            gc.enable()
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -38,30 +45,35 @@ class _Commands(TyperGroup):
             raise typer.Exit(_INTERRUPTED) from None
 
 
-app = typer.Typer(
-    name="gru-audio",
-    help="A GRU vocoder: speech one sample at a time from a log-mel spectrogram.",
-    cls=_Commands,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=True,
-    rich_markup_mode="markdown",
-)
-app.command()(prep.prep)
-app.command()(train.train)
-app.command()(synthesize.synthesize)
-app.command()(preview.preview)
-app.command()(evaluate.evaluate)
-app.command()(info.info)
-app.command()(bench.bench)
+def make_app(commands: Sequence[str] = COMMANDS) -> typer.Typer:
+    """The command line, with some of the commands: each is the function of the name of its module."""
+    app = typer.Typer(
+        name="gru-audio",
+        help="A GRU vocoder: speech one sample at a time from a log-mel spectrogram.",
+        cls=_Commands,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        add_completion=True,
+        rich_markup_mode="markdown",
+    )
+    app.callback()(lambda: None)  # or else a single command would have no name
+    for name in commands:
+        app.command()(getattr(importlib.import_module(f"gru_audio.cli.{name}"), name))
+    return app
+
+
+def __getattr__(name: str) -> Any:
+    """`app` has all commands."""
+    if name != "app":
+        raise AttributeError(f"module 'gru_audio.cli' has no attribute '{name}'")
+    return make_app()
 
 
 def main() -> None:
     """Run the command line; every error a user can cause is one line on stderr and exit code 1."""
-    # Pydantic would look through every installed package for plugins, which takes a tenth of a short command's time.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
-        app()
+        # The others' modules and options would take a tenth of a short command's time.
+        make_app([name for name in sys.argv[1:2] if name in COMMANDS] or COMMANDS)()
     except GruAudioError as error:
         _fail(str(error))
     except MemoryError:

@@ -6,7 +6,6 @@
 //
 //     coefficients  (F, P)      a[0,0] .. a[0,P-1] | a[1,0] ..        row f holds for samples f hop .. (f+1)
 //     hop - 1 codes         (4, T)      target .. | excitation .. | previous signal .. | prediction ..
-#include "errors.h"
 #include "mulaw.h"
 #include "vectors.h"
 

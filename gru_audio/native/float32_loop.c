@@ -21,7 +21,6 @@
 //     rows
 //
 // Shapes: see model.py; H' and R' are H and R rounded up to a multiple of 16.
-#include "errors.h"
 #include "mulaw.h"
 #include "shaping.h"
 #include "vectors.h"

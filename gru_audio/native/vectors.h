@@ -55,16 +55,11 @@ GRU_VECTOR(u32x16, uint32_t, 16)
 GRU_VECTOR(i64x8, int64_t, 8)
 GRU_VECTOR(u64x8, uint64_t, 8)
 GRU_VECTOR(i16x8, int16_t, 8)
-GRU_VECTOR(i16x16, int16_t, 16)
 GRU_VECTOR(i16x32, int16_t, 32)
 GRU_VECTOR(u16x16, uint16_t, 16)
 GRU_VECTOR(u16x32, uint16_t, 32)
 GRU_VECTOR(i8x16, int8_t, 16)
-GRU_VECTOR(i8x32, int8_t, 32)
 GRU_VECTOR(i8x64, int8_t, 64)
-GRU_VECTOR(u8x16, uint8_t, 16)
-GRU_VECTOR(u8x32, uint8_t, 32)
-GRU_VECTOR(u8x64, uint8_t, 64)
 
 // a b + c in one rounding where the processor has such an instruction, in two elsewhere: the only operation
 // here whose last bit depends on the processor. Where all must agree, write a * b + c.
@@ -79,13 +74,7 @@ GRU_VECTOR(u8x64, uint8_t, 64)
 GRU_INLINE float multiply_add(float a, float b, float c) {
     return GRU_MULTIPLY_ADD(a, b, c);
 }
-GRU_INLINE f32x8 multiply_add_f32x8(f32x8 a, f32x8 b, f32x8 c) {
-    return GRU_MULTIPLY_ADD(a, b, c);
-}
 GRU_INLINE f32x16 multiply_add_f32x16(f32x16 a, f32x16 b, f32x16 c) {
-    return GRU_MULTIPLY_ADD(a, b, c);
-}
-GRU_INLINE f64x8 multiply_add_f64x8(f64x8 a, f64x8 b, f64x8 c) {
     return GRU_MULTIPLY_ADD(a, b, c);
 }
 
@@ -159,9 +148,6 @@ GRU_INLINE f32x16 exp_f32x16(f32x16 x) {
 }
 
 // 1 / (1 + e^-x) and tanh(x) = 2 / (1 + e^-2x) - 1.
-GRU_INLINE f32x16 exact_sigmoid_f32x16(f32x16 x) {
-    return 1.0f / (1.0f + exact_exp_f32x16(-x));
-}
 GRU_INLINE f32x16 sigmoid_f32x16(f32x16 x) {
     return 1.0f / (1.0f + exp_f32x16(-x));
 }
