@@ -120,7 +120,7 @@ class GRUScan(torch.autograd.Function):
         now = torch.empty(n_batch, size).copy_(state)
         inner = gates.new_empty(n_steps, n_batch, size) if goes_back else None
         biases = torch.cat([(bias_ih + bias_hh)[: 2 * size], bias_ih[2 * size :], bias_hh[2 * size :]])
-        products.scan_forward(_scan_of(gates, inner, hidden, biases, now), hidden)
+        products.scan_forward(_scan_of(gates, inner, hidden, biases.float(), now), hidden)
         if inner is not None:
             ctx.save_for_backward(gates, inner, hidden)
             ctx.products, ctx.weight_type = products, weight.dtype

@@ -15,6 +15,8 @@ from gru_audio.block_products import Blocks, Places, blocks_of, sum_outer_produc
 from gru_audio.native import library
 from gru_audio.native.tensors import Numbers, as_array
 
+_ALL_STREAMS, _FEW_STREAMS = 2**31, 32
+
 
 class Scan(library.Struct):
     """See native/gru_scan.c."""
@@ -91,17 +93,20 @@ class BlockProducts:
     def __init__(self, weight: Tensor, kept: Tensor | None, in_tiles: bool) -> None:
         """Of a weight of which some (3H, H) are kept, or all; with AMX, or without."""
         self._weight, self._kept, self._in_tiles = weight.detach().bfloat16(), kept, in_tiles
+        # Few enough that their products stay in the second cache beside the weights, if those do.
+        self._at_once = _ALL_STREAMS if kept is None else _FEW_STREAMS
 
     def scan_forward(self, scan: Scan, hidden: Tensor) -> None:
         """See `Products`."""
-        product = torch.empty(hidden.shape[1], len(self._weight))
-        _scan_forward(scan, blocks_of(self._weight, self._kept, self._in_tiles), as_array(product))
+        at_once = min(self._at_once, hidden.shape[1])
+        product = torch.empty(at_once, len(self._weight))
+        _scan_forward(scan, blocks_of(self._weight, self._kept, self._in_tiles), at_once, as_array(product))
 
     def scan_backward(self, back: ScanBack, grad_product: Tensor) -> Tensor:
         """See `Products`."""
         through = torch.zeros(len(grad_product), self._weight.shape[1])
         blocks = transposed_blocks_of(self._weight, self._kept, self._in_tiles)
-        _scan_backward(back, blocks, as_array(through))
+        _scan_backward(back, blocks, self._at_once, as_array(through))
         return through
 
     def weight_gradient(self, of_both: Tensor, of_inner: Tensor, states: Tensor) -> Tensor:
@@ -127,5 +132,5 @@ def _multiplier(weight: Tensor, n_batch: int) -> Callable[[Tensor], Tensor]:
 
 _gates_forward = library.function("gru_gates_forward", [Scan, library.Int, ctypes.c_void_p])
 _gates_backward = library.function("gru_gates_backward", [ScanBack, library.Int, ctypes.c_void_p])
-_scan_forward = library.function("gru_scan_forward", [Scan, Blocks, library.Floats])
-_scan_backward = library.function("gru_scan_backward", [ScanBack, Blocks, library.Floats])
+_scan_forward = library.function("gru_scan_forward", [Scan, Blocks, library.Int, library.Floats])
+_scan_backward = library.function("gru_scan_backward", [ScanBack, Blocks, library.Int, library.Floats])

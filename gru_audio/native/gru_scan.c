@@ -40,9 +40,20 @@ struct gru_scan_back {
     float *carried;     // (B, H), what of the gradient of h' came not through a product; then likewise of h
 };
 
+// Some streams that follow one another.
+struct streams {
+    ptrdiff_t first, n;
+};
+
+GRU_INLINE struct streams streams_from(ptrdiff_t first, ptrdiff_t n_batch, ptrdiff_t at_once) {
+    const ptrdiff_t left = n_batch - first;
+    return (struct streams){first, left < at_once ? left : at_once};
+}
+
 GRU_INLINE void forward_at(const struct gru_scan *s, ptrdiff_t row, ptrdiff_t stream, const void *product,
-                           ptrdiff_t j, ptrdiff_t n, enum number kind, enum number product_kind) {
-    const ptrdiff_t size = s->size, at = 3 * size * row + j, of_product = 3 * size * stream + j;
+                           ptrdiff_t product_row, ptrdiff_t j, ptrdiff_t n, enum number kind,
+                           enum number product_kind) {
+    const ptrdiff_t size = s->size, at = 3 * size * row + j, of_product = 3 * size * product_row + j;
     const ptrdiff_t of_state = size * stream + j;
     const f32x16 p_r = load_numbers(product, of_product, n, product_kind);
     const f32x16 p_z = load_numbers(product, of_product + size, n, product_kind);
@@ -65,31 +76,32 @@ GRU_INLINE void forward_at(const struct gru_scan *s, ptrdiff_t row, ptrdiff_t st
     store_numbers(s->inner, size * row + j, n, kind, inner);
 }
 
-GRU_INLINE void forward_rows(const struct gru_scan *s, ptrdiff_t step, const void *product, enum number kind,
-                             enum number product_kind) {
-    for (ptrdiff_t b = 0; b < s->n_batch; b++) {
-        const ptrdiff_t row = step * s->n_batch + b;
+GRU_INLINE void forward_rows(const struct gru_scan *s, ptrdiff_t step, struct streams streams,
+                             const void *product, enum number kind, enum number product_kind) {
+    for (ptrdiff_t b = 0; b < streams.n; b++) {
+        const ptrdiff_t row = step * s->n_batch + streams.first + b;
         ptrdiff_t j = 0;
         for (; j + LANES <= s->size; j += LANES)
-            forward_at(s, row, b, product, j, LANES, kind, product_kind);
+            forward_at(s, row, streams.first + b, product, b, j, LANES, kind, product_kind);
         if (j < s->size)
-            forward_at(s, row, b, product, j, s->size - j, kind, product_kind);
+            forward_at(s, row, streams.first + b, product, b, j, s->size - j, kind, product_kind);
     }
 }
 
 // One step of all streams, after its product (B, 3H), of numbers.
 GRU_API void gru_gates_forward(const struct gru_scan *scan, int64_t step, const void *product) {
+    const struct streams all = {0, scan->n_batch};
     if (scan->are_bf16)
-        forward_rows(scan, step, product, BF16, BF16);
+        forward_rows(scan, step, all, product, BF16, BF16);
     else
-        forward_rows(scan, step, product, FLOAT32, FLOAT32);
+        forward_rows(scan, step, all, product, FLOAT32, FLOAT32);
 }
 
 GRU_INLINE void backward_at(const struct gru_scan_back *back, ptrdiff_t row, ptrdiff_t stream,
-                            const void *through, ptrdiff_t j, ptrdiff_t n, enum number kind,
-                            enum number product_kind) {
+                            ptrdiff_t product_row, const void *through, ptrdiff_t j, ptrdiff_t n,
+                            enum number kind, enum number product_kind) {
     const struct gru_scan *s = &back->scan;
-    const ptrdiff_t size = s->size, at = 3 * size * row + j, of_product = 3 * size * stream + j;
+    const ptrdiff_t size = s->size, at = 3 * size * row + j, of_product = 3 * size * product_row + j;
     const ptrdiff_t of_state = size * stream + j, of_row = size * row + j;
     const f32x16 r = load_numbers(s->gates, at, n, kind);
     const f32x16 z = load_numbers(s->gates, at + size, n, kind);
@@ -114,43 +126,52 @@ GRU_INLINE void backward_at(const struct gru_scan_back *back, ptrdiff_t row, ptr
     add_floats(back->grad_biases, 3 * size + j, n, grad_inner);
 }
 
-GRU_INLINE void backward_rows(const struct gru_scan_back *back, ptrdiff_t step, const void *through,
-                              enum number kind, enum number product_kind) {
+GRU_INLINE void backward_rows(const struct gru_scan_back *back, ptrdiff_t step, struct streams streams,
+                              const void *through, enum number kind, enum number product_kind) {
     const ptrdiff_t size = back->scan.size;
-    for (ptrdiff_t b = 0; b < back->scan.n_batch; b++) {
-        const ptrdiff_t row = step * back->scan.n_batch + b;
+    for (ptrdiff_t b = 0; b < streams.n; b++) {
+        const ptrdiff_t row = step * back->scan.n_batch + streams.first + b;
         ptrdiff_t j = 0;
         for (; j + LANES <= size; j += LANES)
-            backward_at(back, row, b, through, j, LANES, kind, product_kind);
+            backward_at(back, row, streams.first + b, b, through, j, LANES, kind, product_kind);
         if (j < size)
-            backward_at(back, row, b, through, j, size - j, kind, product_kind);
+            backward_at(back, row, streams.first + b, b, through, j, size - j, kind, product_kind);
     }
 }
 
 // One step of all streams back; `through` (B, H), of numbers, is the gradient of h' by way of the next step's
 // product.
 GRU_API void gru_gates_backward(const struct gru_scan_back *back, int64_t step, const void *through) {
+    const struct streams all = {0, back->scan.n_batch};
     if (back->scan.are_bf16)
-        backward_rows(back, step, through, BF16, BF16);
+        backward_rows(back, step, all, through, BF16, BF16);
     else
-        backward_rows(back, step, through, FLOAT32, FLOAT32);
+        backward_rows(back, step, all, through, FLOAT32, FLOAT32);
 }
 
-// All steps, with the products block by block, in bf16; `product` (B, 3H) is scratch.
-GRU_API void gru_scan_forward(const struct gru_scan *scan, const struct gru_blocks *blocks, float *product) {
+// All steps, with the products block by block, in bf16, of `at_once` streams at a time; `product` (at_once, 3H) is
+// scratch.
+GRU_API void gru_scan_forward(const struct gru_scan *scan, const struct gru_blocks *blocks, int64_t at_once,
+                              float *product) {
     for (ptrdiff_t step = 0; step < scan->n_steps; step++) {
         const uint16_t *before = (const uint16_t *)scan->hidden + step * scan->n_batch * scan->size;
-        multiply_kept(blocks, before, scan->n_batch, product);
-        forward_rows(scan, step, product, BF16, FLOAT32);
+        for (ptrdiff_t first = 0; first < scan->n_batch; first += at_once) {
+            const struct streams streams = streams_from(first, scan->n_batch, at_once);
+            multiply_kept(blocks, before + first * scan->size, streams.n, product);
+            forward_rows(scan, step, streams, product, BF16, FLOAT32);
+        }
     }
 }
 
-// All steps back, from the last on. `through` (B, H) is 0 before, and then the gradient of the first h by way
-// of its product; `blocks` are those of the transpose.
+// All steps back, from the last on. `through` (B, H) is 0 before, and then the gradient of the first h by way of its
+// product; `blocks` are those of the transpose.
 GRU_API void gru_scan_backward(const struct gru_scan_back *back, const struct gru_blocks *blocks,
-                               float *through) {
-    for (ptrdiff_t step = back->scan.n_steps - 1; step >= 0; step--) {
-        backward_rows(back, step, through, BF16, FLOAT32);
-        multiply_kept(blocks, back->grad_product, back->scan.n_batch, through);
-    }
+                               int64_t at_once, float *through) {
+    const ptrdiff_t n_batch = back->scan.n_batch, size = back->scan.size;
+    for (ptrdiff_t step = back->scan.n_steps - 1; step >= 0; step--)
+        for (ptrdiff_t first = 0; first < n_batch; first += at_once) {
+            const struct streams streams = streams_from(first, n_batch, at_once);
+            backward_rows(back, step, streams, through, BF16, FLOAT32);
+            multiply_kept(blocks, back->grad_product, streams.n, through + first * size);
+        }
 }
