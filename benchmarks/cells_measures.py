@@ -1,7 +1,7 @@
 """What a recurrent cell does with its past: its gradients, its memory and its gates; for compare_cells.py.
 
 All are taken under teacher forcing, on one batch of held-out crops, with the pitch labels. Shapes: see
-gru_audio/model.py.
+gru_audio/network/model.py.
 """
 
 import copy
@@ -10,9 +10,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from gru_audio.distribution import log_probabilities, negative_log_likelihood
-from gru_audio.model import CodeInputs, Network, State
-from gru_audio.objective import TensorBatch, bits, code_inputs, compute_losses
+from gru_audio.network.distribution import log_probabilities, negative_log_likelihood
+from gru_audio.network.model import CodeInputs, Network, State
+from gru_audio.training.objective import TensorBatch, bits, code_inputs, compute_losses
 
 TIME_CONSTANTS_SAMPLES = tuple(2.0 ** (k / 2) for k in range(2 * 15 + 1))  # edges of the histogram's bins
 _PIECE_SAMPLES = 40  # all codes' probabilities at once would take gigabytes

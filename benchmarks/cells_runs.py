@@ -20,10 +20,10 @@ from cells_measures import (
 )
 
 from gru_audio.config import CONTEXT_FRAMES, Config
-from gru_audio.crops import CropSource
-from gru_audio.dataset import Dataset
-from gru_audio.objective import TensorBatch
-from gru_audio.training import Trainer
+from gru_audio.data.dataset import Dataset
+from gru_audio.training.batches.crops import CropSource
+from gru_audio.training.objective import TensorBatch
+from gru_audio.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 # The rate is constant, so that a learning curve may be read at any time. No run reaches the last step, nor the
@@ -177,7 +177,7 @@ def held_out_crops(dataset: Dataset, config: Config) -> TensorBatch:
 @contextlib.contextmanager
 def step_by_step() -> Iterator[None]:
     """All cells in torch's own loop of small operations: no scan for the GRU, no fused oneDNN for the LSTM."""
-    with warnings.catch_warnings(), mock.patch("gru_audio.model.can_scan", lambda *_: False):
+    with warnings.catch_warnings(), mock.patch("gru_audio.network.model.can_scan", lambda *_: False):
         warnings.filterwarnings("ignore", "TF32 acceleration")  # the switch sets oneDNN's other flags too
         with torch.backends.mkldnn.flags(enabled=False):
             yield

@@ -5,7 +5,7 @@
 Each is trained for the same time on the same batches in the same order, at the GRU's hidden size and at its
 number of recurrent parameters. Time is this process's own CPU time within training steps, on one thread, so
 that a shared core counts alike for all. For the same reason all go step by step through torch's own code:
-the GRU's scan (gru_audio/scan.py) and oneDNN's fused LSTM are off, and timed apart.
+the GRU's scan (gru_audio/network/cpu/scan.py) and oneDNN's fused LSTM are off, and timed apart.
 
 Each run's figures are kept in DIR and not made again; `--only NAME` makes one. The table of those that are there
 is shown and DIR/cells.svg drawn. What they show is told in docs/cells.md. Needs matplotlib.
@@ -25,10 +25,10 @@ from cells_measures import horizon, median_constant
 from cells_runs import SETTINGS, Curve, Run, Variant, train_variant, variants
 
 from gru_audio.config import Config, load_config
-from gru_audio.dataset import Dataset
+from gru_audio.data.dataset import Dataset
 from gru_audio.errors import ConfigError, GruAudioError, OutputError
 from gru_audio.files import atomic_path
-from gru_audio.memory import keep_freed_memory
+from gru_audio.network.cpu.memory import keep_freed_memory
 
 GRADIENT_BOUND = 0.01  # of the gradient at the last step
 MEMORY_BOUND_BITS = 0.01

@@ -21,14 +21,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from gru_audio.bench.training import stand_at
 from gru_audio.config import CONTEXT_FRAMES, Config, Stage, load_config
-from gru_audio.crops import CropSource, Share
-from gru_audio.dataset import Dataset
-from gru_audio.launch import Launch
-from gru_audio.memory import keep_freed_memory
-from gru_audio.model import Network
-from gru_audio.objective import TensorBatch, compute_losses
-from gru_audio.training import Trainer
+from gru_audio.data.dataset import Dataset
+from gru_audio.network.cpu.memory import keep_freed_memory
+from gru_audio.network.model import Network
+from gru_audio.training.batches.crops import CropSource, Share
 from gru_audio.training.distributed import Processes, joined
+from gru_audio.training.launch import Launch
+from gru_audio.training.objective import TensorBatch, compute_losses
+from gru_audio.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 

@@ -17,8 +17,8 @@ import torch
 
 from gru_audio.bench.training import StepTimer
 from gru_audio.config import Config, TrainConfig, load_config
-from gru_audio.dataset import Dataset
-from gru_audio.scan import can_scan
+from gru_audio.data.dataset import Dataset
+from gru_audio.network.cpu.scan import can_scan
 
 _SIDES = ("scan", "nn.GRU")
 
@@ -72,7 +72,7 @@ def medians(timer: StepTimer, turns: int) -> tuple[float, float]:
     for turn in range(turns + 1):  # the first warms up
         for side, figures in times.items():
             chosen = can_scan if side == "scan" else lambda *_: False
-            with mock.patch("gru_audio.model.can_scan", chosen):
+            with mock.patch("gru_audio.network.model.can_scan", chosen):
                 began = time.perf_counter()
                 timer.step()
                 if turn:

@@ -26,19 +26,19 @@ from numpy.typing import NDArray
 from scipy.signal import istft, stft
 
 from gru_audio.config import CONTEXT_FRAMES, Config, load_config
-from gru_audio.crops import CropSource
-from gru_audio.dataset import Clip, Dataset
+from gru_audio.data.dataset import Clip, Dataset
 from gru_audio.files import atomic_path
-from gru_audio.mel import FloatArray
-from gru_audio.memory import keep_freed_memory
-from gru_audio.objective import TensorBatch
+from gru_audio.network.cpu.memory import keep_freed_memory
+from gru_audio.signal.mel import FloatArray
 from gru_audio.synthesis.correction import correct
 from gru_audio.synthesis.vocoder import Vocoder
-from gru_audio.training import Trainer
-from gru_audio.training.exporting import voice_of
-from gru_audio.training.free_running import FreeRunning, Made
-from gru_audio.training.validation import Validation
-from gru_audio.voice import Voice
+from gru_audio.training.batches.crops import CropSource
+from gru_audio.training.judging.exporting import voice_of
+from gru_audio.training.judging.free_running import FreeRunning, Made
+from gru_audio.training.judging.validation import Validation
+from gru_audio.training.objective import TensorBatch
+from gru_audio.training.trainer import Trainer
+from gru_audio.voice.voice import Voice
 
 CPU = torch.device("cpu")
 N_CLIPS = 12

@@ -10,7 +10,7 @@ import pytest
 from gru_audio.errors import MissingPackageError
 from gru_audio.extras import require
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 CLIP = ROOT / "samples" / "it-carlo-vm-rec-name.flac"
 PLAIN = """
 import sys
@@ -35,7 +35,12 @@ def on_plain_install(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess
         ("train data --run run", "training", "torch", "train"),
         (f"synthesize {CLIP} -o out.wav --engine torch", "engine 'torch'", "torch", "train"),
         ("bench --quick", "bench", "torch", "train"),
-        (f"evaluate {ROOT}/gru_audio/voices/debian-16k.safetensors {CLIP}", "evaluate", "librosa", "eval"),
+        (
+            f"evaluate {ROOT}/gru_audio/voice/voices/debian-16k.safetensors {CLIP}",
+            "evaluate",
+            "librosa",
+            "eval",
+        ),
     ],
 )
 def test_what_is_missing_is_one_line(

@@ -7,7 +7,7 @@ from typing import Literal
 from gru_audio.config import Config, ModelConfig, load_config, preset_names
 from gru_audio.errors import ConfigError
 from gru_audio.synthesis.engines import ENGINES
-from gru_audio.voice import Voice
+from gru_audio.voice.voice import Voice
 
 _DENSE = (1.0, 1.0, 1.0)
 
@@ -66,8 +66,8 @@ def random_voice(config: Config) -> Voice:
     """A voice with random weights, pruned to the config's densities; the same at every call."""
     import torch
 
-    from gru_audio.model import Network
-    from gru_audio.sparsity import RECURRENT_WEIGHT, prune_blocks
+    from gru_audio.network.model import Network
+    from gru_audio.network.sparsity import RECURRENT_WEIGHT, prune_blocks
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -10,13 +10,13 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from gru_audio.mel import FloatArray
-from gru_audio.mulaw import encode
 from gru_audio.native import library
 from gru_audio.native.library import Floats, Int, Int64s
+from gru_audio.signal.mel import FloatArray
+from gru_audio.signal.mulaw import encode
 from gru_audio.synthesis.folding import FoldedNetwork
-from gru_audio.synthesis.int8_engine import Int8Room, make_room
-from gru_audio.synthesis.packing import FULL_ACTIVATION, Int8Network, pack
+from gru_audio.synthesis.int8.engine import Int8Room, make_room
+from gru_audio.synthesis.int8.packing import FULL_ACTIVATION, Int8Network, pack
 
 STAGES = ("products ahead", "other products, gates", "readout tables", "draw")
 """In the order of the loop, and of C's `enum int8_stage`."""

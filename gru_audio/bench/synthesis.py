@@ -12,13 +12,13 @@ from gru_audio.bench.stages import Int8Stages
 from gru_audio.bench.turns import Speed, Task, frames_a_turn
 from gru_audio.bench.work import Bound, Work, bound_of, work_of
 from gru_audio.config import CONTEXT_FRAMES
-from gru_audio.mel import FloatArray, silent_frames
+from gru_audio.signal.mel import FloatArray, silent_frames
 from gru_audio.synthesis.correction import correct
 from gru_audio.synthesis.engines import make_engine
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.frontend import ConditioningWeights, FrontEnd
 from gru_audio.synthesis.vocoder import Vocoder
-from gru_audio.voice import Voice
+from gru_audio.voice.voice import Voice
 
 N_STREAMS = 8
 """Clips of the figure for many streams."""

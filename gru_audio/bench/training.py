@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gru_audio.audio import write_audio
 from gru_audio.bench.cases import Case
 from gru_audio.bench.turns import Speed, Task
 from gru_audio.config import CONTEXT_FRAMES, Config
-from gru_audio.crops import CropSource
-from gru_audio.dataset import Dataset
-from gru_audio.memory import keep_freed_memory
-from gru_audio.objective import TensorBatch
-from gru_audio.prepare import prepare
-from gru_audio.training import Trainer
+from gru_audio.data.dataset import Dataset
+from gru_audio.data.prepare import prepare
+from gru_audio.network.cpu.memory import keep_freed_memory
+from gru_audio.signal.audio import write_audio
+from gru_audio.training.batches.crops import CropSource
+from gru_audio.training.objective import TensorBatch
+from gru_audio.training.trainer import Trainer
 
 _N_CLIPS, _CLIP_S = 4, 2
 _SAMPLES_A_STEP = 51_200  # the batch of voice-16k; larger ones are cut

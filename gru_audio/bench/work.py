@@ -13,8 +13,8 @@ import numpy as np
 
 from gru_audio.bench.limits import Limits
 from gru_audio.synthesis.folding import GATES, FoldedNetwork, fold
-from gru_audio.synthesis.packing import SUBTREE_BITS, pack
-from gru_audio.voice import Voice
+from gru_audio.synthesis.int8.packing import SUBTREE_BITS, pack
+from gru_audio.voice.voice import Voice
 
 _NUMBER_BYTES = 4
 _COLUMN_BYTES = 2  # a block's place

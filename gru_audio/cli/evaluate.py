@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gru_audio.evaluation.results import Evaluation, Summary
-    from gru_audio.mel import FloatArray
+    from gru_audio.signal.mel import FloatArray
 
 _DIGITS = {"pesq": 2, "stoi": 3, "estoi": 3, "mr_stft": 3, "dnsmos": 2, "distillmos": 2, "nll_bits": 3}
 
@@ -58,10 +58,10 @@ def evaluate(
         gru-audio evaluate runs/mine datasets/mine --json > figures.json
     """
     from gru_audio.evaluation.evaluate import evaluate as run
-    from gru_audio.evaluation.material import find_originals
     from gru_audio.files import require_writable
+    from gru_audio.quality.material import find_originals
     from gru_audio.synthesis.sampling import Sampling
-    from gru_audio.voice import load_voice
+    from gru_audio.voice.voice import load_voice
 
     sampling, loaded = Sampling(seed, temperature), load_voice(voice)
     if report is not None:

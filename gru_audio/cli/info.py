@@ -9,7 +9,7 @@ import typer
 from gru_audio.cli.console import Json, Quiet, print_json, print_rows
 
 if TYPE_CHECKING:
-    from gru_audio.facts import (
+    from gru_audio.inspection.facts import (
         AudioFacts,
         CheckpointFacts,
         ContractFacts,
@@ -51,8 +51,8 @@ def info(
     """
     from dataclasses import asdict
 
-    from gru_audio.describe import describe
-    from gru_audio.voice import BUNDLED_VOICE
+    from gru_audio.inspection.describe import describe
+    from gru_audio.voice.voice import BUNDLED_VOICE
 
     facts = describe(file or BUNDLED_VOICE)
     if json:
@@ -63,7 +63,7 @@ def info(
 
 def _rows(facts: "Facts") -> dict[str, str]:
     """The rows of whichever it is; a row that has nothing to say is left out."""
-    from gru_audio.facts import CheckpointFacts, DatasetFacts, MelFacts, RunFacts, VoiceFacts
+    from gru_audio.inspection.facts import CheckpointFacts, DatasetFacts, MelFacts, RunFacts, VoiceFacts
 
     rows = {"what": f"{facts.kind} {facts.path}"}
     if isinstance(facts, VoiceFacts):
@@ -82,7 +82,7 @@ def _rows(facts: "Facts") -> dict[str, str]:
 
 
 def _voice_rows(facts: "VoiceFacts") -> dict[str, str]:
-    from gru_audio.terminal_plot import duration_text
+    from gru_audio.inspection.terminal_plot import duration_text
 
     return {
         "file": f"{_bytes(facts.file_bytes)}, version {facts.version}",
@@ -142,7 +142,7 @@ def _dataset_rows(facts: "DatasetFacts") -> dict[str, str]:
 
 
 def _mel_rows(facts: "MelFacts") -> dict[str, str]:
-    from gru_audio.terminal_plot import duration_text
+    from gru_audio.inspection.terminal_plot import duration_text
 
     duration = "" if facts.duration_s is None else f", {duration_text(facts.duration_s)}"
     level = None
@@ -157,7 +157,7 @@ def _mel_rows(facts: "MelFacts") -> dict[str, str]:
 
 
 def _audio_rows(facts: "AudioFacts") -> dict[str, str]:
-    from gru_audio.terminal_plot import duration_text
+    from gru_audio.inspection.terminal_plot import duration_text
 
     channels = {None: "", 1: ", mono"}.get(facts.n_channels, f", {facts.n_channels} channels")
     level = "silent" if facts.duration_s else "no samples"
@@ -196,7 +196,7 @@ def _settings(settings: Mapping[str, object]) -> str:
 
 
 def _amount(amount: "SplitFacts") -> str:
-    from gru_audio.terminal_plot import duration_text
+    from gru_audio.inspection.terminal_plot import duration_text
 
     return f"{amount.clips:,} clips, {duration_text(amount.hours * 3600)}"
 

@@ -11,8 +11,8 @@ from gru_audio.cli.console import Json, Quiet, error_line, note, print_json, pri
 
 if TYPE_CHECKING:
     from gru_audio.config import Config
-    from gru_audio.prepare import Summary
-    from gru_audio.survey import Survey
+    from gru_audio.data.prepare import Summary
+    from gru_audio.data.survey import Survey
 
 
 def prep(
@@ -74,7 +74,7 @@ def prep(
         if dry_run:
             unusable = _survey(sources, settings, input_format, jobs, quiet=quiet, json=json)
         else:
-            from gru_audio.prepare import prepare
+            from gru_audio.data.prepare import prepare
 
             assert out is not None
             with progress_bar("preparing", quiet=quiet) as progress:
@@ -110,7 +110,7 @@ def _survey(
     json: bool,
 ) -> tuple[tuple[str, str], ...]:
     """The dry run; the files that cannot be used."""
-    from gru_audio.survey import survey
+    from gru_audio.data.survey import survey
 
     with progress_bar("reading", quiet=quiet) as progress:
         found = survey(sources, settings, input_format=input_format, jobs=jobs, progress=progress)
@@ -119,8 +119,8 @@ def _survey(
 
 
 def _show_summary(summary: "Summary", out: Path, *, json: bool) -> None:
-    from gru_audio.sources import readable
-    from gru_audio.terminal_plot import duration_text
+    from gru_audio.data.sources import readable
+    from gru_audio.inspection.terminal_plot import duration_text
 
     if json:
         print_json({"dataset": readable(out), **asdict(summary)})
@@ -140,7 +140,7 @@ def _show_summary(summary: "Summary", out: Path, *, json: bool) -> None:
 
 
 def _show_survey(found: "Survey", *, json: bool) -> None:
-    from gru_audio.terminal_plot import duration_text
+    from gru_audio.inspection.terminal_plot import duration_text
 
     if json:
         print_json(asdict(found))

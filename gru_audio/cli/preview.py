@@ -115,9 +115,9 @@ def preview(
 
 def _read(file: Path, clip: str | None, contract: str | None, quiet: bool) -> _Clip | _Mel:
     """What FILE holds; a folder is a dataset, the suffix tells a mel, all else is audio."""
-    from gru_audio.audio import read_audio, read_encoding
     from gru_audio.config import MEL_PRESETS, load_mel_config
-    from gru_audio.melfile import MEL_SUFFIXES, read_mel
+    from gru_audio.signal.audio import read_audio, read_encoding
+    from gru_audio.signal.mel_file import MEL_SUFFIXES, read_mel
 
     wanted = None if contract is None else load_mel_config(contract)
     if file.is_dir():
@@ -146,9 +146,9 @@ def _read(file: Path, clip: str | None, contract: str | None, quiet: bool) -> _C
 def _read_clip(folder: Path, name: str | None, contract: "MelConfig | None") -> _Clip:
     import difflib
 
-    from gru_audio.audio import from_int16
-    from gru_audio.dataset import Dataset
+    from gru_audio.data.dataset import Dataset
     from gru_audio.errors import DatasetError
+    from gru_audio.signal.audio import from_int16
 
     dataset = Dataset.open(folder)
     clips = {clip.name: clip for clip in dataset.clips()}
@@ -163,7 +163,7 @@ def _read_clip(folder: Path, name: str | None, contract: "MelConfig | None") -> 
 
 
 def _figures(source: _Clip | _Mel) -> dict[str, object]:
-    from gru_audio.preview import describe_audio, describe_mel
+    from gru_audio.inspection.preview import describe_audio, describe_mel
 
     if isinstance(source, _Mel):
         return {"kind": "mel", **asdict(describe_mel(source.name, source.mel, source.contract))}
@@ -172,8 +172,8 @@ def _figures(source: _Clip | _Mel) -> dict[str, object]:
 
 
 def _picture(source: _Clip | _Mel, width: int, height: int, colour: bool) -> "Text":
-    from gru_audio.preview import describe_audio, describe_mel, display_mel, picture
-    from gru_audio.terminal_plot import plot_columns
+    from gru_audio.inspection.preview import describe_audio, describe_mel, display_mel, picture
+    from gru_audio.inspection.terminal_plot import plot_columns
 
     if isinstance(source, _Mel):
         figures = describe_mel(source.name, source.mel, source.contract)

@@ -12,16 +12,16 @@ import typer
 
 from gru_audio.cli.console import Json, Quiet, note, print_json, progress_bar
 from gru_audio.errors import GruAudioError
-from gru_audio.launch import Launch, LeaderLostError
+from gru_audio.training.launch import Launch, LeaderLostError
 
 if TYPE_CHECKING:
     from gru_audio.config import Config
-    from gru_audio.dataset import Dataset
-    from gru_audio.mel import FloatArray
-    from gru_audio.training import TrainResult
+    from gru_audio.data.dataset import Dataset
+    from gru_audio.signal.mel import FloatArray
     from gru_audio.training.fine_tuning import StartingVoice
-    from gru_audio.training.free_running import Synthesiser
-    from gru_audio.voice import Voice
+    from gru_audio.training.judging.free_running import Synthesiser
+    from gru_audio.training.trainer import TrainResult
+    from gru_audio.voice.voice import Voice
 
 
 def train(
@@ -130,7 +130,7 @@ def _train(
     leads: bool,
 ) -> "TrainResult":
     """Find the settings, and train."""
-    from gru_audio.dataset import Dataset
+    from gru_audio.data.dataset import Dataset
     from gru_audio.extras import require
 
     require("train", "training")
@@ -139,11 +139,11 @@ def _train(
     if start is None:
         found.require_mel(settings.mel)
         found.require_pitch_range(settings.signal)
-    from gru_audio import training
+    from gru_audio.training import run as run_room
 
     synthesise = _free_running_synthesiser(settings, quiet=quiet)
     with progress_bar("training", quiet=quiet) as progress:
-        result = training.train(
+        result = run_room.train(
             dataset, run, settings, resume=resume, start=start, synthesise=synthesise, device=device, threads=threads,
             progress=progress,
         )  # fmt: skip
@@ -155,7 +155,7 @@ def _train(
 def _choose_sampling(run: Path, dataset: "Dataset", synthesise: "Synthesiser", *, quiet: bool) -> None:
     """Store in the run's voice how it is drawn best, and tell."""
     from gru_audio.synthesis.sampling import CANDIDATES
-    from gru_audio.training.best_sampling import choose_sampling
+    from gru_audio.training.judging.best_sampling import choose_sampling
 
     best, score = choose_sampling(run, dataset, synthesise, [candidate.told() for candidate in CANDIDATES])
     told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in best.items())
@@ -186,7 +186,7 @@ def _free_running_synthesiser(settings: "Config", *, quiet: bool) -> "Synthesise
         return None
     from gru_audio.synthesis.correction import correct
     from gru_audio.synthesis.vocoder import Vocoder
-    from gru_audio.training.free_running import Made, has_pesq
+    from gru_audio.training.judging.free_running import Made, has_pesq
 
     if not has_pesq():
         note(

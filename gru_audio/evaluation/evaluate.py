@@ -8,14 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from gru_audio.audio import resample
 from gru_audio.config import Config
 from gru_audio.errors import AudioError
-from gru_audio.evaluation import anchors, measures
+from gru_audio.evaluation import anchors
 from gru_audio.evaluation.columns import INSTALL_EVAL, MEASURES, WITHOUT_REFERENCE, missing_keys
 from gru_audio.evaluation.likelihood import Likelihood
-from gru_audio.evaluation.material import Original
-from gru_audio.evaluation.pitch_measures import compare_pitch, track_f0
 from gru_audio.evaluation.results import (
     CODEC,
     G722,
@@ -28,13 +25,17 @@ from gru_audio.evaluation.results import (
     Evaluation,
 )
 from gru_audio.extras import require
-from gru_audio.mel import FloatArray
 from gru_audio.parallel import map_in_order
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
+from gru_audio.quality import measures
+from gru_audio.quality.material import Original
+from gru_audio.quality.pitch_measures import compare_pitch, track_f0
+from gru_audio.signal.audio import resample
+from gru_audio.signal.mel import FloatArray
 from gru_audio.synthesis.correction import correct
 from gru_audio.synthesis.sampling import Sampling
 from gru_audio.synthesis.vocoder import Vocoder
-from gru_audio.voice import Voice
+from gru_audio.voice.voice import Voice
 
 KeepAudio = Callable[[str, str, FloatArray], None]
 """Takes a clip's name, a system and its audio (n,) at the voice's rate."""

@@ -15,7 +15,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from gru_audio.audio import encode_audio, finite
 from gru_audio.evaluation.results import (
     CODEC,
     G722,
@@ -29,7 +28,8 @@ from gru_audio.evaluation.results import (
     Summary,
 )
 from gru_audio.files import atomic_path
-from gru_audio.mel import FloatArray
+from gru_audio.signal.audio import encode_audio, finite
+from gru_audio.signal.mel import FloatArray
 
 PAGE_FILE = "index.html"
 

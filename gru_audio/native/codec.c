@@ -1,4 +1,4 @@
-// The codec's loops over samples, see gru_audio/codec.py.
+// The codec's loops over samples, see gru_audio/signal/codec.py.
 //
 //     prediction[t] = sum_k  a[f, k] rebuilt[t - 1 - k]              frame f = t / hop, k < P
 //     target[t]     = code((signal[t] - prediction[t]) / scale[f])

@@ -5,7 +5,7 @@
 //     tiles  (n_tiles, n_inputs + 1, 16)     16 outputs' weights for each input, and then their bias:
 //            | input 0: o0 .. o15 | input 1: o0 .. o15 | .. | bias: o0 .. o15 |  next 16 outputs ..
 //
-// gru_audio/dense.py lays a matrix out so; outputs beyond the matrix's are 0. Some rows and tiles go
+// gru_audio/native/dense.py lays a matrix out so; outputs beyond the matrix's are 0. Some rows and tiles go
 // together, as many sums as the registers hold, so that each weight and each input is fetched for several
 // sums at once.
 #ifndef GRU_DENSE_H

@@ -1,4 +1,4 @@
-// What the int8 engine's files share: the network in memory, as gru_audio/synthesis/packing.py makes it, and room.
+// What the int8 engine's files share: the network in memory, as gru_audio/synthesis/int8/packing.py makes it, and room.
 // Shapes: see model.py; U units go together as follows, and sizes with a dash are rounded up to whole ones:
 //
 //     group   16    rows of a block of weights

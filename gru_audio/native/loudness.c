@@ -1,4 +1,4 @@
-// A filter of second order over samples, for loudness; see gru_audio/loudness.py.
+// A filter of second order over samples, for loudness; see gru_audio/signal/loudness.py.
 //
 //     y[t] = b0 x[t] + b1 x[t - 1] + b2 x[t - 2] - a1 y[t - 1] - a2 y[t - 2]          from silence
 #include "vectors.h"

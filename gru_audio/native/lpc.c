@@ -1,4 +1,4 @@
-// Linear prediction from the mel, see gru_audio/lpc.py: 8 frames at a time, in the lanes of a vector of
+// Linear prediction from the mel, see gru_audio/signal/lpc.py: 8 frames at a time, in the lanes of a vector of
 // doubles.
 //
 //     bands = (W W^T)^+ linear                        power[k] = max(floor, W^T bands)^2     of magnitudes

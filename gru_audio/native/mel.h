@@ -1,4 +1,4 @@
-// From audio to mel bands, 8 frames at a time in lanes; see gru_audio/mel.py.
+// From audio to mel bands, 8 frames at a time in lanes; see gru_audio/signal/mel.py.
 //
 //     size[k] = |FFT(window audio)[k]|, squared for a mel of powers           k = 0 .. n_fft / 2
 //     band[m] = sum_i  filter[m][i] size[first_bin[m] + i]                    i < length[m]

@@ -1,4 +1,4 @@
-// Mu-law companding: an amplitude to one of Q codes that are fine near zero, see gru_audio/mulaw.py.
+// Mu-law companding: an amplitude to one of Q codes that are fine near zero, see gru_audio/signal/mulaw.py.
 //
 //     code(x) = how many of the Q - 1 ascending edges are at or below x
 //

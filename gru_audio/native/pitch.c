@@ -1,5 +1,5 @@
 // What the pitch tracker computes of samples: a filter's output, and the correlation of frames with their
-// past; see gru_audio/pitch.py.
+// past; see gru_audio/signal/pitch.py.
 //
 //     filtered[t] = sum_i  signal[t + i] taps[i]
 //

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
 
-from gru_audio.audio import AUDIO_SUFFIXES, read_audio, write_audio
 from gru_audio.config import MelConfig
 from gru_audio.errors import AudioError, GruAudioError, OutputError
 from gru_audio.files import require_writable
-from gru_audio.mel import FloatArray, convert_mel
-from gru_audio.melfile import MEL_SUFFIXES, read_mel
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
+from gru_audio.signal.audio import AUDIO_SUFFIXES, read_audio, write_audio
+from gru_audio.signal.mel import FloatArray, convert_mel
+from gru_audio.signal.mel_file import MEL_SUFFIXES, read_mel
 from gru_audio.synthesis.sampling import Sampling
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.threads import map_in_threads
@@ -21,7 +21,7 @@ from gru_audio.threads import map_in_threads
 _WRITTEN = (".wav", ".flac")
 _CLIPS_IN_STEP = 8  # held in memory together
 _PLAIN = Sampling()
-_reading_mels = Lock()  # melfile changes the warnings' filters, which are the whole process's
+_reading_mels = Lock()  # mel_file changes the warnings' filters, which are the whole process's
 
 
 @dataclass(frozen=True)

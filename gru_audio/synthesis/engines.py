@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gru_audio.config import Config
 from gru_audio.errors import ConfigError
 from gru_audio.extras import require
-from gru_audio.mel import FloatArray
+from gru_audio.signal.mel import FloatArray
 from gru_audio.synthesis.folding import FoldedNetwork, can_compile
 from gru_audio.synthesis.sampling import PLAIN, VoicedDraws
-from gru_audio.tensorfile import Array
+from gru_audio.voice.tensor_file import Array
 
 if TYPE_CHECKING:
     from gru_audio.synthesis.frontend import FrameBlock
@@ -55,8 +55,8 @@ class Engine(Protocol):
 
 def _torch(network: FoldedNetwork, device: str, voiced: VoicedDraws) -> Engine:
     require("train", "engine 'torch'")
-    from gru_audio.device import choose_device
-    from gru_audio.synthesis.reference import TorchEngine
+    from gru_audio.network.device import choose_device
+    from gru_audio.synthesis.torch_engine.engine import TorchEngine
 
     return TorchEngine(network, choose_device(device), voiced)
 
@@ -71,7 +71,7 @@ def _float32(network: FoldedNetwork, device: str, voiced: VoicedDraws) -> Engine
 
 def _int8(network: FoldedNetwork, device: str, voiced: VoicedDraws) -> Engine:
     from gru_audio.synthesis.compiled import CompiledEngine
-    from gru_audio.synthesis.int8_engine import Int8Loop
+    from gru_audio.synthesis.int8.engine import Int8Loop
 
     _require_cpu("int8", device)
     return CompiledEngine(network.config, Int8Loop(network), voiced)

@@ -10,9 +10,9 @@ import numpy as np
 
 from gru_audio.config import Config
 from gru_audio.errors import CheckpointError, ConfigError
-from gru_audio.mel import FloatArray
-from gru_audio.tensorfile import Array
-from gru_audio.voice import Voice
+from gru_audio.signal.mel import FloatArray
+from gru_audio.voice.tensor_file import Array
+from gru_audio.voice.voice import Voice
 
 GATES = {"gru": 3, "lstm": 4, "rnn": 1}
 

@@ -11,13 +11,13 @@ import numpy.typing as npt
 
 from gru_audio.config import CONTEXT_FRAMES
 from gru_audio.errors import CheckpointError, ConfigError, MelError
-from gru_audio.mel import FloatArray, check_mel
+from gru_audio.signal.mel import FloatArray, check_mel
 from gru_audio.synthesis.correction import Corrections
 from gru_audio.synthesis.engines import Engine
 from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd
 from gru_audio.synthesis.sampling import Sampling
-from gru_audio.tensorfile import Array
-from gru_audio.voice import Voice
+from gru_audio.voice.tensor_file import Array
+from gru_audio.voice.voice import Voice
 
 # What the front end gives next depends on the next frame and so many before it.
 _REMEMBERED_FRAMES = 2 * CONTEXT_FRAMES

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gru_audio.audio import check_audio, resample
 from gru_audio.config import CONTEXT_FRAMES, Config, MelConfig
 from gru_audio.errors import CheckpointError
-from gru_audio.mel import FloatArray, check_mel, log_mel, silent_frames
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
+from gru_audio.signal.audio import check_audio, resample
+from gru_audio.signal.mel import FloatArray, check_mel, log_mel, silent_frames
 from gru_audio.synthesis.correction import check_corrections, correct, default_corrections
 from gru_audio.synthesis.engines import make_engine
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd
 from gru_audio.synthesis.sampling import Sampling, VoiceSampling
 from gru_audio.synthesis.stream import ReadyVoice, Stream
-from gru_audio.voice import BUNDLED_VOICE, Voice, load_voice
+from gru_audio.voice.voice import BUNDLED_VOICE, Voice, load_voice
 
 _FRAMES_AT_ONCE = 128  # between two reports of progress, and two looks at Ctrl-C
 _SLOW_FRAMES_AT_ONCE = 16

@@ -17,10 +17,10 @@ from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from gru_audio.crops import Share
-from gru_audio.interrupt import StopRequest
-from gru_audio.launch import Launch, ProcessLostError
-from gru_audio.objective import Losses
+from gru_audio.training.batches.crops import Share
+from gru_audio.training.interrupt import StopRequest
+from gru_audio.training.launch import Launch, ProcessLostError
+from gru_audio.training.objective import Losses
 
 # A process that ends is noticed at once; this is for one that hangs, and must leave time for a validation.
 _PATIENCE = datetime.timedelta(minutes=30)

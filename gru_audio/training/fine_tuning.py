@@ -7,13 +7,13 @@ from typing import Any
 import torch
 
 from gru_audio.config import Config
-from gru_audio.dataset import Dataset
+from gru_audio.data.dataset import Dataset
 from gru_audio.errors import CheckpointError, TrainingError
-from gru_audio.mel import contract_differences
-from gru_audio.model import Network
-from gru_audio.run_folder import VOICE_FILE
+from gru_audio.network.model import Network
+from gru_audio.signal.mel import contract_differences
 from gru_audio.training.growing import grown
-from gru_audio.voice import Voice, load_voice
+from gru_audio.voice.run_folder import VOICE_FILE
+from gru_audio.voice.voice import Voice, load_voice
 
 _GROWING = ("gru_size", "recurrent_density")
 """What of [model] may differ where the network is larger than the voice's."""

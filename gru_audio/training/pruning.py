@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from gru_audio.config import Config
-from gru_audio.model import Network
-from gru_audio.sparsity import RECURRENT_WEIGHT, kept_weights, last_choice, scheduled_densities
+from gru_audio.network.model import Network
+from gru_audio.network.sparsity import RECURRENT_WEIGHT, kept_weights, last_choice, scheduled_densities
 
 _GATES = ("reset", "update", "new")  # in the order of the recurrent weights' rows
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gru_audio.config import TrainConfig
 from gru_audio.errors import TrainingError
-from gru_audio.objective import Losses
+from gru_audio.training.objective import Losses
 
 _SHORT_STEPS, _LONG_STEPS = 10, 100  # over which the two means of the training bits run
 _RATE_FACTOR = 0.5  # on the learning rate, for each return

@@ -11,29 +11,35 @@ from typing import NamedTuple
 import joblib
 import torch
 
-from gru_audio.checkpoint import (
+from gru_audio.config import Config, config_from_dict, to_toml
+from gru_audio.data.dataset import Dataset
+from gru_audio.errors import TrainingError
+from gru_audio.files import atomic_path
+from gru_audio.network.cpu.memory import keep_freed_memory
+from gru_audio.network.device import choose_device
+from gru_audio.progress import ProgressCallback, ignore_progress
+from gru_audio.training.distributed import joined
+from gru_audio.training.fine_tuning import StartingVoice
+from gru_audio.training.interrupt import StopRequest, stop_on_signals
+from gru_audio.training.judging.free_running import FreeRunning, Synthesiser
+from gru_audio.training.launch import Launch, LeaderLostError, ProcessLostError
+from gru_audio.training.recovery import Diverged
+from gru_audio.training.saved.checkpoint import (
     Checkpoint,
     load_checkpoint,
     newest_checkpoint,
     remove_half_written,
     set_aside,
 )
-from gru_audio.config import Config, config_from_dict, to_toml
-from gru_audio.dataset import Dataset
-from gru_audio.device import choose_device
-from gru_audio.errors import TrainingError
-from gru_audio.files import atomic_path
-from gru_audio.interrupt import StopRequest, stop_on_signals
-from gru_audio.launch import Launch, LeaderLostError, ProcessLostError
-from gru_audio.memory import keep_freed_memory
-from gru_audio.metrics import MetricsLog
-from gru_audio.progress import ProgressCallback, ignore_progress
-from gru_audio.run_folder import CONFIG_FILE, METRICS_FILE, VOICE_FILE, checkpoint_path, checkpoint_paths
-from gru_audio.training.distributed import joined
-from gru_audio.training.fine_tuning import StartingVoice
-from gru_audio.training.free_running import FreeRunning, Synthesiser
-from gru_audio.training.recovery import Diverged
+from gru_audio.training.saved.metrics import MetricsLog
 from gru_audio.training.trainer import Trainer, TrainResult
+from gru_audio.voice.run_folder import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    VOICE_FILE,
+    checkpoint_path,
+    checkpoint_paths,
+)
 
 JOB_FILE = ".torchrun"
 """In a run's folder: which call of torchrun it belongs to."""

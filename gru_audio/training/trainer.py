@@ -15,25 +15,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gru_audio.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
 from gru_audio.config import CONTEXT_FRAMES, Config, TrainConfig
-from gru_audio.crops import CropSource
-from gru_audio.dataset import Dataset
-from gru_audio.device import choose_dtype
+from gru_audio.data.dataset import Dataset
 from gru_audio.errors import ConfigError, TrainingError
-from gru_audio.interrupt import StopRequest
-from gru_audio.metrics import MetricsLog, TrainingMeter
-from gru_audio.model import Network
-from gru_audio.objective import Losses, TensorBatch, compute_losses
+from gru_audio.network.device import choose_dtype
+from gru_audio.network.model import Network
 from gru_audio.progress import Progress, ProgressCallback
+from gru_audio.training.batches.crops import CropSource
+from gru_audio.training.batches.loader import batches
 from gru_audio.training.distributed import Processes
 from gru_audio.training.fine_tuning import StartingVoice
-from gru_audio.training.judging import Judge
-from gru_audio.training.loader import batches
+from gru_audio.training.interrupt import StopRequest
+from gru_audio.training.judging.judge import Judge
+from gru_audio.training.objective import Losses, TensorBatch, compute_losses
 from gru_audio.training.pruning import Pruning
 from gru_audio.training.recovery import Diverged, Returns, Watch
+from gru_audio.training.saved.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
+from gru_audio.training.saved.metrics import MetricsLog, TrainingMeter
+from gru_audio.training.saved.state import checkpoint_of, take_over
 from gru_audio.training.schedules import learning_rate, samples_of_steps
-from gru_audio.training.state import checkpoint_of, take_over
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 from licences import attribution, described, shared_under
 
 from gru_audio.errors import GruAudioError
-from gru_audio.voice import Voice, in_half_precision, load_voice, save_voice
+from gru_audio.voice.voice import Voice, in_half_precision, load_voice, save_voice
 
 LIMITS = (
     "Most of its {n} speakers have minutes of speech, and training took hours: other voices sound rougher, singing and "

@@ -9,8 +9,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from gru_audio.audio import read_audio, resample
-from gru_audio.pitch import track_pitch
+from gru_audio.signal.audio import read_audio, resample
+from gru_audio.signal.pitch import track_pitch
 
 RATE_HZ = 16_000
 LEVEL_DBFS = -26.0

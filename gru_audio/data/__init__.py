@@ -1,0 +1,1 @@
+"""Audio files made into a dataset, and the dataset read."""

@@ -1,0 +1,1 @@
+"""What a file is, and pictures of it in the terminal."""

@@ -1,0 +1,275 @@
+"""What a file or a folder is: a voice, a checkpoint, a run, a dataset, a mel or audio, and the facts of it.
+
+Nothing here imports torch (but for a mel in a .pt file), and of tensors only the shapes are read.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import safe_open
+
+from gru_audio.config import MEL_PRESETS, Config, MelConfig, config_from_dict, load_config
+from gru_audio.data.dataset import DATASET_FILE, SPLITS, Clip, Dataset, read_contents
+from gru_audio.data.shards import is_shard, shard_files
+from gru_audio.data.sources import readable
+from gru_audio.errors import AudioError, CheckpointError, DatasetError, GruAudioError
+from gru_audio.inspection.facts import (
+    AudioFacts,
+    CheckpointFacts,
+    ContractFacts,
+    DatasetFacts,
+    Facts,
+    MelFacts,
+    NetworkFacts,
+    RunFacts,
+    SplitFacts,
+    VoiceFacts,
+)
+from gru_audio.signal.audio import (
+    AUDIO_SUFFIXES,
+    FULL_SCALE,
+    finite,
+    peak_dbfs,
+    read_audio,
+    read_encoding,
+    rms_dbfs,
+)
+from gru_audio.signal.mel_file import MEL_SUFFIXES, read_mel
+from gru_audio.voice.run_folder import CONFIG_FILE, METRICS_FILE, VOICE_FILE, checkpoint_steps
+from gru_audio.voice.tensor_file import METADATA_KEY, read_document
+
+_BUFFERS = frozenset({"mel_mean", "mel_std"})  # tensors of a network that are not learned
+
+
+def describe(path: Path) -> Facts:
+    """Find out what a file or a folder is.
+
+    Raises:
+        GruAudioError: missing, damaged, or nothing that gru-audio knows.
+    """
+    if path.is_dir():
+        return _describe_folder(path)
+    if not path.exists():
+        raise GruAudioError(f"{path}: no such file or folder; check the path")
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors":
+        return _describe_tensors(path)
+    return _describe_mel(path) if suffix in MEL_SUFFIXES else _describe_audio(path)
+
+
+def _describe_folder(path: Path) -> RunFacts | DatasetFacts:
+    if (path / DATASET_FILE).exists():
+        return _describe_dataset(path)
+    if (path / CONFIG_FILE).is_file() and (
+        (path / METRICS_FILE).exists() or (path / VOICE_FILE).exists() or checkpoint_steps(path)
+    ):
+        return _describe_run(path)
+    if any(map(is_shard, shard_files(path))):
+        raise DatasetError(f"{path}: an unfinished dataset; run the same gru-audio prep again to finish it")
+    raise GruAudioError(
+        f"{path}: neither a dataset (it has no {DATASET_FILE}) nor a training run (no {METRICS_FILE}); "
+        "name a file in it"
+    )
+
+
+def _describe_tensors(path: Path) -> VoiceFacts | CheckpointFacts | MelFacts:
+    try:
+        document = read_document(path)
+    except CheckpointError:
+        if not _is_foreign(path):
+            raise
+        return _describe_mel(path)
+    if "fingerprint" in document:
+        raise DatasetError(f"{path}: a dataset's shard; name its folder, {path.parent}")
+    try:
+        if document["kind"] == "voice":
+            return _describe_voice(path, document)
+        if document["kind"] == "checkpoint":
+            return _describe_checkpoint(path, document)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: damaged: its header lacks or garbles {error}; copy it again"
+        ) from error
+    raise CheckpointError(f"{path}: a {document['kind']}, which this gru-audio does not know; upgrade it")
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a file is whole, but another program's."""
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            return METADATA_KEY not in (file.metadata() or {})
+    except Exception:  # damaged: read_document's error says how
+        return False
+
+
+def _describe_voice(path: Path, document: Mapping[str, Any]) -> VoiceFacts:
+    config, told = config_from_dict(document["config"], str(path)), document["metadata"]
+    steps, hours = told.get("steps"), told.get("training_hours")
+    engine, reason = _engine_choice(config)
+    return VoiceFacts(
+        path=readable(path),
+        file_bytes=path.stat().st_size,
+        version=document["version"],
+        network=_network(config, _shapes(path)),
+        mel=_contract(config.mel),
+        steps=None if steps is None else int(steps),
+        validation={str(name): finite(value) for name, value in told.get("validation", {}).items()},
+        dataset=str(told.get("dataset", "")),
+        training_hours=None if hours is None else finite(hours),
+        speakers=[str(speaker) for speaker in told.get("speakers", [])],
+        licence=str(told.get("licence", "")),
+        source_note=str(told.get("source_note", "")),
+        card={str(heading): str(text) for heading, text in told.get("card", {}).items()},
+        engine=engine,
+        engine_reason=reason,
+    )
+
+
+def _engine_choice(config: Config) -> tuple[str, str]:
+    from gru_audio.synthesis.engines import choose_engine  # late: it loads the C core
+
+    return choose_engine(config)
+
+
+def _describe_checkpoint(path: Path, document: Mapping[str, Any]) -> CheckpointFacts:
+    config, shapes = config_from_dict(document["config"], str(path)), _shapes(path)
+    network = {
+        name.removeprefix("network/"): shape for name, shape in shapes.items() if name.startswith("network/")
+    }
+    best = document["best_bits"]
+    return CheckpointFacts(
+        path=readable(path),
+        file_bytes=path.stat().st_size,
+        version=document["version"],
+        step=int(document["step"]),
+        steps=config.train.steps,
+        best_bits=None if best is None else finite(best),
+        parts=sorted({name.partition("/")[0] for name in shapes}),
+        network=_network(config, network),
+        mel=_contract(config.mel),
+    )
+
+
+def _describe_run(path: Path) -> RunFacts:
+    config = load_config(path / CONFIG_FILE)
+    logged = _read_log(path / METRICS_FILE)
+    valid = [
+        (float(line["bits"]), line["step"])
+        for line in logged
+        if line["group"] == "valid" and math.isfinite(line.get("bits", math.nan))
+    ]
+    last_bits, last_step = valid[-1] if valid else (None, None)
+    best_bits, best_step = min((pair for pair in valid if pair[1]), default=(None, None))
+    checkpoints = checkpoint_steps(path)
+    voice = path / VOICE_FILE
+    return RunFacts(
+        path=readable(path),
+        step=max([line["step"] for line in logged] + checkpoints, default=0),
+        steps=config.train.steps,
+        last_bits=last_bits,
+        last_bits_step=last_step,
+        best_bits=best_bits,
+        best_bits_step=best_step,
+        checkpoints=checkpoints,
+        voice=_describe_voice(voice, read_document(voice, "voice")) if voice.is_file() else None,
+        mel=_contract(config.mel),
+    )
+
+
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    """The log's lines, without one that a crash left unfinished."""
+    lines = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+        try:
+            line = json.loads(text)
+            lines.append({**line, "step": int(line["step"]), "group": str(line["group"])})
+        except (ValueError, KeyError, TypeError):
+            continue
+    return lines
+
+
+def _describe_dataset(path: Path) -> DatasetFacts:
+    dataset = Dataset.open(path)
+    rate_hz = dataset.mel.sample_rate_hz
+    by_speaker: dict[str, list[Clip]] = {}
+    for clip in dataset.clips():
+        by_speaker.setdefault(clip.speaker, []).append(clip)
+    return DatasetFacts(
+        path=readable(path),
+        disk_bytes=sum(file.stat().st_size for file in path.iterdir() if file.is_file()),
+        version=read_contents(path)["version"],
+        total=_amount(dataset.clips(), rate_hz),
+        splits={split: _amount(dataset.clips(split), rate_hz) for split in SPLITS},
+        speakers={name: _amount(clips, rate_hz) for name, clips in sorted(by_speaker.items())},
+        mel=_contract(dataset.mel),
+        licence=dataset.licence,
+        source_note=dataset.source_note,
+        prep=dataset.prep.model_dump(),
+    )
+
+
+def _amount(clips: Sequence[Clip], rate_hz: int) -> SplitFacts:
+    return SplitFacts(len(clips), sum(clip.n_samples for clip in clips) / rate_hz / 3600)
+
+
+def _describe_mel(path: Path) -> MelFacts:
+    mel, contract = read_mel(path)
+    return MelFacts(
+        path=readable(path),
+        file_bytes=path.stat().st_size,
+        n_frames=len(mel),
+        n_mels=mel.shape[1],
+        level_min=float(mel.min()) if mel.size else None,
+        level_mean=float(mel.mean(dtype=np.float64)) if mel.size else None,
+        level_max=float(mel.max()) if mel.size else None,
+        duration_s=len(mel) / contract.frame_rate_hz if contract else None,
+        mel=_contract(contract) if contract else None,
+    )
+
+
+def _describe_audio(path: Path) -> AudioFacts:
+    try:
+        audio, sample_rate_hz = read_audio(path)
+    except AudioError as error:
+        if path.suffix.lower() in AUDIO_SUFFIXES or not path.is_file():
+            raise
+        raise AudioError(
+            f"{path}: neither audio nor a mel ({', '.join(sorted(MEL_SUFFIXES))}); "
+            "name a voice, a checkpoint, a run, a dataset, a mel or audio"
+        ) from error
+    encoding = read_encoding(path)
+    return AudioFacts(
+        path=readable(path),
+        file_bytes=path.stat().st_size,
+        format=encoding.name if encoding else None,
+        n_channels=encoding.n_channels if encoding else None,
+        sample_rate_hz=sample_rate_hz,
+        duration_s=audio.size / sample_rate_hz,
+        peak_dbfs=finite(peak_dbfs(audio)),
+        rms_dbfs=finite(rms_dbfs(audio)),
+        clipped_samples=int(np.count_nonzero(np.abs(audio) >= FULL_SCALE)),
+    )
+
+
+def _shapes(path: Path) -> dict[str, list[int]]:
+    with safe_open(str(path), framework="numpy") as file:
+        return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
+
+
+def _network(config: Config, shapes: Mapping[str, Sequence[int]]) -> NetworkFacts:
+    return NetworkFacts(
+        settings=config.model.model_dump(),
+        lpc_order=config.signal.lpc_order,
+        bits=config.signal.bits,
+        parameters=sum(math.prod(shape) for name, shape in shapes.items() if name not in _BUFFERS),
+    )
+
+
+def _contract(mel: MelConfig) -> ContractFacts:
+    return ContractFacts(
+        next((name for name, preset in MEL_PRESETS.items() if preset == mel), None), mel.model_dump()
+    )

@@ -1,0 +1,142 @@
+"""The products of the scan with W_hh (3H, H), and whole scans of them: by torch step by step, or by blocks in C.
+
+Shapes: see model.py.
+"""
+
+import ctypes
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from gru_audio.native import library
+from gru_audio.native.tensors import Numbers, as_array
+from gru_audio.network.cpu.block_products import (
+    Blocks,
+    Places,
+    blocks_of,
+    sum_outer_products,
+    transposed_blocks_of,
+)
+
+_ALL_STREAMS, _FEW_STREAMS = 2**31, 32
+
+
+class Scan(library.Struct):
+    """See native/gru_scan.c."""
+
+    _fields_ = (
+        ("n_steps", library.Int),
+        ("n_batch", library.Int),
+        ("size", library.Int),
+        ("are_bf16", library.Int),
+        ("gates", Numbers),
+        ("inner", Numbers),
+        ("hidden", Numbers),
+        ("biases", library.Floats),
+        ("state", library.Floats),
+    )
+
+
+class ScanBack(library.Struct):
+    """See native/gru_scan.c."""
+
+    _fields_ = (
+        ("scan", Scan),
+        ("above", Numbers),
+        ("grad_product", Numbers),
+        ("grad_biases", library.Floats),
+        ("carried", library.Floats),
+    )
+
+
+class Products(Protocol):
+    """What a scan needs of W_hh."""
+
+    def scan_forward(self, scan: Scan, hidden: Tensor) -> None:
+        """All steps; `hidden` (K + 1, B, H) is that of the scan."""
+
+    def scan_backward(self, back: ScanBack, grad_product: Tensor) -> Tensor:
+        """All steps back; gives the gradient of the first state by way of its product (B, H)."""
+
+    def weight_gradient(self, of_both: Tensor, of_inner: Tensor, states: Tensor) -> Tensor:
+        """(3H, H) in float32 from all steps' gradients of the product, (K B, 2H) and (K B, H), and states (K B, H)."""
+
+
+class TorchProducts:
+    """By torch, one call a step."""
+
+    def __init__(self, weight: Tensor, numbers: torch.dtype, n_batch: int) -> None:
+        """Of a weight, multiplied in `numbers`."""
+        self._weight, self._n_batch = weight.detach().to(numbers), n_batch
+
+    def scan_forward(self, scan: Scan, hidden: Tensor) -> None:
+        """See `Products`."""
+        multiply = _multiplier(self._weight, self._n_batch)
+        for t, before in enumerate(hidden[:-1].unbind()):
+            product = multiply(before)
+            _gates_forward(scan, t, product.data_ptr())
+
+    def scan_backward(self, back: ScanBack, grad_product: Tensor) -> Tensor:
+        """See `Products`."""
+        multiply = _multiplier(self._weight.t().contiguous(), self._n_batch)
+        through = grad_product.new_zeros(self._n_batch, self._weight.shape[1])
+        for t in range(back.scan.n_steps - 1, -1, -1):
+            _gates_backward(back, t, through.data_ptr())
+            through = multiply(grad_product)
+        return through
+
+    def weight_gradient(self, of_both: Tensor, of_inner: Tensor, states: Tensor) -> Tensor:
+        """See `Products`."""
+        return torch.cat([of_both.t() @ states, of_inner.t() @ states]).float()
+
+
+class BlockProducts:
+    """In C, in bf16, what is pruned left out."""
+
+    def __init__(self, weight: Tensor, kept: Tensor | None, in_tiles: bool) -> None:
+        """Of a weight of which some (3H, H) are kept, or all; with AMX, or without."""
+        self._weight, self._kept, self._in_tiles = weight.detach().bfloat16(), kept, in_tiles
+        # Few enough that their products stay in the second cache beside the weights, if those do.
+        self._at_once = _ALL_STREAMS if kept is None else _FEW_STREAMS
+
+    def scan_forward(self, scan: Scan, hidden: Tensor) -> None:
+        """See `Products`."""
+        at_once = min(self._at_once, hidden.shape[1])
+        product = torch.empty(at_once, len(self._weight))
+        _scan_forward(scan, blocks_of(self._weight, self._kept, self._in_tiles), at_once, as_array(product))
+
+    def scan_backward(self, back: ScanBack, grad_product: Tensor) -> Tensor:
+        """See `Products`."""
+        through = torch.zeros(len(grad_product), self._weight.shape[1])
+        blocks = transposed_blocks_of(self._weight, self._kept, self._in_tiles)
+        _scan_backward(back, blocks, self._at_once, as_array(through))
+        return through
+
+    def weight_gradient(self, of_both: Tensor, of_inner: Tensor, states: Tensor) -> Tensor:
+        """See `Products`."""
+        total = torch.zeros(self._weight.shape)
+        kept = Places.of(self._weight.shape, self._kept, self._in_tiles)
+        sum_outer_products(of_both, states, kept, self._in_tiles, total)
+        sum_outer_products(of_inner, states, kept, self._in_tiles, total, of_both.shape[1])
+        return total
+
+
+def _multiplier(weight: Tensor, n_batch: int) -> Callable[[Tensor], Tensor]:
+    """The product x -> x weight^T of x (B, in) with a weight (out, in) that is used many times.
+
+    oneDNN rearranges a weight at every product; where torch offers to do it once, a product takes 0.6 of the time.
+    """
+    try:
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, n_batch)
+    except (AttributeError, RuntimeError):  # not in this build, or not for this type on this CPU
+        return partial(nn.functional.linear, weight=weight)
+    return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+
+
+_gates_forward = library.function("gru_gates_forward", [Scan, library.Int, ctypes.c_void_p])
+_gates_backward = library.function("gru_gates_backward", [ScanBack, library.Int, ctypes.c_void_p])
+_scan_forward = library.function("gru_scan_forward", [Scan, Blocks, library.Int, library.Floats])
+_scan_backward = library.function("gru_scan_backward", [ScanBack, Blocks, library.Int, library.Floats])

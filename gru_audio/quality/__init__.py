@@ -1,0 +1,1 @@
+"""How good speech is: measures, and the clips they are taken of."""

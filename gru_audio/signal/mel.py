@@ -1,0 +1,264 @@
+"""The log-mel spectrogram: the one implementation of the mel contract, and conversions between contracts.
+
+A mel is (F, M) float32: F frames, M bands. Frame f stands for the audio samples
+`f * hop - lead` to `(f + 1) * hop - lead` (see `MelConfig.lead_samples`).
+"""
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gru_audio.config import MelConfig
+from gru_audio.errors import AudioError, MelError
+from gru_audio.native import library
+from gru_audio.signal.fft import PLAN_FIELDS, plan_of
+
+FloatArray = npt.NDArray[np.float32]
+
+_LOG_UNIT = {"ln": 1.0, "log10": np.log(10.0), "db": np.log(10.0) / 20.0}  # in nepers of magnitude
+
+
+def log_mel(audio: npt.ArrayLike, config: MelConfig) -> FloatArray:
+    """The log-mel spectrogram of audio.
+
+    Args:
+        audio: (n,) samples, full scale 1, at `config.sample_rate_hz`.
+        config: the contract.
+
+    Returns:
+        (F, M), F = n // hop with padding "same", 1 + n // hop with "center"; F = 0 for empty audio.
+
+    Raises:
+        AudioError: the audio is not one-dimensional or has NaN or infinite samples.
+    """
+    samples = check_samples(audio)
+    if not samples.size:
+        return np.zeros((0, config.n_mels), np.float32)
+    if config.preemphasis:
+        samples = np.append(samples[:1], samples[1:] - np.float32(config.preemphasis) * samples[:-1])
+    return analyse(np.pad(samples, mirrored_samples(config), mode="reflect"), config)
+
+
+def check_samples(audio: npt.ArrayLike) -> FloatArray:
+    """Audio (n,) as float32.
+
+    Raises:
+        AudioError: the audio is not one-dimensional or has NaN or infinite samples.
+    """
+    with np.errstate(over="ignore"):  # a double beyond float32's range becomes infinite, and is refused
+        samples = np.asarray(audio, np.float32)
+    if samples.ndim != 1:
+        raise AudioError(f"audio of shape {samples.shape}: one channel (n,) is needed; mix it down first")
+    if not np.isfinite(samples).all():
+        raise AudioError("audio has NaN or infinite samples; clean it first")
+    return samples
+
+
+def mirrored_samples(config: MelConfig) -> int:
+    """How many samples are mirrored at each end of the audio before it is cut into frames."""
+    return config.n_fft // 2 if config.padding == "center" else (config.n_fft - config.hop_samples) // 2
+
+
+def analyse(padded: FloatArray, config: MelConfig) -> FloatArray:
+    """The log-mel (F, M) of each whole frame in pre-emphasised audio that begins where a frame does.
+
+    A frame's bits do not depend on how many come with it.
+    """
+    n_frames = max(0, (padded.size - config.n_fft) // config.hop_samples + 1)
+    if not n_frames:
+        return np.zeros((0, config.n_mels), np.float32)
+    analysis, linear = mel_analysis(config), np.empty((n_frames, config.n_mels), np.float32)
+    samples = np.ascontiguousarray(padded[first_of_window(config) :], np.float32)
+    _mel(analysis, samples, n_frames, library.aligned(_mel_scratch_size(analysis)), linear)
+    return from_linear(linear, config)
+
+
+def from_linear(linear: npt.ArrayLike, config: MelConfig) -> FloatArray:
+    """The filterbank's linear output (..., M) as the contract stores it."""
+    unit = _log_unit(config)
+    logarithm = np.log(np.maximum(np.asarray(linear, np.float32), np.float32(config.floor))) / np.float32(
+        unit
+    )
+    return np.asarray(np.float32(config.scale) * logarithm + np.float32(config.offset), np.float32)
+
+
+def to_linear(mel: npt.ArrayLike, config: MelConfig) -> FloatArray:
+    """The filterbank's linear output (..., M) from a stored mel, at least the floor."""
+    unit = np.float32(_log_unit(config))
+    # A foreign mel may hold any number: keep its exponential finite.
+    with np.errstate(over="ignore"):
+        logarithm = (
+            (np.asarray(mel, np.float32) - np.float32(config.offset)) / np.float32(config.scale) * unit
+        )
+    return np.asarray(np.maximum(np.exp(np.minimum(logarithm, 60.0)), np.float32(config.floor)), np.float32)
+
+
+def silent_frames(n_frames: int, config: MelConfig) -> FloatArray:
+    """(n_frames, M) the mel of digital silence."""
+    return from_linear(np.zeros((n_frames, config.n_mels), np.float32), config)
+
+
+def check_mel(mel: npt.ArrayLike, config: MelConfig, name: str = "mel") -> FloatArray:
+    """Bring a mel to (F, M) float32, or say why it cannot fit.
+
+    (1, F, M) and (M, F) are accepted and turned; a square (M, M) is taken as (F, M).
+
+    Raises:
+        MelError: a wrong shape, not numbers, or NaN or infinite values; `name` begins the message.
+    """
+    values = np.asarray(mel)
+    if values.dtype.kind not in "fiu":
+        raise MelError(f"{name}: holds {values.dtype}, a mel holds real numbers")
+    if values.ndim == 3 and values.shape[0] == 1:
+        values = values[0]
+    if values.ndim != 2:
+        raise MelError(f"{name}: shape {values.shape}, a mel is (n_frames, {config.n_mels})")
+    if values.shape[1] != config.n_mels and values.shape[0] == config.n_mels:
+        values = values.T
+    if values.shape[1] != config.n_mels:
+        raise MelError(
+            f"{name}: shape {values.shape} has no axis of {config.n_mels} bands; make the mel with {config.n_mels} "
+            "bands, or use a voice with its contract"
+        )
+    with np.errstate(over="ignore"):  # a double beyond float32's range becomes infinite, and is refused
+        values = np.ascontiguousarray(values, np.float32)
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if bad.size:
+        raise MelError(
+            f"{name}: {bad.size} frames have NaN or infinite values, the first is frame {bad[0]}; "
+            "make the mel anew"
+        )
+    return values
+
+
+def contract_differences(given: MelConfig, wanted: MelConfig) -> list[str]:
+    """Fields in which two contracts differ, as `"hop_samples 256, not 200"`."""
+    mine, theirs = given.model_dump(), wanted.model_dump()
+    return [f"{key} {mine[key]}, not {theirs[key]}" for key in mine if mine[key] != theirs[key]]
+
+
+def convert_mel(mel: FloatArray, given: MelConfig, wanted: MelConfig, name: str = "mel") -> FloatArray:
+    """Restate a mel (F, M) made under one contract under another.
+
+    A change of log, scale, offset or floor is converted.
+
+    Raises:
+        MelError: the contracts differ in anything else; the message names each difference.
+    """
+    stored_differently = {
+        "log": wanted.log,
+        "scale": wanted.scale,
+        "offset": wanted.offset,
+        "floor": wanted.floor,
+    }
+    differences = contract_differences(given.model_copy(update=stored_differently), wanted)
+    if differences:
+        raise MelError(
+            f"{name}: made with {'; '.join(differences)}; only log, scale, offset and floor can be converted: "
+            "make the mel anew, or use a voice trained with its contract"
+        )
+    return mel if given == wanted else from_linear(to_linear(mel, given), wanted)
+
+
+@lru_cache(maxsize=8)
+def filterbank(config: MelConfig) -> FloatArray:
+    """(M, n_fft / 2 + 1) triangular filters over the spectrum's bins; read-only.
+
+    Source: Slaney, Auditory Toolbox (1998), or HTK's formula, as librosa.filters.mel has them.
+    """
+    bins_hz = np.linspace(0, config.sample_rate_hz / 2, config.n_fft // 2 + 1)
+    edges_mel = np.linspace(
+        _hz_to_mel(config.f_min_hz, config.mel_scale),
+        _hz_to_mel(config.f_max_hz, config.mel_scale),
+        config.n_mels + 2,
+    )
+    edges_hz = _mel_to_hz(edges_mel, config.mel_scale)
+    widths = np.diff(edges_hz)
+    rising = (bins_hz - edges_hz[:-2, None]) / widths[:-1, None]
+    falling = (edges_hz[2:, None] - bins_hz) / widths[1:, None]
+    filters = np.maximum(0.0, np.minimum(rising, falling))
+    if config.filter_norm == "slaney":  # equal area
+        filters *= 2.0 / (edges_hz[2:] - edges_hz[:-2])[:, None]
+    table = filters.astype(np.float32)
+    table.flags.writeable = False
+    return table
+
+
+@lru_cache(maxsize=8)
+def analysis_window(config: MelConfig) -> FloatArray:
+    """(n_fft,) periodic Hann window of `window_samples` with zeros around it; read-only."""
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.window_samples) / config.window_samples)
+    before = first_of_window(config)
+    window = np.zeros(config.n_fft, np.float32)
+    window[before : before + config.window_samples] = hann
+    window.flags.writeable = False
+    return window
+
+
+def first_of_window(config: MelConfig) -> int:
+    """The number of zeros before the window in a frame of n_fft samples."""
+    return (config.n_fft - config.window_samples) // 2
+
+
+class MelAnalysis(library.Struct):
+    """A contract's tables; see native/mel.h."""
+
+    _fields_ = (
+        *PLAN_FIELDS,
+        ("hop", library.Int),
+        ("width", library.Int),
+        ("n_mels", library.Int),
+        ("is_power", library.Int),
+        ("window", library.Floats),
+        ("first_bin", library.Int64s),
+        ("length", library.Int64s),
+        ("filters", library.Floats),
+    )
+
+
+@lru_cache(maxsize=8)
+def mel_analysis(config: MelConfig) -> MelAnalysis:
+    """The tables of a contract; nothing changes them."""
+    return MelAnalysis(**analysis_values(config))
+
+
+def analysis_values(config: MelConfig) -> dict[str, Any]:
+    """The fields of `MelAnalysis`."""
+    before, filters = first_of_window(config), filterbank(config)
+    return {
+        **plan_of(config.n_fft),
+        "hop": config.hop_samples,
+        "width": config.window_samples,
+        "n_mels": config.n_mels,
+        "is_power": config.spectrum == "power",
+        "window": analysis_window(config)[before : before + config.window_samples].copy(),
+        "first_bin": (filters > 0).argmax(axis=1),
+        "length": (filters > 0).sum(axis=1),
+        "filters": filters[filters > 0],  # row by row; a triangle's bins are next to each other
+    }
+
+
+_mel = library.function("gru_mel", [MelAnalysis, library.Floats, library.Int, library.Floats, library.Floats])
+_mel_scratch_size = library.function("gru_mel_scratch_size", [MelAnalysis], library.Int)
+
+
+def _log_unit(config: MelConfig) -> float:
+    """Natural logarithms to one unit of the contract's; decibels of a power count half."""
+    unit = _LOG_UNIT[config.log]
+    return float(2 * unit if config.log == "db" and config.spectrum == "power" else unit)
+
+
+def _hz_to_mel(hz: float, scale: str) -> float:
+    if scale == "htk":
+        return 2595.0 * math.log10(1.0 + hz / 700.0)
+    linear = hz * 3.0 / 200.0
+    return linear if hz < 1000.0 else 15.0 + math.log(hz / 1000.0) * 27.0 / math.log(6.4)
+
+
+def _mel_to_hz(mels: npt.NDArray[np.float64], scale: str) -> npt.NDArray[np.float64]:
+    if scale == "htk":
+        return np.asarray(700.0 * (10.0 ** (mels / 2595.0) - 1.0))
+    return np.where(mels < 15.0, mels * 200.0 / 3.0, 1000.0 * np.exp((mels - 15.0) * np.log(6.4) / 27.0))

@@ -1,0 +1,1 @@
+"""The int8 engine: its quantised layouts and its sample loop."""

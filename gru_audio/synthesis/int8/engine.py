@@ -1,0 +1,126 @@
+"""The sample loop in int8 over a folded network's weights, quantised and packed for native/int8_loop.c."""
+
+import numpy as np
+import numpy.typing as npt
+
+from gru_audio.native import library
+from gru_audio.native.library import Float, Floats, Int, Int32s, Int64s, SignedBytes
+from gru_audio.signal.mel import FloatArray
+from gru_audio.signal.mulaw import group_means
+from gru_audio.synthesis.compiled import SHAPING_FIELDS, Draws, Past, StreamState, shaping_values
+from gru_audio.synthesis.folding import FoldedNetwork, require_compilable
+from gru_audio.synthesis.frontend import FrameBlock
+from gru_audio.synthesis.int8.packing import QUAD_ROWS, Int8Network, aligned, pack
+from gru_audio.synthesis.sampling import MEAN_BITS
+
+
+class Int8Block(library.Struct):
+    """C's `struct gru_int8_block`; see native/int8.h."""
+
+    _fields_ = (
+        ("n_frames", Int),
+        ("hop", Int),
+        ("n_past", Int),
+        ("gate_inputs", Floats),
+        ("readout_inputs", Floats),
+        ("coefficients", Floats),
+        ("excitation_scale", Floats),
+        ("signal_scale", Floats),
+        ("lags", Int64s),
+        ("uniforms", Floats),
+        ("forced", Int64s),
+        ("n_forced", Int),
+        ("temperature", Float),
+        ("tail_cut", Float),
+        *SHAPING_FIELDS,
+        ("hidden", Floats),
+        ("codes", Int64s),
+        ("rebuilt", Floats),
+        ("last_audio", Floats),
+        ("probability", Floats),
+        ("audio", Floats),
+    )
+
+
+class Int8Room(library.Struct):
+    """C's `struct gru_int8_room`: what one stream works in."""
+
+    _fields_ = (
+        ("hidden", Floats),
+        ("activations", SignedBytes),
+        ("next_activations", SignedBytes),
+        ("sums", Int32s),
+        ("starts", Int32s),
+        ("next_starts", Int32s),
+        ("readout_starts", Int32s),
+        ("next_readout_starts", Int32s),
+        ("readout_sums", Int32s),
+        ("row", SignedBytes),
+    )
+
+
+def make_room(network: Int8Network) -> Int8Room:
+    """Room for a stream over a network."""
+    n_units, n_readout = (
+        -(-size // QUAD_ROWS) * QUAD_ROWS for size in (network.gru_size, network.readout_size)
+    )
+    n_all_readouts = network.samples_per_step * n_readout
+    sizes: dict[str, tuple[int, npt.DTypeLike]] = {
+        "hidden": (n_units, np.float32),
+        "activations": (n_units, np.int8),
+        "next_activations": (n_units, np.int8),
+        **dict.fromkeys(("sums", "starts", "next_starts"), (4 * n_units, np.int32)),
+        **dict.fromkeys(
+            ("readout_starts", "next_readout_starts", "readout_sums"), (n_all_readouts, np.int32)
+        ),
+        "row": (2 * n_readout, np.int8),
+    }
+    return Int8Room(**{name: aligned(np.zeros(size, dtype), dtype) for name, (size, dtype) in sizes.items()})
+
+
+_generate = library.function("gru_int8_generate", [Int8Network, Int8Block, Int8Room])
+
+
+class Int8Loop:
+    """`gru_int8_generate` over a network that it quantises and packs."""
+
+    def __init__(self, network: FoldedNetwork) -> None:
+        """Take a network whose cell is a GRU and whose output is a tree."""
+        require_compilable("int8", network)
+        self.network = pack(network)
+        self._group_means = group_means(network.config.signal.n_classes, 1 << MEAN_BITS)
+
+    def __call__(
+        self, stream: StreamState, block: FrameBlock, draws: Draws, past: Past, out: FloatArray
+    ) -> None:
+        """See `Loop`."""
+        _generate(self.network, self.block(stream, block, draws, past, out), make_room(self.network))
+
+    def block(
+        self, stream: StreamState, block: FrameBlock, draws: Draws, past: Past, out: FloatArray
+    ) -> Int8Block:
+        """The arguments of a call of `gru_int8_generate`."""
+        n_forced = draws.forced.size
+        return Int8Block(
+            n_frames=len(block),
+            hop=out.size // len(block),
+            n_past=past.codes.size - out.size,
+            gate_inputs=block.gate_inputs,
+            readout_inputs=block.readout_inputs,
+            coefficients=block.filters.coefficients,
+            excitation_scale=block.filters.excitation_scale,
+            signal_scale=block.filters.signal_scale,
+            lags=block.lags,
+            uniforms=draws.uniforms,
+            forced=draws.forced,
+            n_forced=n_forced,
+            temperature=draws.temperature,
+            tail_cut=draws.tail_cut,
+            **shaping_values(draws, stream, self._group_means),
+            hidden=stream.hidden,
+            codes=past.codes,
+            rebuilt=past.rebuilt,
+            last_audio=stream.audio,
+            probability=draws.probability if n_forced else np.empty(0, np.float32),
+            audio=out,
+        )

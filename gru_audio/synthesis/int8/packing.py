@@ -1,0 +1,361 @@
+"""A folded network in the layouts of the int8 engine's C loop: quantised, in groups of 16 rows, without empty blocks.
+
+Each row has a unit: its products with the state's bytes, its table rows and its frame inputs are whole numbers in that
+unit. See native/int8.h for where everything lies. Shapes: see model.py; N groups of 16 units, an even number.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from gru_audio.config import SignalConfig
+from gru_audio.errors import ConfigError
+from gru_audio.native import library
+from gru_audio.native.library import Float, Floats, Int, Int16s, Int32s, SignedBytes, Uint16s
+from gru_audio.network.sparsity import BLOCK_COLUMNS, BLOCK_ROWS
+from gru_audio.signal.mel import FloatArray
+from gru_audio.signal.mulaw import expansion_table, thresholds
+from gru_audio.synthesis.folding import FoldedNetwork
+
+FULL_ACTIVATION = 64
+"""What an activation of 1 is stored as: 7 bits, so that two products fit into 16 bits where a processor needs that."""
+
+SUBTREE_BITS = 4
+"""Levels of the output tree whose nodes are computed together."""
+
+GATES = 3
+_LARGEST_BYTE = 127
+_LARGEST_PAIRS = 255
+"""Of four neighbouring weights of two blocks, those of one sign sum up to no more: times 127 that fits into 16 bits."""
+_TABLE_FACTOR = 127  # a table row's byte counts so many units
+_LEAST_UNIT = 2.0**-20  # a row without weights has frame inputs all the same
+_READOUT_STEPS = (1 << 14) - 1  # of the readout's values, which are two times 7 bits
+QUAD_ROWS = 4 * BLOCK_ROWS
+_PAIR_ROWS = 2 * BLOCK_ROWS
+_LARGEST_GATE = 1e4
+"""What a gate's inputs may add up to, so that no sum of units overflows."""
+_BITS_OF_BUCKET = 18
+"""Bits of a float that the companding table leaves out for codes of 8 bits: 32 buckets an octave, none with more than
+one threshold; a bit more or less for codes of another size."""
+_NO_NODE = np.float32(-1e4)  # logit of what is no node
+
+Int8Array = npt.NDArray[np.int8]
+Int64Array = npt.NDArray[np.int64]
+DoubleArray = npt.NDArray[np.float64]
+
+
+class Int8Network(library.Struct):
+    """C's `struct gru_int8_network`; see native/int8.h."""
+
+    _fields_ = (
+        ("gru_size", Int),
+        ("readout_size", Int),
+        ("samples_per_step", Int),
+        ("order", Int),
+        ("bits", Int),
+        ("n_pairs", Int),
+        ("n_readout_groups", Int),
+        ("n_reset_blocks", Int),
+        ("n_update_blocks", Int),
+        ("n_new_blocks", Int),
+        ("blocks", SignedBytes),
+        ("columns", Uint16s),
+        ("constants", Floats),
+        ("step_tables", SignedBytes),
+        ("gate_factors", Floats),
+        ("gate_sums", Int32s),
+        ("new_bias", Int32s),
+        ("readout_blocks", SignedBytes),
+        ("readout_units", Floats),
+        ("readout_tables", SignedBytes),
+        ("readout_factors", Floats),
+        ("readout_sums", Int32s),
+        ("readout_bias", Int32s),
+        ("readout_input_limit", Float),
+        ("tree_blocks", SignedBytes),
+        ("tree_units", Floats),
+        ("tree_bias", Floats),
+        ("edges", Floats),
+        ("expansion", Floats),
+        ("first_codes", Int16s),
+        ("n_buckets", Int),
+        ("bucket_bits", Int),
+        ("preemphasis", Float),
+    )
+
+
+def pack(network: FoldedNetwork) -> Int8Network:
+    """Quantise and lay out a network.
+
+    Args:
+        network: see `folding.fold`; its cell is a GRU and its output a tree.
+
+    Raises:
+        ConfigError: its gates may get more than the loop computes to.
+    """
+    _require_moderate(network)
+    model, signal = network.config.model, network.config.signal
+    readout, readout_unit = _pack_readout(network)
+    return Int8Network(
+        gru_size=model.gru_size,
+        readout_size=model.readout_size,
+        samples_per_step=model.samples_per_step,
+        order=signal.lpc_order,
+        bits=signal.bits,
+        **_pack_gru(network),
+        **readout,
+        **_pack_tree(network, readout_unit),
+        **_signal_tables(signal),
+        preemphasis=signal.preemphasis,
+    )
+
+
+class _Kept(NamedTuple):
+    """The blocks of each gate and group that are not empty; where there are fewer than of another, some empty ones.
+
+    Attributes:
+        blocks: by gate (N, count, 16, 4).
+        columns: by gate (N, count), numbers of columns of blocks.
+    """
+
+    blocks: list[DoubleArray]
+    columns: list[Int64Array]
+
+
+def _pack_gru(network: FoldedNetwork) -> dict[str, Any]:
+    size = network.config.model.gru_size
+    weight = _padded(network.recurrent.reshape(GATES, size, size), _PAIR_ROWS, _PAIR_ROWS)  # (3, H', H')
+    own = np.einsum("gii->gi", weight).copy()  # (3, H'), the diagonal
+    np.einsum("gii->gi", weight)[...] = 0
+    n_groups = weight.shape[1] // BLOCK_ROWS
+    kept = _kept_blocks(weight)
+    by_gate = network.step_tables.reshape(*network.step_tables.shape[:2], GATES, size)
+    tables = _widened(by_gate, _PAIR_ROWS)  # (n, Q, 3, H')
+    units = _gate_units(
+        kept, tables
+    )  # (3, N, 16), those of the inputs; the new gate's product has twice its unit
+    of_product = units * np.array([1, 1, 2])[:, None, None]
+    blocks = [
+        np.rint(part / (unit[:, None, :, None] * FULL_ACTIVATION))
+        for part, unit in zip(kept.blocks, of_product, strict=True)
+    ]
+    sums = np.stack([part.sum((1, 3)) for part in blocks]).reshape(GATES, -1)  # (3, H')
+    bias = _padded(network.recurrent_bias.reshape(GATES, size), _PAIR_ROWS)[2]
+    halves = np.array([0.5, 0.5, 1.0])[:, None, None]  # sigmoid(x) = (1 + tanh(x / 2)) / 2
+    diagonal = own.reshape(GATES, n_groups, BLOCK_ROWS) / 2 / FULL_ACTIVATION
+    inside = np.arange(weight.shape[1]) < size
+    counts = dict(zip(("reset", "update", "new"), (part.shape[1] for part in blocks), strict=True))
+    return {
+        "n_pairs": n_groups // 2,
+        **{f"n_{gate}_blocks": count for gate, count in counts.items()},
+        "blocks": aligned(_in_pairs(blocks, (BLOCK_ROWS, BLOCK_COLUMNS)), np.int8),
+        # Four are fetched at a time.
+        "columns": aligned(np.append(BLOCK_COLUMNS * _in_pairs(kept.columns, ()), [0] * 4), np.uint16),
+        "constants": aligned(_in_quads(np.concatenate([units * halves, diagonal])), np.float32),
+        "step_tables": _table_bytes(tables, units.reshape(GATES, -1)),
+        "gate_factors": _whole_quads(np.where(inside, 1 / units.reshape(GATES, -1), 0), np.float32),
+        "gate_sums": _whole_quads(sums, np.int32),
+        "new_bias": _whole_quads(np.rint(bias / of_product[2].ravel()), np.int32),
+    }
+
+
+def _kept_blocks(weight: DoubleArray) -> _Kept:
+    """Of (3, H', H'), all groups of a gate with as many blocks."""
+    cut = _blocks(weight)  # (3, N, H' / 4, 16, 4)
+    kept = np.asarray(cut.any((3, 4)))
+    blocks, columns = [], []
+    for gate, count in enumerate(kept.sum(2).max(1)):
+        chosen = np.sort(np.argsort(~kept[gate], axis=1, kind="stable")[:, :count], axis=1)  # (N, count)
+        blocks.append(np.take_along_axis(cut[gate], chosen[:, :, None, None], 1))
+        columns.append(chosen)
+    return _Kept(blocks, columns)
+
+
+def _gate_units(kept: _Kept, tables: FloatArray) -> DoubleArray:
+    """(3, N, 16) float32 numbers: weights and table rows fit into bytes. The new gate's product counts half."""
+    for_tables = _largest(tables) / (_LARGEST_BYTE * _TABLE_FACTOR)  # (3, H')
+    units = [
+        np.maximum(_unit_of_blocks(part) / part_of_unit, rows.reshape(-1, BLOCK_ROWS))
+        for part, rows, part_of_unit in zip(kept.blocks, for_tables, (1, 1, 2), strict=True)
+    ]
+    return np.asarray(np.maximum(np.stack(units), _LEAST_UNIT).astype(np.float32), np.float64)
+
+
+def _unit_of_blocks(blocks: DoubleArray) -> DoubleArray:
+    """(..., 16), of blocks (..., n, 16, 4) that are multiplied two by two with activations of 7 bits."""
+    if not blocks.shape[-3]:
+        return np.zeros((*blocks.shape[:-3], BLOCK_ROWS))
+    largest = np.abs(blocks).max((-3, -1)) / _LARGEST_BYTE
+    return np.asarray(np.maximum(largest, _largest_pairs(blocks) / _LARGEST_PAIRS) / FULL_ACTIVATION)
+
+
+def _largest_pairs(blocks: DoubleArray) -> DoubleArray:
+    """(..., 16), the most that weights of one sign sum up to in two columns of two blocks; (..., n, 16, 4) blocks."""
+    n_odd = blocks.shape[-3] % 2
+    even = np.pad(blocks, [(0, 0)] * (blocks.ndim - 3) + [(0, n_odd), (0, 0), (0, 0)])
+    pairs = even.reshape(*even.shape[:-3], -1, 2, BLOCK_ROWS, BLOCK_COLUMNS // 2, 2)
+    largest = np.zeros(())
+    for sign in (1, -1):
+        part = np.maximum(sign * pairs, 0)
+        of_two_blocks = part[..., 0, :, :, :] + part[..., 1, :, :, :]
+        largest = np.maximum(largest, of_two_blocks[..., 0] + of_two_blocks[..., 1])  # (..., n / 2, 16, 2)
+    return np.asarray(largest.max((-3, -1)), np.float64)
+
+
+def _pack_readout(network: FoldedNetwork) -> tuple[dict[str, Any], float]:
+    """The layer, and what one step of its values is."""
+    model = network.config.model
+    shape = (model.samples_per_step, model.readout_size, model.gru_size)
+    weight = _padded(network.readout_hidden.reshape(shape), BLOCK_ROWS, _PAIR_ROWS)  # (S, R', H')
+    tables = _widened(network.readout_tables, BLOCK_ROWS)  # (n, Q, R')
+    bias = _padded(network.readout_hidden_bias.reshape(shape[:2]), BLOCK_ROWS)  # (S, R')
+    stride, width = bias.shape
+    blocks = _blocks(weight)  # (S, R' / 16, H' / 4, 16, 4)
+    units = np.maximum(
+        _unit_of_blocks(blocks).max(0).ravel(),
+        _largest(tables) / (_LARGEST_BYTE * _TABLE_FACTOR),
+    )  # (R',)
+    units = np.maximum(units, _LEAST_UNIT).astype(np.float32).astype(np.float64)
+    quantised = np.rint(blocks / (units.reshape(-1, 1, BLOCK_ROWS, 1) * FULL_ACTIVATION))
+    by_pair = quantised.reshape(
+        stride * (width // BLOCK_ROWS), -1, _PAIR_ROWS // BLOCK_COLUMNS, BLOCK_ROWS, BLOCK_COLUMNS
+    )
+    limit = float(np.abs(network.readout_conditioning).sum(1).max())
+    largest = np.abs(weight).sum(2).max(0) + np.abs(tables).max(1).sum(0, dtype=np.float64)
+    unit = (float(largest.max()) + float(np.abs(bias).max()) + limit) / _READOUT_STEPS
+    inside = np.arange(width) < model.readout_size
+    return {
+        "n_readout_groups": width // BLOCK_ROWS,
+        "readout_blocks": aligned(by_pair.swapaxes(0, 1), np.int8),
+        "readout_units": _whole_quads(units / unit, np.float32),
+        "readout_tables": _table_bytes(tables[:, :, None], units),
+        "readout_factors": _whole_quads(np.where(inside, 1 / units, 0), np.float32),
+        "readout_sums": _whole_quads(quantised.sum((2, 4)).reshape(stride, width), np.int32),
+        "readout_bias": _whole_quads(np.rint(bias / units), np.int32),
+        "readout_input_limit": limit,
+    }, unit
+
+
+def _pack_tree(network: FoldedNetwork, readout_unit: float) -> dict[str, Any]:
+    """The tree cut into subtrees of four levels: 15 nodes in heap order and an empty one."""
+    bits, output = network.config.signal.bits, _padded(network.output, BLOCK_ROWS)  # (Q - 1, R')
+    rows, biases = [], []
+    for top in range(0, bits, SUBTREE_BITS):
+        for root in range((1 << top) - 1, (2 << top) - 1):
+            weight, bias = (
+                np.zeros((1 << SUBTREE_BITS, output.shape[1])),
+                np.full(1 << SUBTREE_BITS, _NO_NODE),
+            )
+            for level in range(min(SUBTREE_BITS, bits - top)):
+                first, count = ((root + 1) << level) - 1, 1 << level
+                weight[count - 1 : 2 * count - 1] = output[first : first + count]
+                bias[count - 1 : 2 * count - 1] = network.output_bias[first : first + count]
+            rows.append(weight)
+            biases.append(bias)
+    blocks = _blocks(np.stack(rows))[:, 0]  # (subtrees, R' / 4, 16, 4)
+    units = np.maximum(_unit_of_blocks(blocks) * FULL_ACTIVATION, 1e-20)  # (subtrees, 16)
+    return {
+        "tree_blocks": aligned(np.rint(blocks / units[:, None, :, None]), np.int8),
+        "tree_units": aligned(units * readout_unit, np.float32),
+        "tree_bias": aligned(np.stack(biases), np.float32),
+    }
+
+
+def _signal_tables(signal: SignalConfig) -> dict[str, Any]:
+    """Mu-law's tables, and for each bucket of floats the code of its least; see int8_code_of in native/int8_loop.c."""
+    edges = np.append(thresholds(signal.n_classes), np.float32(np.nan))  # NaN: not even infinity reaches it
+    bucket_bits = _BITS_OF_BUCKET + 8 - signal.bits
+    half = (int(np.float32(1).view(np.int32)) >> bucket_bits) + 1
+    ordered = np.arange(-half, half, dtype=np.int32) << bucket_bits
+    least = np.where(ordered >= 0, ordered, ordered ^ 0x7FFFFFFF).astype(np.int32).view(np.float32)
+    first_codes = np.searchsorted(edges, least, side="right").astype(np.int16)
+    first_codes[0] = 0
+    return {
+        "edges": edges,
+        "expansion": expansion_table(signal.n_classes),
+        "first_codes": first_codes,
+        "bucket_bits": bucket_bits,
+        "n_buckets": first_codes.size,
+    }
+
+
+def aligned(numbers: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """A copy of a type that begins where a line of the cache does."""
+    copy = library.aligned(numbers.size, dtype).reshape(numbers.shape)
+    copy[...] = numbers
+    return copy
+
+
+def _require_moderate(network: FoldedNetwork) -> None:
+    """Refuse a voice whose gates could get too much; activations and conditioning are within ±1."""
+    most = np.abs(network.recurrent).sum(1) + np.abs(network.recurrent_bias)
+    most += np.abs(network.gate_conditioning).sum(1) + np.abs(network.gate_bias)
+    most += np.maximum(network.step_tables.max(1), -network.step_tables.min(1)).sum(0)
+    if most.max() > _LARGEST_GATE:
+        raise ConfigError(
+            f"engine 'int8': gates may get up to {most.max():.3g}, it computes to {_LARGEST_GATE:g}; "
+            "use the engine float32"
+        )
+
+
+def _padded(array: FloatArray, *multiples: int) -> DoubleArray:
+    """In doubles, with zeros behind, so that each of the last axes is such a multiple."""
+    before = [(0, 0)] * (array.ndim - len(multiples))
+    last = array.shape[array.ndim - len(multiples) :]
+    behind = [(0, -size % multiple) for size, multiple in zip(last, multiples, strict=True)]
+    return np.pad(array.astype(np.float64), before + behind)
+
+
+def _widened(tables: npt.NDArray[Any], multiple: int) -> npt.NDArray[Any]:
+    """With zeros behind, so that the last axis is such a multiple; the tables themselves where it is one already."""
+    behind = -tables.shape[-1] % multiple
+    return np.pad(tables, [(0, 0)] * (tables.ndim - 1) + [(0, behind)]) if behind else tables
+
+
+def _largest(tables: FloatArray) -> DoubleArray:
+    """The largest magnitude of each row of tables (n, Q, …)."""
+    return np.asarray(np.maximum(tables.max((0, 1)), -tables.min((0, 1))), np.float64)
+
+
+def _blocks(weight: DoubleArray) -> DoubleArray:
+    """(..., rows, columns) to (..., rows / 16, columns / 4, 16, 4)."""
+    *before, n_rows, n_columns = weight.shape
+    cut = weight.reshape(*before, n_rows // BLOCK_ROWS, BLOCK_ROWS, n_columns // BLOCK_COLUMNS, BLOCK_COLUMNS)
+    return np.swapaxes(cut, -3, -2)
+
+
+def _in_pairs(by_gate: list[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """By gate (N, count, …) to end to end: pair by pair, gate by gate, the two groups' in turn."""
+    n_pairs = len(by_gate[0]) // 2
+    turns = [
+        part.reshape(n_pairs, 2, -1, *shape).swapaxes(1, 2).reshape(n_pairs, 2 * part.shape[1], *shape)
+        for part in by_gate
+    ]
+    return np.concatenate(turns, 1).reshape(-1, *shape)
+
+
+def _in_quads(constants: DoubleArray) -> DoubleArray:
+    """(6, N, 16) to (N / 4, 6, 64), with zeros behind."""
+    whole = np.pad(constants, [(0, 0), (0, -constants.shape[1] % 4), (0, 0)])
+    return np.asarray(whole.reshape(len(constants), -1, QUAD_ROWS).swapaxes(0, 1))
+
+
+def _table_bytes(tables: FloatArray, units: DoubleArray) -> Int8Array:
+    """(n, Q, G, 16 N) to (n, Q, N / 4, G, 64) bytes in units (G, 16 N), laid out as native/int8.h shows."""
+    n_tables, n_codes, n_gates, size = tables.shape
+    shape = (n_tables, n_codes, -(-size // QUAD_ROWS), n_gates, QUAD_ROWS)
+    rows = library.aligned(math.prod(shape), np.int8).reshape(shape)
+    steps = (units * _TABLE_FACTOR).astype(np.float32)
+    for table, out in zip(tables, rows, strict=True):  # one by one, as all of them take room and time
+        whole = _widened(np.rint(table / steps).astype(np.int8), QUAD_ROWS)
+        quads = whole.reshape(n_codes, n_gates, -1, 4, 4, 4)  # (Q, G, N / 4, group, L, j)
+        out[...] = quads.transpose(0, 2, 1, 4, 3, 5).reshape(out.shape)
+    return rows
+
+
+def _whole_quads(numbers: DoubleArray, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """With zeros behind, up to whole quads along the last axis."""
+    short = [(0, 0)] * (numbers.ndim - 1) + [(0, -numbers.shape[-1] % QUAD_ROWS)]
+    return aligned(np.pad(numbers, short), dtype)

@@ -1,0 +1,1 @@
+"""The torch engine: every cell and output, on any device."""

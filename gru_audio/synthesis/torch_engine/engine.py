@@ -1,0 +1,129 @@
+"""The torch engine: the sample loop written plainly, for any device and a batch of streams.
+
+It is the reference that the compiled engines are compared with, draw by draw, the engine for cells other
+than the GRU, and the one for a GPU. It computes in float32 everywhere.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gru_audio.signal.mel import FloatArray
+from gru_audio.synthesis.engines import require_saved
+from gru_audio.synthesis.folding import FoldedNetwork
+from gru_audio.synthesis.frontend import FrameBlock
+from gru_audio.synthesis.sampling import N_TAPS, PLAIN, VoicedDraws
+from gru_audio.synthesis.torch_engine.sample_loop import DeviceNetwork, FrameInputs, SampleLoop, TorchState
+from gru_audio.voice.tensor_file import Array
+
+_LOOPS_KEPT = 4  # each with its own tensors, and on a GPU its own graph
+
+
+class TorchEngine:
+    """Generates with torch, all streams of a batch in step.
+
+    On a CUDA GPU a whole frame is one launch: it is captured at the first use of each number of streams and
+    setting of the sampling, and replayed from then on.
+    """
+
+    in_step = True
+
+    def __init__(self, network: FoldedNetwork, device: torch.device, voiced: VoicedDraws = PLAIN) -> None:
+        """Move a folded network to a device; `voiced` says how it draws in voiced frames."""
+        self._network, self._voiced = DeviceNetwork(network, device), voiced
+        self._idle: dict[tuple[int, float, float], SampleLoop] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        # Without the loops: pickled, tensors that share memory would come apart, and a graph cannot be.
+        return {**vars(self), "_idle": {}}
+
+    def start(self, n_streams: int) -> TorchState:
+        """The state of streams that have been silent for ever."""
+        config, device = self._network.config, self._network.device
+        middle = config.signal.n_classes // 2
+        return TorchState(
+            hidden=torch.zeros(n_streams, config.model.gru_size, device=device),
+            cell=torch.zeros(n_streams, config.model.gru_size, device=device),
+            codes=torch.full((n_streams, config.lag_max_samples), middle, device=device),
+            rebuilt=torch.zeros(n_streams, config.signal.lpc_order, device=device),
+            audio=torch.zeros(n_streams, 1, device=device),
+            noise=torch.zeros(n_streams, N_TAPS, device=device),
+        )
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        state: TorchState,
+        blocks: Sequence[FrameBlock],
+        uniforms: FloatArray,
+        temperature: float = 1.0,
+        tail_cut: float = 0.0,
+    ) -> FloatArray:
+        """Go on by one block of each stream, all with k frames.
+
+        Args:
+            state: advanced in place.
+            blocks: B blocks.
+            uniforms: (B, k * hop) in [0, 1), one for each sample.
+            temperature: see `distribution.draw`.
+            tail_cut: see `distribution.draw`.
+
+        Returns:
+            (B, k * hop) audio, full scale 1; it may go beyond.
+        """
+        settings = (len(blocks), temperature, tail_cut)
+        # Taken out while it runs, so that two threads never share a loop's tensors.
+        loop = self._idle.pop(settings, None) or SampleLoop(self._network, *settings, self._voiced)
+        loop.state.take(state)
+        frames = self._inputs(blocks, uniforms)
+        audio = torch.empty_like(frames.uniforms)  # (B, k, hop)
+        for frame in range(audio.shape[1]):
+            loop.inputs.take(frames, frame)
+            loop.run()
+            audio[:, frame] = loop.audio
+        state.take(loop.state)
+        if len(self._idle) >= _LOOPS_KEPT:
+            self._idle.clear()
+        self._idle[settings] = loop
+        return audio.flatten(1).cpu().numpy()
+
+    def export_state(self, state: TorchState) -> dict[str, Array]:
+        """The state of one stream as arrays, a copy: what `TorchState` has, without B; codes int64, else float32."""
+        return {name: tensor[0].cpu().numpy().copy() for name, tensor in vars(state).items()}
+
+    def import_state(self, arrays: Mapping[str, Array]) -> TorchState:
+        """The state of one stream that `export_state` gave, of this engine or of another.
+
+        Args:
+            arrays: see `export_state`; `cell` may be missing but for an LSTM, as other engines have none.
+
+        Raises:
+            ConfigError: an array is missing or has another shape or type.
+        """
+        state = self.start(1)
+        wanted = self.export_state(state)
+        if "cell" not in arrays and self._network.config.model.cell != "lstm":
+            del wanted["cell"]
+        require_saved(arrays, wanted)
+        for name in wanted:
+            getattr(state, name)[0] = torch.from_numpy(arrays[name].copy())
+        return state
+
+    def _inputs(self, blocks: Sequence[FrameBlock], uniforms: FloatArray) -> FrameInputs:
+        """The blocks of B streams and their uniforms (B, k * hop), stacked on the device."""
+        hop = self._network.config.mel.hop_samples
+
+        def place(arrays: Sequence[Array]) -> Tensor:
+            return torch.from_numpy(np.stack(arrays)).to(self._network.device)
+
+        return FrameInputs(
+            gate_inputs=place([block.gate_inputs for block in blocks]),
+            readout_inputs=place([block.readout_inputs for block in blocks]),
+            coefficients=place([block.filters.coefficients[:, ::-1] for block in blocks]),
+            excitation_scale=place([block.filters.excitation_scale for block in blocks]),
+            signal_scale=place([block.filters.signal_scale for block in blocks]),
+            lags=place([block.lags for block in blocks]),
+            uniforms=place([row.reshape(-1, hop) for row in uniforms]),
+        )

@@ -1,0 +1,1 @@
+"""Clips cut into crops, varied, and put into batches ahead of the step."""

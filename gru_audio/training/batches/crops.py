@@ -1,0 +1,252 @@
+"""Training batches: random crops of a dataset, run through the closed loop.
+
+A crop is a function of the seed, the step and its place in the batch, so a resumed run sees what the
+interrupted one would have seen, and so do several processes that share a batch, however many there are.
+
+Shapes: see model.py; W is the run-in before a crop, in samples.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from gru_audio.config import Config
+from gru_audio.data.dataset import Clip, Dataset
+from gru_audio.errors import DatasetError
+from gru_audio.signal.audio import from_int16
+from gru_audio.signal.codec import CodecTrace, pre_emphasis, run_closed_loop
+from gru_audio.signal.lpc import frame_filters
+from gru_audio.signal.mel import FloatArray, log_mel, mirrored_samples, silent_frames
+from gru_audio.training.batches.augmentation import Change, augment, augmented_lags, draw_change, is_on
+
+CodeArray = npt.NDArray[np.int16]
+
+_STATISTICS_CROPS = 512
+_SMALLEST_STD = 0.1  # of a mel band over the training set: a band that never changes stays usable
+_STATISTICS_STREAM = 1 << 40  # a step that no run reaches: its random stream is the statistics' own
+
+
+class Batch(NamedTuple):
+    """What one training step reads.
+
+    Attributes:
+        mel: (B, F + 2 * context, M), the crop's frames and the conditioner's context.
+        lags: (B, F), pitch labels in samples, 0 where unvoiced.
+        target: (B, T), codes to be predicted.
+        history: (B, W + T), noisy excitation codes from the run-in on.
+        previous_signal: (B, T), codes of s[t - 1].
+        prediction: (B, T), codes of the prediction of s[t].
+    """
+
+    mel: FloatArray
+    lags: FloatArray
+    target: CodeArray
+    history: CodeArray
+    previous_signal: CodeArray
+    prediction: CodeArray
+
+
+class Share(NamedTuple):
+    """Which part of every batch a process takes.
+
+    Attributes:
+        rank: of this process, from 0.
+        n_processes: among how many batches are divided.
+    """
+
+    rank: int = 0
+    n_processes: int = 1
+
+    def of(self, n_crops: int) -> range:
+        """Its crops of a batch, by number; shares differ by one where they cannot be even."""
+        bounds = (n_crops * (self.rank + extra) // self.n_processes for extra in (0, 1))
+        return range(*bounds)
+
+
+WHOLE = Share()
+
+
+class _Place(NamedTuple):
+    """A crop of a clip: its first frame is counted in the clip as `change` leaves it."""
+
+    clip: Clip
+    first: int
+    change: Change
+
+
+class _Recording(NamedTuple):
+    """A stretch of a changed clip.
+
+    Attributes:
+        audio: (n,) samples, whole frames.
+        first: the frame of the clip at which they begin.
+        n_clip_frames: of the whole clip.
+    """
+
+    audio: FloatArray
+    first: int
+    n_clip_frames: int
+
+
+class CropSource:
+    """Draws batches of crops from one split of a dataset."""
+
+    def __init__(self, dataset: Dataset, config: Config, split: str, context_frames: int) -> None:
+        """Index the split.
+
+        Args:
+            dataset: made with `config.mel`.
+            config: its tables mel, signal and train; what it augments and balances is the training split alone.
+            split: `"train"`, `"valid"` or `"test"`.
+            context_frames: mel frames given before and after each crop.
+
+        Raises:
+            DatasetError: the mel contracts or the pitch ranges differ, or the split is empty.
+        """
+        dataset.require_mel(config.mel)
+        dataset.require_pitch_range(config.signal)
+        if split != "train":
+            plain = config.train.without_augmentation().model_copy(update={"speaker_balance": 0.0})
+            config = config.model_copy(update={"train": plain})
+        self._dataset, self._config, self._context = dataset, config, context_frames
+        self._clips = dataset.clips(split)
+        if not self._clips:
+            raise DatasetError(f"{dataset.path}: its split '{split}' is empty; prepare more clips")
+        self._weights = _weights(self._clips, config.train.speaker_balance)
+        self._ends: dict[int, npt.NDArray[np.float64]] = {}
+
+    def batch(self, step: int, share: Share = WHOLE, n_returns: int = 0) -> Batch:
+        """The batch after `step` steps, as large as that stage's.
+
+        Args:
+            step: how many are done.
+            share: the part of it that is wanted; all of it by default.
+            n_returns: how often the run went back to a checkpoint; it draws other crops each time.
+        """
+        train = self._config.train
+        stage = train.stage_at(step)
+        n_frames = stage.crop_samples // self._config.mel.hop_samples
+        streams = (
+            np.random.SeedSequence(train.seed, spawn_key=(n_returns, step, index))
+            for index in share.of(stage.batch_size)
+        )
+        return self._stack(self._draw(np.random.default_rng(stream), n_frames) for stream in streams)
+
+    def mel_statistics(self) -> tuple[FloatArray, FloatArray]:
+        """Mean and standard deviation (M,) of the mel over random crops."""
+        rng = np.random.default_rng((self._config.train.seed, _STATISTICS_STREAM))
+        n_frames = self._config.train.crop_samples // self._config.mel.hop_samples
+        frames = []
+        for _ in range(_STATISTICS_CROPS):
+            place = self._place(rng, n_frames)
+            reach = range(place.first - self._context, place.first + n_frames + self._context)
+            frames.append(self._mel(self._recording(place, reach), reach))
+        every = np.concatenate(frames)
+        return every.mean(0), np.maximum(every.std(0), _SMALLEST_STD)
+
+    def _place(self, rng: np.random.Generator, n_frames: int) -> _Place:
+        """Where a crop of F frames is cut, and how it is changed."""
+        clip, first = self._spot(rng, n_frames)
+        if not is_on(self._config.train):
+            return _Place(clip, first, Change(self._config.mel.hop_samples, 1.0))
+        change = draw_change(rng, self._config)
+        # The changed clip has other frames: the crop begins at the same moment, or as late as one fits.
+        fits = max(0, clip.n_samples // change.source_hop - n_frames)
+        return _Place(clip, min(first * self._config.mel.hop_samples // change.source_hop, fits), change)
+
+    def _spot(self, rng: np.random.Generator, n_frames: int) -> tuple[Clip, int]:
+        """A clip and the frame at which a crop of F frames starts in it."""
+        if n_frames not in self._ends:
+            counts = np.array([self._count_starts(clip, n_frames) for clip in self._clips])
+            self._ends[n_frames] = np.cumsum(counts * self._weights)
+        ends = self._ends[n_frames]
+        position = rng.random() * ends[-1]
+        index = min(int(np.searchsorted(ends, position, side="right")), len(ends) - 1)
+        n_starts, before = self._count_starts(self._clips[index], n_frames), ends[index - 1] if index else 0.0
+        first = int((position - before) / self._weights[index])
+        return self._clips[index], min(first, n_starts - 1)
+
+    def _count_starts(self, clip: Clip, n_frames: int) -> int:
+        """At how many frames of a clip a crop can start; a clip shorter than one has one."""
+        return max(1, clip.n_samples // self._config.mel.hop_samples - n_frames + 1)
+
+    def _draw(self, rng: np.random.Generator, n_frames: int) -> Batch:
+        """One crop of F frames, as a batch without its first axis."""
+        config, hop, context = self._config, self._config.mel.hop_samples, self._context
+        n_run_in = config.warm_up_samples // hop
+        place = self._place(rng, n_frames)
+        first, last = place.first - n_run_in, place.first + n_frames
+        recording = self._recording(place, range(first - context, last + context))
+        mel = self._mel(recording, range(first - context, last + context))
+        filters = frame_filters(mel[context : len(mel) - context], config.mel, config.signal)
+        signal = self._signal(recording, range(first, last))
+        noise = rng.integers(-config.train.code_noise, config.train.code_noise + 1, signal.size, np.int8)
+        trace: CodecTrace = run_closed_loop(signal, filters, config.signal, noise)
+        crop = slice(config.warm_up_samples, None)
+        return Batch(
+            mel[n_run_in:],
+            self._lags(place, n_frames),
+            trace.target[crop],
+            trace.excitation,
+            trace.previous_signal[crop],
+            trace.prediction[crop],
+        )
+
+    def _recording(self, place: _Place, frames: range) -> _Recording:
+        """The changed clip's audio, as far as some of its frames' windows reach."""
+        mel, source_hop = self._config.mel, place.change.source_hop
+        margin = -(-mirrored_samples(mel) // mel.hop_samples)  # frames whose windows could reach over a cut
+        n_clip_frames = place.clip.n_samples // source_hop
+        first, last = max(frames.start - margin, 0), min(frames.stop + margin, n_clip_frames)
+        pcm = self._dataset.audio(place.clip, first * source_hop, last * source_hop)
+        return _Recording(augment(from_int16(pcm), place.change, self._config), first, n_clip_frames)
+
+    def _mel(self, recording: _Recording, frames: range) -> FloatArray:
+        """(len(frames), M); silence outside the clip."""
+        config = self._config.mel
+        # With padding "center" a last frame stands around the clip's end.
+        n_mel_frames = recording.n_clip_frames + (config.padding == "center")
+        computed = log_mel(recording.audio, config)
+        mel = silent_frames(len(frames), config)
+        start, stop = max(frames.start, 0), min(frames.stop, n_mel_frames)
+        mel[start - frames.start : stop - frames.start] = computed[
+            start - recording.first : stop - recording.first
+        ]
+        return mel
+
+    def _signal(self, recording: _Recording, frames: range) -> FloatArray:
+        """The pre-emphasised samples of some frames; silence outside the clip."""
+        hop, lead = self._config.mel.hop_samples, self._config.mel.lead_samples
+        # From the recording's first sample on; pre-emphasis looks one sample back.
+        low, high = ((frame - recording.first) * hop - lead for frame in (frames.start, frames.stop))
+        low -= 1
+        audio = np.zeros(high - low, np.float32)
+        start, stop = max(low, 0), min(high, len(recording.audio))
+        audio[start - low : stop - low] = recording.audio[start:stop]
+        return pre_emphasis(audio, self._config.signal.preemphasis)[1:]
+
+    def _lags(self, place: _Place, n_frames: int) -> FloatArray:
+        """The labels (F,) of a crop; unvoiced behind the clip's end."""
+        hop, change = self._config.mel.hop_samples, place.change
+        middles = (place.first + np.arange(n_frames) + 0.5) * change.source_hop / hop
+        sources = middles.astype(np.int64)
+        known = self._dataset.lags(place.clip, int(sources[0]), int(sources[-1]) + 1)
+        lags = np.zeros(n_frames, np.float32)
+        inside = sources - sources[0] < len(known)
+        lags[inside] = known[(sources - sources[0])[inside]]
+        return lags if change.source_hop == hop else augmented_lags(lags, change, self._config)
+
+    @staticmethod
+    def _stack(crops: Iterable[Batch]) -> Batch:
+        return Batch(*(np.stack(column) for column in zip(*crops, strict=True)))
+
+
+def _weights(clips: Sequence[Clip], balance: float) -> npt.NDArray[np.float64]:
+    """(clips,), how often each start in a clip is taken: a speaker's share goes with its samples to 1 - balance."""
+    samples = Counter[str]()
+    for clip in clips:
+        samples[clip.speaker] += clip.n_samples
+    return np.array([float(samples[clip.speaker]) ** -balance for clip in clips])

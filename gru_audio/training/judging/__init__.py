@@ -1,0 +1,1 @@
+"""Which voice of a run is its best, by teacher forcing and free running."""

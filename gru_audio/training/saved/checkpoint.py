@@ -1,0 +1,133 @@
+"""Training checkpoints: everything that a run needs to go on exactly where it was."""
+
+import os
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gru_audio.errors import CheckpointError
+from gru_audio.files import output_errors
+from gru_audio.voice.run_folder import checkpoint_path, checkpoint_paths
+from gru_audio.voice.tensor_file import Array, read_document, read_tensors, write_tensor_file
+
+_CHECKSUM = "crc32"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State after a step.
+
+    Attributes:
+        step: optimiser steps done.
+        groups: `"network"`, `"average"` and `"optimizer"`: names to tensors. From where a run prunes also
+            `"masks"`: for each pruned tensor which of its weights are kept, bool.
+        document: the run's config and counters, as JSON can hold them.
+    """
+
+    step: int
+    groups: Mapping[str, Mapping[str, Tensor]]
+    document: Mapping[str, Any]
+
+
+def save_checkpoint(run: Path, checkpoint: Checkpoint, n_kept: int) -> Path:
+    """Write a checkpoint atomically into a run's folder, then remove all but the newest `n_kept`.
+
+    Raises:
+        OutputError: it cannot be written; the ones before stay.
+    """
+    path = checkpoint_path(run, checkpoint.step)
+    tensors = {
+        f"{group}/{name}": tensor.detach().cpu().numpy()
+        for group, named in checkpoint.groups.items()
+        for name, tensor in named.items()
+    }
+    document = {"step": checkpoint.step, **checkpoint.document, _CHECKSUM: _checksum(tensors)}
+    write_tensor_file(path, "checkpoint", document, tensors)
+    with output_errors(path):
+        _flush_folder(path.parent)
+        for old in [other for other in checkpoint_paths(run) if other <= path][:-n_kept]:
+            old.unlink()
+    return path
+
+
+def newest_checkpoint(run: Path) -> tuple[Checkpoint | None, list[Path]]:
+    """The newest checkpoint of a run that can be read, and those after it, which cannot; None where there is none.
+
+    Raises:
+        CheckpointError: there are some, and none can be read.
+    """
+    damaged: list[Path] = []
+    for path in reversed(checkpoint_paths(run)):
+        try:
+            return load_checkpoint(path), damaged
+        except CheckpointError as error:
+            damaged.append(path)
+            last = error
+    if damaged:
+        raise last
+    return None, []
+
+
+def set_aside(damaged: Iterable[Path]) -> None:
+    """Rename checkpoints that cannot be read, so that they are not taken for any.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    for path in damaged:
+        with output_errors(path):
+            path.replace(path.with_name(f"damaged-{path.name}"))
+
+
+def remove_half_written(run: Path) -> None:
+    """Remove what a process that was killed while it wrote has left; no other may be writing to the run.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    for folder in (run, checkpoint_path(run, 0).parent):
+        for path in folder.glob(".*.partial.*"):
+            with output_errors(path):
+                path.unlink()
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        CheckpointError: not a checkpoint, or a damaged one.
+    """
+    document, tensors = read_document(path, "checkpoint"), read_tensors(path)
+    if document.get(_CHECKSUM, expected := _checksum(tensors)) != expected:
+        raise CheckpointError(f"{path}: damaged: its contents do not match their checksum; delete it")
+    groups: dict[str, dict[str, Tensor]] = {"optimizer": {}}  # empty until a first good step
+    for full_name, array in tensors.items():
+        group, _, name = full_name.partition("/")
+        groups.setdefault(group, {})[name] = torch.from_numpy(array)
+    if set(groups) - {"masks"} != {"network", "average", "optimizer"}:
+        raise CheckpointError(
+            f"{path}: lacks a part of the training state; delete it, and resume from the one before"
+        )
+    return Checkpoint(document["step"], groups, document)
+
+
+def _checksum(tensors: Mapping[str, Array]) -> int:
+    """CRC-32 of all tensors' bytes, in the order of their names."""
+    total = 0
+    for name in sorted(tensors):
+        total = zlib.crc32(tensors[name].tobytes(), total)
+    return total
+
+
+def _flush_folder(folder: Path) -> None:
+    """Have the disk keep a folder's names, a rename among them."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""A voice and its file, and what lies in a run's folder."""

@@ -1,0 +1,69 @@
+"""What the command line imports, before it has anything to do and when it speaks; and what that costs."""
+
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+HEAVY = {"torch", "librosa", "scipy", "soundfile", "numpy", "joblib", "safetensors", "tensorboard"}
+NOT_FOR_SPEAKING = {"torch", "librosa", "numba", "scipy", "tensorboard", "pyloudnorm", "joblib"}
+COMMANDS = ("prep", "train", "synthesize", "preview", "evaluate", "info", "bench")
+CLIP = Path(__file__).parents[2] / "samples" / "it-carlo-vm-rec-name.flac"
+SCRIPT = """
+import pathlib, re, sys
+from gru_audio.cli import app
+try:
+    app(sys.argv[1:])
+except SystemExit as ended:
+    assert not ended.code, ended
+peak_kib = re.search("VmHWM:\\\\s*(\\\\d+)", pathlib.Path("/proc/self/status").read_text())[1]
+print("PEAK", peak_kib, "MODULES", *sys.modules)
+"""
+
+
+def modules_of(*arguments: str) -> set[str]:
+    """Names of the modules that are there after a command."""
+    return set(ran(*arguments).rpartition("MODULES ")[2].split())
+
+
+def ran(*arguments: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_help_imports_nothing_heavy() -> None:
+    assert not (HEAVY | {"pydantic", "gru_audio.config"}) & modules_of("--help")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_commands_help_imports_nothing_heavy(command: str) -> None:
+    # Typer imports pydantic itself, from 0.29 on, for a command's parameters; our config must not.
+    assert not (HEAVY | {"gru_audio.config"}) & modules_of(command, "--help")
+
+
+def test_info_imports_no_torch(tmp_path: Path) -> None:
+    path = tmp_path / "mel.npy"
+    np.save(path, np.zeros((3, 80), np.float32))
+    assert not NOT_FOR_SPEAKING & modules_of("info", str(path))
+
+
+@pytest.mark.parametrize("engine", ["int8", "float32"])
+def test_speaking_needs_little(engine: str, tmp_path: Path) -> None:
+    out = ran("synthesize", str(CLIP), "-o", str(tmp_path / "out.wav"), "--engine", engine)
+    found = re.search(r"PEAK (\d+) MODULES (.*)", out)
+    assert found
+    assert not NOT_FOR_SPEAKING & set(found[2].split())
+    assert int(found[1]) < 110 * 1024
+
+
+def test_a_first_run_takes_a_moment(tmp_path: Path) -> None:
+    """Of CPU time, as the tests share their cores; a quiet machine takes less than 0.4 s by the clock."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ran("synthesize", str(CLIP), "-o", str(tmp_path / "out.wav"))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5

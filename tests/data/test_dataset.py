@@ -1,0 +1,319 @@
+"""Reading a dataset: slices, errors, pickling; and how clips are split."""
+
+import json
+import multiprocessing
+import pickle
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from gru_audio.config import MelConfig, PrepConfig, SignalConfig
+from gru_audio.data import dataset as dataset_module
+from gru_audio.data.dataset import Clip, Dataset
+from gru_audio.data.shards import (
+    ClipRecord,
+    DamagedShardError,
+    digest_of,
+    encode_shard,
+    lags_key,
+    pcm_key,
+    read_header,
+    read_verified,
+)
+from gru_audio.data.splits import assign_splits
+from gru_audio.errors import DatasetError
+
+HOP = MelConfig().hop_samples
+
+
+def pcm_of(name: str, n_frames: int = 20) -> NDArray[np.int16]:
+    seed = int(digest_of(name.encode())[:8], 16)
+    return np.random.default_rng(seed).integers(-32_768, 32_768, n_frames * HOP).astype(np.int16)
+
+
+def lags_of(name: str, n_frames: int = 20) -> NDArray[np.float32]:
+    return np.asarray(pcm_of(name, n_frames)[:n_frames] / 7, np.float32)
+
+
+def record(name: str, speaker: str = "s") -> ClipRecord:
+    return ClipRecord(name, speaker, f"{name}.wav", 20 * HOP, digest_of(pcm_of(name)), 0)
+
+
+def write_dataset(folder: Path, shards: Mapping[str, list[str]], **changes: object) -> Path:
+    """A dataset of noise; the clips whose names start with v validate."""
+    folder.mkdir(exist_ok=True)
+    for shard, names in shards.items():
+        tensors: dict[str, NDArray[Any]] = {pcm_key(name): pcm_of(name) for name in names}
+        tensors |= {lags_key(name): lags_of(name) for name in names}
+        _, encoded = encode_shard("made of noise", map(record, names), [("bad", "why")], tensors)
+        (folder / shard).write_bytes(encoded)
+    valid = [name for names in shards.values() for name in names if name.startswith("v")]
+    contents = {
+        "format": "gru-audio dataset",
+        "version": 1,
+        "licence": "CC0",
+        "source_note": "noise",
+        "mel": MelConfig().model_dump(),
+        "signal": SignalConfig().model_dump(),
+        "prep": PrepConfig().model_dump(),
+        "splits": {"valid": valid, "test": []},
+        "shards": list(shards),
+        **changes,
+    }
+    (folder / "dataset.json").write_text(json.dumps(contents))
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_dataset(tmp_path / "data", {"a.safetensors": ["x/1", "v2"], "b.safetensors": ["ü.3"]})
+
+
+def test_clips_and_totals(folder: Path) -> None:
+    dataset = Dataset.open(folder)
+    assert dataset.clips() == [
+        Clip("x/1", "s", "a.safetensors", 20 * HOP, "train"),
+        Clip("v2", "s", "a.safetensors", 20 * HOP, "valid"),
+        Clip("ü.3", "s", "b.safetensors", 20 * HOP, "train"),
+    ]
+    assert [clip.name for clip in dataset.clips("valid")] == ["v2"]
+    assert dataset.clips("test") == []
+    assert (dataset.n_clips, dataset.n_samples, dataset.duration_s) == (3, 60 * HOP, 60 * HOP / 16_000)
+    assert (dataset.licence, dataset.source_note) == ("CC0", "noise")
+    assert (dataset.mel, dataset.signal, dataset.prep) == (MelConfig(), SignalConfig(), PrepConfig())
+    with pytest.raises(DatasetError, match="split 'dev' does not exist; choose one of train, valid, test"):
+        dataset.clips("dev")
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [(0, None), (0, 1), (17, 3_900), (3_999, 4_000), (0, 9_999), (5, 5), (4_000, 4_100), (-10, None)],
+)
+def test_slices_are_numpys(folder: Path, bounds: tuple[int, int | None]) -> None:
+    dataset = Dataset.open(folder)
+    for clip in dataset.clips():
+        audio = dataset.audio(clip, *bounds)
+        assert audio.dtype == np.int16
+        np.testing.assert_array_equal(audio, pcm_of(clip.name)[slice(*bounds)])
+        frames = (bounds[0], None if bounds[1] is None else bounds[1] // HOP)
+        lags = dataset.lags(clip, *frames)
+        assert lags.dtype == np.float32
+        np.testing.assert_array_equal(lags, lags_of(clip.name)[slice(*frames)])
+
+
+def test_what_was_read_can_be_changed(folder: Path) -> None:
+    dataset = Dataset.open(folder)
+    clip = dataset.clips()[0]
+    dataset.audio(clip)[:] = 0
+    np.testing.assert_array_equal(dataset.audio(clip), pcm_of(clip.name))
+
+
+def test_few_shards_are_open_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset_module, "_OPEN_SHARDS", 2)
+    dataset = Dataset.open(write_dataset(tmp_path, {f"{n}.safetensors": [f"c{n}"] for n in range(5)}))
+    for clip in dataset.clips() * 2:
+        np.testing.assert_array_equal(dataset.audio(clip, 3, 9), pcm_of(clip.name)[3:9])
+        assert len(dataset._open_shards) <= 2
+
+
+def _first_samples(dataset: Dataset) -> list[int]:
+    return [int(dataset.audio(clip, 0, 1)[0]) for clip in dataset.clips()]
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_workers_read_the_same(folder: Path, method: str) -> None:
+    dataset = Dataset.open(folder)
+    here = _first_samples(dataset)  # the files are open when the worker starts
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        assert pool.apply(_first_samples, (dataset,)) == here
+
+
+def test_pickling_drops_open_files(folder: Path) -> None:
+    dataset = Dataset.open(folder)
+    _first_samples(dataset)
+    again = pickle.loads(pickle.dumps(dataset))
+    assert again.clips() == dataset.clips()
+    assert _first_samples(again) == _first_samples(dataset)
+
+
+def test_require_mel_names_every_difference(folder: Path) -> None:
+    dataset = Dataset.open(folder)
+    dataset.require_mel(MelConfig())
+    with pytest.raises(DatasetError) as caught:
+        dataset.require_mel(MelConfig(hop_samples=160, n_mels=64))
+    message = str(caught.value)
+    assert "hop_samples 200, not 160" in message
+    assert "n_mels 80, not 64" in message
+    assert "n_fft" not in message
+    assert "prepare it again" in message
+
+
+def test_what_is_no_dataset_is_refused(folder: Path, tmp_path: Path) -> None:
+    for path, reason in ((tmp_path / "none", "no such folder"), (tmp_path, r"has no dataset\.json")):
+        with pytest.raises(DatasetError, match=reason):
+            Dataset.open(path)
+    with pytest.raises(DatasetError, match="not a dataset"):
+        Dataset.open(folder / "a.safetensors")
+    for text, reason in (
+        ("{", "damaged"),
+        ("[]", "not gru-audio's"),
+        ('{"format": "other"}', "not gru-audio's"),
+        ('{"format": "gru-audio dataset"}', "version None"),
+        ('{"format": "gru-audio dataset", "version": 2}', "version 2, this program reads up to 1; update"),
+        ('{"format": "gru-audio dataset", "version": 1}', r"damaged \(KeyError\)"),
+        ('{"format": "gru-audio dataset", "version": 1, "splits": 3}', r"damaged \(TypeError\)"),
+    ):
+        (folder / "dataset.json").write_text(text)
+        with pytest.raises(DatasetError, match=reason) as caught:
+            Dataset.open(folder)
+        assert "\n" not in str(caught.value)
+
+
+def test_unknown_or_bad_settings_are_refused(tmp_path: Path) -> None:
+    write_dataset(tmp_path, {"a.safetensors": ["x"]}, mel={"hop_samples": -1})
+    with pytest.raises(DatasetError, match=r"damaged \(ValidationError\)"):
+        Dataset.open(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "empty", "noise", "no metadata", "newer"])
+def test_a_damaged_shard_is_named(folder: Path, damage: str) -> None:
+    import safetensors.numpy
+
+    shard = folder / "b.safetensors"
+    whole = shard.read_bytes()
+    damaged = {
+        "cut": whole[:-10],
+        "empty": b"",
+        "noise": bytes(range(256)),
+        "no metadata": safetensors.numpy.save({"x": np.zeros(3)}),
+        "newer": whole.replace(b'\\"version\\": 1', b'\\"version\\": 2'),
+    }
+    if damage == "missing":
+        shard.unlink()
+    else:
+        assert damaged[damage] != whole
+        shard.write_bytes(damaged[damage])
+    with pytest.raises(
+        DatasetError, match=r"b\.safetensors: missing or damaged .*run the same gru-audio prep"
+    ):
+        Dataset.open(folder)
+
+
+def test_a_flipped_bit_is_found_by_verification(folder: Path) -> None:
+    shard = folder / "a.safetensors"
+    header, tensors = read_verified(shard)
+    assert header == read_header(shard)
+    np.testing.assert_array_equal(tensors[pcm_key("v2")], pcm_of("v2"))
+    assert [clip.name for clip in header.clips] == ["x/1", "v2"]
+    assert header.skipped == (("bad", "why"),)
+    data = bytearray(shard.read_bytes())
+    data[-1000] ^= 1
+    shard.write_bytes(bytes(data))
+    assert read_header(shard) == header
+    with pytest.raises(DamagedShardError, match="digest"):
+        read_verified(shard)
+
+
+def test_equal_contents_give_equal_bytes() -> None:
+    tensors = {pcm_key(name): pcm_of(name) for name in "abc"}
+    backwards = {key: tensors[key] for key in reversed(tensors)}
+    first = encode_shard("f", [record("a")], [], tensors)
+    assert first == encode_shard("f", [record("a")], [], backwards)
+
+
+names = st.lists(st.text(min_size=1, max_size=8), min_size=2, max_size=60, unique=True)
+
+
+@settings(deadline=None)
+@given(names, st.floats(0, 0.45), st.floats(0, 0.45))
+def test_splits_always_leave_something_to_train_and_to_validate(
+    clips: list[str], valid: float, test: float
+) -> None:
+    prep = PrepConfig(valid_fraction=valid, test_fraction=test)
+    splits = assign_splits([record(name) for name in clips], prep)
+    counts = Counter(splits.of.values())
+    assert set(splits.of) == set(clips)
+    assert counts["train"] > 0
+    assert (counts["valid"] > 0) == (valid > 0)
+    assert len(splits.promoted) <= 2
+
+
+@settings(deadline=None)
+@given(names)
+def test_a_clips_split_does_not_depend_on_the_others(clips: list[str]) -> None:
+    many = [record(f"filler {n}") for n in range(200)]  # with these no clip needs promotion
+    alone = assign_splits([record(clips[0]), *many], PrepConfig())
+    together = assign_splits([*map(record, clips), *many], PrepConfig())
+    assert not alone.promoted
+    assert alone.of[clips[0]] == together.of[clips[0]]
+
+
+def test_split_shares_are_the_fractions() -> None:
+    prep = PrepConfig(valid_fraction=0.1, test_fraction=0.2)
+    splits = assign_splits([record(f"clip {n}") for n in range(5_000)], prep)
+    counts = Counter(splits.of.values())
+    assert counts["valid"] / 5_000 == pytest.approx(0.1, abs=0.015)
+    assert counts["test"] / 5_000 == pytest.approx(0.2, abs=0.02)
+    assert splits.promoted == ()
+
+
+def test_split_of_known_names_never_changes() -> None:
+    """Golden: a dataset prepared again by a later version must not mix valid into train."""
+    splits = assign_splits([record(f"LJ001-{n:04d}") for n in range(1, 60)], PrepConfig())
+    numbers = {
+        wanted: [int(name[-4:]) for name, split in splits.of.items() if split == wanted]
+        for wanted in ("valid", "test")
+    }
+    assert numbers == {"valid": [10, 11, 16, 50, 57, 59], "test": [44, 55]}
+
+
+@pytest.mark.parametrize("n_speakers", [2, 3, 40])
+def test_split_by_speaker_keeps_speakers_whole(n_speakers: int) -> None:
+    clips = [record(f"{n}", f"speaker {n % n_speakers}") for n in range(4 * n_speakers)]
+    splits = assign_splits(clips, PrepConfig(split_by="speaker"))
+    for speaker in {clip.speaker for clip in clips}:
+        assert len({splits.of[clip.name] for clip in clips if clip.speaker == speaker}) == 1
+    assert {"train", "valid"} <= set(splits.of.values())
+
+
+def test_one_speaker_is_divided_by_clips_and_one_clip_not_at_all() -> None:
+    clips = [record(f"{n}", "alone") for n in range(10)]
+    counts = Counter(assign_splits(clips, PrepConfig(split_by="speaker")).of.values())
+    assert counts["train"] > 0
+    assert counts["valid"] > 0
+    assert len(assign_splits(clips[:1], PrepConfig()).of) == 1
+    assert assign_splits([], PrepConfig()).of == {}
+
+
+def test_one_speaker_is_divided_as_clips_are() -> None:
+    """Whatever the hash of the speaker's own name: it once put all clips but one into valid or test."""
+    for speaker in map(str, range(50)):
+        clips = [record(f"clip {n}", speaker) for n in range(60)]
+        by_speaker = assign_splits(clips, PrepConfig(split_by="speaker"))
+        assert by_speaker == assign_splits(clips, PrepConfig(split_by="clip"))
+
+
+def test_the_speaker_of_fewest_clips_is_promoted_to_valid() -> None:
+    for trial in range(50):
+        clips = [record(f"{n}", f"small {trial}" if n < 2 else f"large {trial}") for n in range(40)]
+        splits = assign_splits(clips, PrepConfig(split_by="speaker", valid_fraction=1e-9, test_fraction=0.0))
+        assert Counter(splits.of.values()) == {"train": 38, "valid": 2}
+        assert splits.promoted == ("0", "1")
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(max_size=2), min_size=2, max_size=30), st.floats(0.001, 0.45), st.floats(0, 0.45))
+def test_any_speakers_leave_something_to_train_and_to_validate(
+    speakers: list[str], valid: float, test: float
+) -> None:
+    clips = [record(f"{n}", speaker) for n, speaker in enumerate(speakers)]
+    prep = PrepConfig(split_by="speaker", valid_fraction=valid, test_fraction=test)
+    assert {"train", "valid"} <= set(assign_splits(clips, prep).of.values())

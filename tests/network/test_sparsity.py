@@ -1,0 +1,130 @@
+"""Sparsity: when blocks of the recurrent weights go, and which."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from support.small import small_config
+
+from gru_audio.config import Config, ModelConfig, TrainConfig
+from gru_audio.network.model import Network
+from gru_audio.network.sparsity import (
+    BLOCK_COLUMNS,
+    BLOCK_ROWS,
+    RECURRENT_WEIGHT,
+    kept_weights,
+    last_choice,
+    prune_blocks,
+    scheduled_densities,
+)
+
+Weights = NDArray[np.float32]
+
+
+def schedule(start: int, end: int, every: int, *densities: float) -> Config:
+    return Config(
+        model=ModelConfig.model_validate({"recurrent_density": densities}),
+        train=TrainConfig(steps=end, sparsify_start_step=start, sparsify_end_step=end, sparsify_every=every),
+    )
+
+
+def weights_of(size: int, seed: int = 0) -> Weights:
+    return np.random.default_rng(seed).standard_normal((3 * size, size)).astype(np.float32)
+
+
+# The schedule
+
+
+def test_the_densities_fall_along_a_cubic() -> None:
+    config = schedule(100, 500, 10, 0.25, 0.2, 1.0)
+    found = {step: scheduled_densities(config, step) for step in (1, 100, 200, 300, 400, 500, 9_999)}
+    assert found[1] == found[100] == [1, 1, 1]
+    # (1 - 1/4)^3 = 27/64, (1 - 2/4)^3 = 1/8 and (1 - 3/4)^3 = 1/64 of the way back from the end.
+    assert found[200] == pytest.approx([0.25 + 0.75 * 27 / 64, 0.2 + 0.8 * 27 / 64, 1])
+    assert found[300] == pytest.approx([0.25 + 0.75 / 8, 0.2 + 0.8 / 8, 1])
+    assert found[400] == pytest.approx([0.25 + 0.75 / 64, 0.2 + 0.8 / 64, 1])
+    assert found[500] == found[9_999] == [0.25, 0.2, 1]
+
+
+def test_blocks_are_chosen_from_the_start_to_the_end_itself() -> None:
+    config = schedule(5, 13, 3, 0.5, 1.0, 1.0)
+    chosen = [step for step in range(1, 20) if last_choice(config, step) == step]
+    assert chosen == [5, 8, 11, 13], "the end too, though it is no whole number of choices away"
+    assert [last_choice(config, step) for step in (0, 4, 5, 7, 10, 12, 13, 10_000)] == [
+        0, 0, 5, 5, 8, 11, 13, 13,
+    ]  # fmt: skip
+
+
+def test_a_dense_config_chooses_nothing() -> None:
+    config = schedule(5, 13, 3, 1.0, 1.0, 1.0)
+    assert {last_choice(config, step) for step in range(20)} == {0}
+
+
+# The blocks
+
+
+def naively_kept(weight: Weights, density: float) -> NDArray[np.bool_]:
+    """What of a gate (H, H) is kept, block by block."""
+    size = len(weight)
+    kept = np.eye(size, dtype=bool)
+    n_columns = -(-size // 4)
+    for top in range(0, size, 16):
+        energies = []
+        for left in range(0, size, 4):
+            energies.append(
+                sum(
+                    float(weight[i, j]) ** 2
+                    for i in range(top, min(top + 16, size))
+                    for j in range(left, min(left + 4, size))
+                    if i != j
+                )
+            )
+        for column in sorted(range(n_columns), key=lambda c: -energies[c])[
+            : max(1, round(density * n_columns))
+        ]:
+            kept[top : top + 16, 4 * column : 4 * column + 4] = True
+    return kept
+
+
+@pytest.mark.parametrize("size", [4, 16, 24, 30, 64])
+def test_the_strongest_blocks_stay(size: int) -> None:
+    weight, densities = weights_of(size), (0.25, 0.6, 1.0)
+    expected = [naively_kept(*part) for part in zip(np.split(weight, 3), densities, strict=True)]
+    kept = kept_weights(weight, densities)
+    np.testing.assert_array_equal(kept, np.concatenate(expected))
+    np.testing.assert_array_equal(prune_blocks(weight, densities), np.where(kept, weight, 0))
+
+
+@given(size=st.integers(1, 70), densities=st.tuples(*[st.floats(0.01, 1)] * 3), seed=st.integers(0, 99))
+def test_groups_of_rows_are_balanced_and_the_diagonal_stays(
+    size: int, densities: tuple[float, float, float], seed: int
+) -> None:
+    weight = weights_of(size, seed)
+    before = weight.copy()
+    n_columns = -(-size // BLOCK_COLUMNS)
+    for kept, density in zip(np.split(kept_weights(weight, densities), 3), densities, strict=True):
+        assert kept.diagonal().all()
+        padded = np.pad(kept, [(0, -size % BLOCK_ROWS), (0, -size % BLOCK_COLUMNS)], constant_values=True)
+        full = padded.reshape(-1, BLOCK_ROWS, n_columns, BLOCK_COLUMNS).all((1, 3))
+        assert (full.sum(1) >= max(1, round(density * n_columns))).all()
+        if (
+            size >= 2 * BLOCK_ROWS and size % BLOCK_ROWS == 0
+        ):  # a block is more than its share of the diagonal
+            assert (full.sum(1) == max(1, round(density * n_columns))).all()
+    np.testing.assert_array_equal(weight, before)
+
+
+def test_a_strong_diagonal_does_not_hold_its_block() -> None:
+    weight = np.ones((96, 32), np.float32)
+    weight[:, 4:8] = 2.0
+    weight[np.arange(96), np.arange(96) % 32] = 100.0
+    for kept in np.split(kept_weights(weight, (0.125, 0.125, 0.125)), 3):
+        off_diagonal = kept & ~np.eye(32, dtype=bool)
+        assert set(np.flatnonzero(off_diagonal.any(0))) == {4, 5, 6, 7}
+        assert kept.diagonal().all()
+
+
+def test_the_name_is_that_of_a_networks_weight() -> None:
+    network = Network(small_config(gru_size=24))
+    assert network.get_parameter(RECURRENT_WEIGHT).shape == (72, 24)

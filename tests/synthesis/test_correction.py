@@ -1,0 +1,132 @@
+"""The spectral correction: chunks, silence, levels, its gains against plain numpy, and that the mel is met."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from support import naive
+
+from gru_audio.config import MelConfig
+from gru_audio.errors import ConfigError
+from gru_audio.signal.mel import log_mel, to_linear
+from gru_audio.synthesis.correction import Corrections, check_corrections, default_corrections
+
+Floats = NDArray[np.float32]
+CONTRACTS = {
+    "speech": MelConfig(),
+    "power": MelConfig(spectrum="power", log="db"),
+    "uneven": MelConfig(n_fft=512, window_samples=500, hop_samples=130),
+    "center": MelConfig(padding="center"),
+    "long": MelConfig(n_fft=2 * 3 * 5 * 7 * 11, window_samples=900, hop_samples=300, n_mels=33),
+    "prime": MelConfig(n_fft=2 * 83, window_samples=101, hop_samples=48, n_mels=9),
+}
+
+
+def chord(n_frames: int, config: MelConfig, noise: float = 0.0) -> Floats:
+    t = np.arange(n_frames * config.hop_samples) / config.sample_rate_hz
+    rng = np.random.default_rng(0)
+    tones = sum(np.sin(2 * np.pi * 130 * k * t) / k for k in range(1, 30))
+    return (0.1 * tones * (0.3 + np.abs(np.sin(5 * t))) + noise * rng.normal(size=t.size)).astype(np.float32)
+
+
+def stretches_mel(audio: Floats, config: MelConfig) -> Floats:
+    """The mel (F, M) whose frame f stands for samples f * hop to (f + 1) * hop, whatever the padding."""
+    return log_mel(audio, config.model_copy(update={"padding": "same"}))
+
+
+def corrected(audio: Floats, mel: Floats, config: MelConfig, passes: int, sizes: list[int]) -> Floats:
+    corrections, parts, first = Corrections(config, passes), [], 0
+    for size in sizes:
+        samples = slice(first * config.hop_samples, (first + size) * config.hop_samples)
+        parts.append(corrections.push(audio[samples], mel[first : first + size]))
+        first += size
+    return np.concatenate([*parts, corrections.finish()])
+
+
+def distance(audio: Floats, mel: Floats, config: MelConfig) -> float:
+    """Mean absolute difference of the mels in dB, away from the ends."""
+    found = stretches_mel(audio, config)
+    ratio = np.log10(to_linear(found, config) / to_linear(mel, config))[4:-4]
+    return float(20 * np.abs(ratio).mean())
+
+
+@pytest.mark.parametrize("config", CONTRACTS.values(), ids=CONTRACTS.keys())
+@pytest.mark.parametrize("n_frames", [1, 2, 9])
+@pytest.mark.parametrize("rounds", [1, 3])
+@pytest.mark.usefixtures("instructions")
+def test_it_is_the_naive_one(config: MelConfig, n_frames: int, rounds: int) -> None:
+    rough = chord(n_frames, config, 0.02)
+    mel = stretches_mel(chord(25, config), config)[:n_frames]
+    expected = naive.corrected(rough, to_linear(mel, config).astype(np.float64), config, rounds)
+    np.testing.assert_allclose(corrected(rough, mel, config, rounds, [n_frames]), expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("config", CONTRACTS.values(), ids=CONTRACTS.keys())
+def test_audio_comes_to_meet_its_mel(config: MelConfig) -> None:
+    clean, rough = chord(60, config, 1e-4), chord(60, config, 0.02)
+    mel = stretches_mel(clean, config)
+    far = distance(rough, mel, config)
+    distances = [distance(corrected(rough, mel, config, n, [60]), mel, config) for n in (1, 2, 3)]
+    assert max(distances) < 0.3 * far
+    assert distances[2] < 0.2 * far
+    assert distances[2] < distances[0]
+
+
+@pytest.mark.parametrize("config", CONTRACTS.values(), ids=CONTRACTS.keys())
+def test_what_meets_its_mel_stays(config: MelConfig) -> None:
+    audio = chord(40, config, 1e-3)
+    result = corrected(audio, stretches_mel(audio, config), config, 3, [40])
+    inside = slice(4 * config.n_fft, -4 * config.n_fft)
+    np.testing.assert_allclose(result[inside], audio[inside], atol=5e-5)
+    assert np.abs(result).max() < 1.5 * np.abs(audio).max(), "no bursts at the ends"
+
+
+@pytest.mark.parametrize("passes", [0, 1, 3])
+def test_any_chunks_give_the_same_samples(passes: int) -> None:
+    config = MelConfig()
+    rough, mel = chord(30, config, 0.02), stretches_mel(chord(30, config), config)
+    whole = corrected(rough, mel, config, passes, [30])
+    assert whole.size == rough.size
+    for sizes in ([1] * 30, [7, 0, 22, 1], [2, 28]):
+        np.testing.assert_array_equal(corrected(rough, mel, config, passes, sizes), whole)
+    if passes == 0:
+        np.testing.assert_array_equal(whole, rough)
+
+
+def test_frames_come_as_late_as_is_said() -> None:
+    config = MelConfig()
+    corrections = Corrections(config, 2)
+    mel = stretches_mel(chord(20, config), config)
+    sizes = [corrections.push(np.zeros(200, np.float32), frame[None]).size for frame in mel]
+    delay = check_corrections(config, 2)
+    assert delay == 4 == check_corrections(config, 5)
+    assert sizes == [0] * delay + [200] * (20 - delay)
+    assert corrections.finish().size == delay * 200
+
+
+def test_hiss_in_silence_goes() -> None:
+    """The longest complaint about vocoders of this kind."""
+    config = MelConfig()
+    hiss = (1e-3 * np.random.default_rng(1).normal(size=40 * 200)).astype(np.float32)
+    silence = stretches_mel(np.zeros(40 * 200, np.float32), config)
+    left = corrected(hiss, silence, config, 3, [40])
+    assert np.sqrt(np.mean(left**2)) < 0.03 * np.sqrt(np.mean(hiss**2))  # 30 dB
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 5])
+def test_clips_shorter_than_a_window(n_frames: int) -> None:
+    config = MelConfig()
+    audio = chord(n_frames, config)
+    result = corrected(audio, stretches_mel(chord(20, config), config)[:n_frames], config, 3, [n_frames])
+    assert result.shape == audio.shape
+    assert np.isfinite(result).all()
+    assert np.abs(result).max() < 20 * np.abs(audio).max()
+
+
+def test_what_cannot_be() -> None:
+    with pytest.raises(ConfigError, match="corrections -1: must be at least 0"):
+        check_corrections(MelConfig(), -1)
+    short = MelConfig(n_fft=512, window_samples=300, hop_samples=200)
+    assert default_corrections(short) == 0 < default_corrections(MelConfig())
+    with pytest.raises(ConfigError, match=r"window_samples \(300\) is less than two hops of 200"):
+        check_corrections(short, 1)
+    assert check_corrections(short, 0) == 0

@@ -1,0 +1,289 @@
+"""Several processes against one: the same run to rounding, one stop, losses of a process, elastic restarts."""
+
+import contextlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import torch
+from support.runs import WarmProcess, kill, logged, make_dataset, tiny_config, wait_for, warm_process
+
+from gru_audio.config import CONTEXT_FRAMES, to_toml
+from gru_audio.data.dataset import Dataset
+from gru_audio.training.batches.crops import CropSource, Share
+from gru_audio.training.launch import Launch
+from gru_audio.training.run import JOB_FILE, _is_restart, train
+from gru_audio.training.saved.checkpoint import Checkpoint, load_checkpoint
+from gru_audio.voice.run_folder import checkpoint_paths, checkpoint_steps
+
+BATCH = "train.batch_size=5"  # which two processes, or three, cannot share evenly
+LONG = "train.steps=100000"
+
+
+class World:
+    """A dataset, a process to fork from, and a run of one process."""
+
+    def __init__(self, folder: Path, warm: WarmProcess, dataset: Path) -> None:
+        self.folder, self.warm, self.dataset = folder, warm, dataset
+        train(dataset, folder / "alone", tiny_config(BATCH), device="cpu", threads=1)
+
+    def start(
+        self, run: Path, n: int, *overrides: str, patches: tuple[str, ...] = (), resume: bool = False
+    ) -> list[int]:
+        """Start `n` processes as torchrun would."""
+        config = self.folder / "config.toml"
+        config.write_text(to_toml(tiny_config(BATCH, *overrides)))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        command = ["train", str(self.dataset), "--run", str(run), "--config", str(config), "--device", "cpu"]
+        return [
+            self.warm.start(
+                [*command, *(["--resume"] if resume else [])],
+                self.says(run, rank),
+                patches[rank] if rank < len(patches) else "",
+                RANK=str(rank),
+                LOCAL_RANK=str(rank),
+                WORLD_SIZE=str(n),
+                LOCAL_WORLD_SIZE=str(n),
+                MASTER_ADDR="127.0.0.1",
+                MASTER_PORT=str(port),
+            )
+            for rank in range(n)
+        ]
+
+    def says(self, run: Path, rank: int) -> Path:
+        return run.with_name(f"{run.name}-{rank}")
+
+    def output(self, run: Path, rank: int, suffix: str = ".err") -> str:
+        return self.says(run, rank).with_suffix(suffix).read_text()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("distributed")
+    dataset = make_dataset(folder)
+    with warm_process(dataset) as warm:
+        yield World(folder, warm, dataset)
+
+
+def newest(run: Path) -> Checkpoint:
+    return load_checkpoint(checkpoint_paths(run)[-1])
+
+
+def assert_close_runs(one: Path, other: Path) -> None:
+    """The same to rounding: weights, averages, optimiser, losses."""
+    expected, found = newest(one), newest(other)
+    assert expected.step == found.step
+    for group, named in expected.groups.items():
+        for name, tensor in named.items():
+            torch.testing.assert_close(
+                found.groups[group][name], tensor, atol=2e-5, rtol=1e-3, msg=f"{group}/{name}"
+            )
+    for ours, theirs in zip(logged(one), logged(other), strict=True):
+        assert (ours["step"], ours["group"]) == (theirs["step"], theirs["group"])
+        assert ours["bits"] == pytest.approx(theirs["bits"], abs=1e-4)
+
+
+def n_trained(run: Path) -> int:
+    with contextlib.suppress(OSError):
+        return (run / "metrics.jsonl").read_text().count('"train"')
+    return 0
+
+
+# Shares
+
+
+@pytest.mark.parametrize(("n_crops", "n"), [(5, 2), (7, 3), (3, 3), (32, 5), (1, 1)])
+def test_shares_cover_a_batch(n_crops: int, n: int) -> None:
+    parts = [list(Share(rank, n).of(n_crops)) for rank in range(n)]
+    assert list(chain(*parts)) == list(range(n_crops))
+    sizes = [len(part) for part in parts]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_shares_are_parts_of_the_same_batch(world: World) -> None:
+    source = CropSource(Dataset.open(world.dataset), tiny_config(BATCH), "train", CONTEXT_FRAMES)
+    whole, parts = source.batch(4), [source.batch(4, Share(rank, 3)) for rank in range(3)]
+    for index, column in enumerate(whole):
+        joined = torch.cat([torch.from_numpy(part[index]) for part in parts])
+        assert torch.equal(joined, torch.from_numpy(column))
+
+
+def test_what_torchrun_tells() -> None:
+    assert Launch.of({"RANK": "3"}) == Launch()
+    told = {
+        "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2",
+        "TORCHELASTIC_RESTART_COUNT": "2", "TORCHELASTIC_RUN_ID": "x",
+    }  # fmt: skip
+    launch = Launch.of(told)
+    assert (launch.rank, launch.n_processes, launch.local_rank, launch.n_local, launch.n_restarts) == (
+        3,
+        4,
+        1,
+        2,
+        2,
+    )
+    assert not launch.leads
+    assert [launch.device_name(name) for name in ("cuda", "cpu", "cuda:5")] == ["cuda:1", "cpu", "cuda:5"]
+    assert Launch().device_name("cuda") == "cuda"
+
+
+def test_a_restart_takes_no_other_run(tmp_path: Path) -> None:
+    """One that torchrun had not started stays refused, however often it tries."""
+    (tmp_path / "config.toml").write_text("")
+    restarted = Launch(n_restarts=1, job="x 7")
+    assert not _is_restart(tmp_path, restarted)
+    (tmp_path / JOB_FILE).write_text("x 7")
+    assert _is_restart(tmp_path, restarted)
+    assert not _is_restart(tmp_path, Launch(n_restarts=0, job="x 7"))
+    assert not _is_restart(tmp_path, Launch(n_restarts=1, job="x 8"))
+
+
+# Runs
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_any_number_of_processes_gives_the_same_run(world: World, n: int) -> None:
+    run = world.folder / f"of-{n}"
+    assert [world.warm.wait(pid) for pid in world.start(run, n)] == [0] * n, world.output(run, 0)
+    assert_close_runs(world.folder / "alone", run)
+    assert "step 12 of 12" in world.output(run, 0, ".out")
+    for rank in range(1, n):
+        assert world.output(run, rank) + world.output(run, rank, ".out") == "", "the others are silent"
+
+
+def test_fewer_crops_than_processes(world: World) -> None:
+    run = world.folder / "few"
+    codes = [world.warm.wait(pid) for pid in world.start(run, 2, "train.batch_size=1")]
+    assert codes == [1, 1]
+    assert "error: train.batch_size is 1, for all of 2 processes; raise it" in world.output(run, 0)
+    assert world.output(run, 1) == ""
+
+
+def test_a_signal_to_one_stops_all_at_the_same_step(world: World) -> None:
+    """And one process goes on with what two began."""
+    run = world.folder / "stopped"
+    pids = world.start(run, 2, LONG)
+    wait_for(lambda: n_trained(run) > 3)
+    kill(pids[1], signal.SIGTERM)
+    assert [world.warm.wait(pid) for pid in pids] == [128 + 15] * 2
+    assert world.output(run, 1) == ""
+    step = newest(run).step
+    assert n_trained(run) == step
+    result = train(
+        world.dataset,
+        run,
+        tiny_config(BATCH, f"train.steps={step + 1}"),
+        resume=True,
+        device="cpu",
+        threads=1,
+    )
+    assert (result.step, result.finished) == (step + 1, True)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_is_killed(world: World, victim: int) -> None:
+    run = world.folder / f"without-{victim}"
+    pids = world.start(run, 2, LONG, "train.checkpoint_every=5")
+    wait_for(lambda: n_trained(run) > 6)
+    kill(pids[victim])
+    began = time.monotonic()
+    assert [world.warm.wait(pids[rank]) for rank in (victim, 1 - victim)] == [-9, 1]
+    assert time.monotonic() - began < 8
+    # Torch has its own to say where the store's keeper dies; under torchrun that is torchrun itself.
+    (line,) = re.findall("^error: .*$", world.output(run, 1 - victim), re.MULTILINE)
+    assert "Traceback" not in world.output(run, 1 - victim)
+    assert line.startswith(f"error: {run}: one of the 2 processes ended (killed, or out of memory)")
+    if victim:
+        step = int(re.findall(r"step ([\d,]+) is saved; go on with --resume$", line)[0].replace(",", ""))
+        assert newest(run).step == step == n_trained(run), "the last whole step"
+
+
+def test_a_process_that_fails_is_named(world: World) -> None:
+    run = world.folder / "failed"
+    failing = """
+from gru_audio.training.batches.crops import CropSource
+from gru_audio.errors import DatasetError
+draw = CropSource.batch
+def fail(source, step, *rest):
+    if step == 3:
+        raise DatasetError("a.safetensors: damaged; copy it again")
+    return draw(source, step, *rest)
+CropSource.batch = fail
+"""
+    pids = world.start(run, 2, "train.valid_crops=5", patches=("", failing))
+    assert [world.warm.wait(pid) for pid in pids] == [1, 1]
+    (line,) = world.output(run, 0).splitlines()
+    assert line == (
+        f"error: {run}: process 1 failed: a.safetensors: damaged; copy it again; step 3 is saved; "
+        "go on with --resume"
+    )
+    assert world.output(run, 1) == ""
+    assert checkpoint_steps(run) == [2, 3]
+
+
+def test_a_return_in_several_processes(world: World) -> None:
+    """All go back to the same checkpoint, where one of them met what is not finite."""
+    spoiling = """
+from gru_audio.training import objective
+from gru_audio.training import trainer
+compute, calls = objective.compute_losses, iter(range(10**6))
+def spoiled(network, batch, *, own_pitch):
+    losses = compute(network, batch, own_pitch=own_pitch)
+    if network.training and next(calls) in (6, 7, 8):
+        return losses._replace(nats=losses.nats * float("nan"))
+    return losses
+trainer.compute_losses = spoiled
+"""
+    run = world.folder / "returned"
+    pids = world.start(run, 2, "train.max_bad_steps=3", patches=("", spoiling))
+    assert [world.warm.wait(pid) for pid in pids] == [0, 0], world.output(run, 0)
+    assert "1 returns to a checkpoint" in world.output(run, 0, ".out")
+    (told,) = (line for line in logged(run) if line["group"] == "recovery")
+    assert (told["step"], told["diverged_at_step"]) == (6, 9)
+
+
+@pytest.mark.slow
+def test_an_elastic_restart_goes_on_exactly(world: World) -> None:
+    """The real torchrun; one of its processes is killed, and it starts them again."""
+    run, config = world.folder / "elastic", world.folder / "elastic.toml"
+    n_steps = 100
+    settings = (BATCH, f"train.steps={n_steps}", "train.valid_every=50", "train.checkpoint_every=10")
+    config.write_text(to_toml(tiny_config(*settings)))
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nnodes=1",
+        "--nproc-per-node=2",
+        "--max-restarts=3",
+    ]
+    command += ["--standalone", "-m", "--", "gru_audio", "train", str(world.dataset), "--run", str(run)]
+    process = subprocess.Popen(
+        [*command, "--config", str(config), "--device", "cpu"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_for(lambda: n_trained(run) > 10 or process.poll() is not None, 120)
+        assert process.poll() is None, process.communicate()[1]
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        kill(int(children[1]))
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    assert f"step {n_steps} of {n_steps}" in out
+    assert err.count("error: ") == 1
+    assert "is saved; go on with --resume" in err
+    steps = [line["step"] for line in logged(run) if line["group"] == "train"]
+    assert steps == list(range(1, n_steps + 1)), "none twice, none left out"

@@ -1,0 +1,212 @@
+"""Fine-tuning: from a voice's weights to a better one on other clips, its origin told, its blocks kept."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.trained import logged, make_dataset, run_to_end, small_config, stop_at
+from typer.testing import CliRunner
+
+from gru_audio.cli import app
+from gru_audio.config import with_overrides
+from gru_audio.errors import CheckpointError, GruAudioError, TrainingError
+from gru_audio.network.sparsity import RECURRENT_WEIGHT
+from gru_audio.training.fine_tuning import StartingVoice
+from gru_audio.training.run import train
+from gru_audio.training.saved.checkpoint import load_checkpoint
+from gru_audio.training.trainer import TrainResult
+from gru_audio.voice.run_folder import checkpoint_paths
+from gru_audio.voice.voice import Voice, load_voice, save_voice
+
+# Blocks are 4 columns wide: 2, 2 and 5 of 10 are kept.
+PRUNED = (
+    "model.gru_size=40",
+    "model.recurrent_density=[0.2, 0.2, 0.5]",
+    "train.steps=80",
+    "train.learning_rate=1e-2",
+    "train.sparsify_start_step=10",
+    "train.sparsify_end_step=40",
+    "train.sparsify_every=10",
+    "train.stages=[{from_step=40, batch_size=3, crop_samples=800}]",
+    "train.log_every=40",
+    "train.valid_every=40",
+    "train.checkpoint_every=40",
+)
+TUNING = (
+    "train.steps=24",
+    "train.warm_up_steps=5",
+    "train.log_every=1",
+    "train.valid_every=12",
+    "train.checkpoint_every=12",
+)
+
+
+@pytest.fixture(scope="module")
+def voice_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sparse voice of low buzzes."""
+    folder = tmp_path_factory.mktemp("voice")
+    low = make_dataset(folder, 80, 90, 100, 110, 120, 130)
+    run_to_end(low, folder / "low", *PRUNED)
+    return folder / "low"
+
+
+@pytest.fixture(scope="module")
+def high(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Higher buzzes under another licence."""
+    return make_dataset(tmp_path_factory.mktemp("high"), 260, 280, 300, 320, 340, 360, licence="CC BY 4.0")
+
+
+def fine_tune(voice: Path, dataset: Path, run: Path, *overrides: str, **options: object) -> TrainResult:
+    start = StartingVoice.read(voice)
+    config = with_overrides(start.config, [*TUNING, *overrides])
+    return train(dataset, run, config, start=start, device="cpu", threads=1, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def tuned_run(voice_run: Path, high: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("tuned") / "run"
+    fine_tune(voice_run, high, run)
+    return run
+
+
+def test_it_gets_better_than_the_voice_was(voice_run: Path, tuned_run: Path) -> None:
+    """And starts far better than random weights do."""
+    bits = {line["step"]: line["bits"] for line in logged(tuned_run, "valid")}
+    assert list(bits) == [0, 12, 24]
+    assert bits[0] < logged(voice_run, "valid")[0]["bits"] - 0.1
+    assert bits[24] < bits[0] - 0.1
+    assert load_voice(tuned_run).metadata["validation"]["bits"] == min(bits[12], bits[24])
+
+
+def test_statistics_and_blocks_are_the_voices_own(voice_run: Path, tuned_run: Path) -> None:
+    before, after = load_voice(voice_run).tensors, load_voice(tuned_run).tensors
+    assert before.keys() == after.keys()
+    for name in ("mel_mean", "mel_std"):
+        np.testing.assert_array_equal(after[name], before[name])
+    np.testing.assert_array_equal(after[RECURRENT_WEIGHT] != 0, before[RECURRENT_WEIGHT] != 0)
+    assert 0.2 < np.mean(after[RECURRENT_WEIGHT] != 0) < 0.4
+    assert not np.array_equal(after[RECURRENT_WEIGHT], before[RECURRENT_WEIGHT])
+
+
+def test_where_it_comes_from_is_told(voice_run: Path, tuned_run: Path) -> None:
+    told, origin = load_voice(tuned_run).metadata, load_voice(voice_run).metadata
+    assert told["licence"] == "CC BY 4.0 and CC0"
+    kept = ("steps", "licence", "dataset", "speakers", "training_hours", "source_note")
+    expected = {key: origin[key] for key in kept}
+    assert told["fine_tuned_from"] == {"name": "low", **expected}
+    again = StartingVoice.read(tuned_run / "voice.safetensors").provenance
+    assert (again["name"], again["fine_tuned_from"]["name"]) == ("run", "low")
+
+
+def test_the_voices_settings_as_they_were_at_its_end(voice_run: Path) -> None:
+    config = StartingVoice.read(voice_run).config
+    train_table = config.train
+    assert (train_table.batch_size, train_table.crop_samples, train_table.stages) == (3, 800, ())
+    assert train_table.pitch_handover_step == 0
+    assert train_table.learning_rate == 1e-2
+    assert (config.model, config.mel) == (small_config(*PRUNED).model, small_config().mel)
+
+
+@pytest.mark.parametrize("stop", [1, 12])
+def test_it_resumes_exactly_without_the_voice(
+    voice_run: Path, high: Path, tuned_run: Path, tmp_path: Path, stop: int
+) -> None:
+    fine_tune(voice_run, high, tmp_path, progress=stop_at(stop))
+    config = with_overrides(StartingVoice.read(voice_run).config, TUNING)
+    if stop == 1:  # as after a kill: only what was written before the first step is left
+        for path in checkpoint_paths(tmp_path)[1:]:
+            path.unlink()
+    assert train(high, tmp_path, config, resume=True, device="cpu", threads=1).finished
+    expected, found = (load_checkpoint(checkpoint_paths(run)[-1]) for run in (tuned_run, tmp_path))
+    assert expected.document["fine_tuned_from"] == found.document["fine_tuned_from"] is not None
+    for group in ("network", "average", "optimizer", "masks"):
+        for name, tensor in expected.groups[group].items():
+            assert tensor.equal(found.groups[group][name]), f"{group}/{name}"
+
+
+def test_an_unfinished_voice_is_pruned_at_once(voice_run: Path, high: Path, tmp_path: Path) -> None:
+    """One whose run ended before its blocks were chosen."""
+    voice = load_voice(voice_run)
+    dense = voice.tensors[RECURRENT_WEIGHT] + np.float32(1e-3)
+    save_voice(
+        tmp_path / "dense.safetensors", Voice(voice.config, {**voice.tensors, RECURRENT_WEIGHT: dense})
+    )
+    fine_tune(tmp_path / "dense.safetensors", high, tmp_path / "run", "train.steps=2")
+    kept = load_voice(tmp_path / "run").tensors[RECURRENT_WEIGHT] != 0
+    np.testing.assert_array_equal(kept, voice.tensors[RECURRENT_WEIGHT] != 0)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "model.gru_size=36",
+            "voice 'low': its [model] cannot change (gru_size 36, not 40); leave that table",
+        ),
+        ("signal.bits=7", "its [signal] cannot change (bits 7, not 8)"),
+        ("mel.floor=1e-4", "its [mel] cannot change (floor 0.0001, not 1e-05)"),
+    ],
+)
+def test_what_cannot_change(voice_run: Path, high: Path, tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(TrainingError) as caught:
+        fine_tune(voice_run, high, tmp_path / "run", override)
+    assert message in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_voice_that_lacks_a_tensor(voice_run: Path, high: Path, tmp_path: Path) -> None:
+    voice = load_voice(voice_run)
+    tensors = {name: tensor for name, tensor in voice.tensors.items() if name != "mel_std"}
+    save_voice(tmp_path / "v.safetensors", Voice(voice.config, tensors))
+    with pytest.raises(
+        CheckpointError, match="voice 'v': its tensors are not those that its config asks for"
+    ):
+        fine_tune(tmp_path / "v.safetensors", high, tmp_path / "run")
+
+
+# The command
+
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def command(voice_run: Path, tmp_path: Path) -> Run:
+    def run(dataset: Path, *arguments: str) -> tuple[int, str]:
+        call = ["train", str(dataset), "--run", str(tmp_path / "run"), "--init", str(voice_run), *arguments]
+        result = CliRunner().invoke(app, [*call, "--device", "cpu", "--threads", "1"])
+        error = result.exception
+        return result.exit_code, str(error) if isinstance(error, GruAudioError) else result.output
+
+    return run
+
+
+def test_the_command(command: Run, high: Path, tmp_path: Path) -> None:
+    settings = [
+        part
+        for value in (*TUNING, "train.steps=2", "train.free_running_every=0")
+        for part in ("--set", value)
+    ]
+    code, output = command(high, *settings)
+    assert (code, "step 2 of 2" in output) == (0, True), output
+    assert load_voice(tmp_path / "run").metadata["fine_tuned_from"]["name"] == "low"
+
+
+def test_another_mel_contract_is_named(command: Run, tmp_path: Path) -> None:
+    """Of the clips, in one line that says what differs."""
+    other = make_dataset(tmp_path, 200, 220, 240, overrides=("mel.n_mels=24", "mel.floor=1e-4"))
+    code, message = command(other)
+    assert code == 1
+    assert (
+        "made with another mel contract than the voice 'low' (n_mels 24, not 20; floor 0.0001, not 1e-05)"
+        in message
+    )
+    assert "\n" not in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_init_and_resume(command: Run, high: Path) -> None:
+    code, output = command(high, "--resume")
+    assert code == 2
+    assert "--init" in output

@@ -1,0 +1,220 @@
+"""Runs that are killed at any moment, or whose disk is full or damaged, against a run that nothing disturbed."""
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.runs import (
+    WarmProcess,
+    assert_same_runs,
+    kill,
+    logged,
+    make_dataset,
+    tiny_config,
+    wait_for,
+    warm_process,
+)
+
+from gru_audio.config import to_toml
+from gru_audio.training.saved.checkpoint import load_checkpoint
+from gru_audio.voice.run_folder import checkpoint_paths, checkpoint_steps
+
+N_KILLS = 12
+HALF = "checkpoints/.step-000000006.*.partial.*"
+STOP_HALF_WAY = """
+import time
+from pathlib import Path
+write = Path.write_bytes
+def half(path, data):
+    if "step-000000006" in path.name:
+        write(path, data[: len(data) // 2])
+        time.sleep(60)
+    return write(path, data)
+Path.write_bytes = half
+"""
+FULL_DISK = """
+import errno
+from pathlib import Path
+write = Path.write_bytes
+def full(path, data):
+    if "step-000000006" in path.name:
+        write(path, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+    return write(path, data)
+Path.write_bytes = full
+"""
+
+
+class World:
+    """A dataset, a config, a process to fork from, and a run that nothing disturbed."""
+
+    def __init__(self, folder: Path, warm: WarmProcess, dataset: Path) -> None:
+        self.folder, self.warm, self.dataset = folder, warm, dataset
+        self.config = folder / "config.toml"
+        self.config.write_text(to_toml(tiny_config()))
+        self.whole = folder / "whole"
+        began = time.monotonic()
+        assert warm.wait(self.start(self.whole)) == 0, self.stderr(self.whole)
+        self.seconds = time.monotonic() - began
+
+    def start(self, run: Path, patch: str = "") -> int:
+        command = ["train", str(self.dataset), "--run", str(run), "--device", "cpu", "--threads", "1"]
+        # Nothing to go on from: it was killed before it had put anything there.
+        more = ["--resume"] if (run / "config.toml").exists() else ["--config", str(self.config)]
+        return self.warm.start([*command, *more], run.with_name(run.name + "-says"), patch)
+
+    def stderr(self, run: Path) -> str:
+        return run.with_name(run.name + "-says.err").read_text()
+
+    def finish(self, run: Path) -> None:
+        assert self.warm.wait(self.start(run)) == 0, self.stderr(run)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("killed")
+    dataset = make_dataset(folder)
+    with warm_process(dataset) as warm:
+        yield World(folder, warm, dataset)
+
+
+def without_clock(run: Path) -> list[dict[str, Any]]:
+    """The log but for what a clock says."""
+    lines = logged(run)
+    return [
+        {key: value for key, value in line.items() if key not in ("samples_per_s", "times_real_time")}
+        for line in lines
+    ]
+
+
+def assert_undisturbed(world: World, run: Path) -> None:
+    assert_same_runs(world.whole, run)
+    assert without_clock(run) == without_clock(world.whole)
+    assert not list(run.rglob("*.partial*"))
+
+
+def wait_for_another_checkpoint(run: Path, seconds: float) -> None:
+    """Or until so much time has passed: a run that has all of its checkpoints makes no more."""
+    before, deadline = checkpoint_steps(run)[-1:], time.monotonic() + seconds
+    while checkpoint_steps(run)[-1:] == before and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment(world: World) -> None:
+    """Again and again, and resumed each time: the same run, bit for bit.
+
+    Half of the moments are within the whole run, most of which is its start; the others are soon after a checkpoint.
+    """
+    rng, n_killed, n_runs, reached = random.Random(0), 0, 0, set[int]()
+    while n_killed < N_KILLS:
+        run = world.folder / f"killed-{n_runs}"
+        n_runs += 1
+        while True:
+            pid = world.start(run)
+            if n_killed < N_KILLS:
+                if n_killed % 2:
+                    wait_for_another_checkpoint(run, world.seconds)
+                time.sleep(rng.uniform(0, world.seconds / (20 if n_killed % 2 else 1)))
+                kill(pid)
+            code = world.warm.wait(pid)
+            n_killed += code == -9
+            reached.update(checkpoint_steps(run)[-1:])
+            if code == 0:
+                break
+            assert code == -9, world.stderr(run)
+        assert_undisturbed(world, run)
+    assert len(reached) > 2, "at several steps"
+
+
+def test_killed_while_a_checkpoint_is_written(world: World) -> None:
+    run = world.folder / "half"
+    pid = world.start(run, STOP_HALF_WAY)
+    wait_for(lambda: bool(list(run.glob(HALF))))
+    time.sleep(0.1)
+    kill(pid)
+    world.warm.wait(pid)
+    assert list(run.glob(HALF)), "what was half written"
+    assert checkpoint_steps(run) == [2, 4], "those before"
+    world.finish(run)
+    assert_undisturbed(world, run)
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(world: World) -> None:
+    run = world.folder / "full"
+    assert world.warm.wait(world.start(run, FULL_DISK)) == 1
+    (line,) = world.stderr(run).splitlines()
+    assert "step-000000006.safetensors: cannot be written: No space left on device; free space" in line
+    assert checkpoint_steps(run) == [2, 4]
+    assert not list(run.rglob("*.partial*"))
+    world.finish(run)
+    assert_undisturbed(world, run)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "changed"])
+def test_a_damaged_checkpoint(world: World, damage: str) -> None:
+    """The one before is taken, with a note; what is damaged stays beside it under another name."""
+    run = world.folder / damage
+    pid = world.start(run, STOP_HALF_WAY)
+    wait_for(lambda: bool(list(run.glob(HALF))))
+    kill(pid)
+    world.warm.wait(pid)
+    newest = checkpoint_paths(run)[-1]
+    contents = bytearray(newest.read_bytes())
+    if damage == "truncated":
+        contents = contents[: len(contents) // 2]
+    else:
+        contents[-5] ^= 1
+    newest.write_bytes(contents)
+    world.finish(run)
+    damaged = newest.with_name(f"damaged-{newest.name}")
+    assert f"{newest}: damaged, set aside as {damaged.name}; went on from step 2\n" in world.stderr(run)
+    assert damaged.read_bytes() == contents
+    assert_undisturbed(world, run)
+
+
+def test_all_checkpoints_damaged(world: World) -> None:
+    run = world.folder / "ruined"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "config.toml").write_bytes(world.config.read_bytes())
+    newest = run / "checkpoints" / "step-000000004.safetensors"
+    newest.write_bytes(b"ruined")
+    assert world.warm.wait(world.start(run)) == 1
+    (line,) = world.stderr(run).splitlines()
+    assert f"{newest}: not a safetensors file, or a damaged one" in line
+
+
+def test_old_checkpoints_go_only_when_the_new_one_is_safe(
+    tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """File and folder are flushed before the first is removed."""
+    import os
+
+    from gru_audio.training.saved.checkpoint import save_checkpoint
+
+    checkpoint, events = load_checkpoint(checkpoint_paths(world.whole)[-1]), list[str]()
+    save_checkpoint(tmp_path, checkpoint, 1)
+    flush, unlink, replace = os.fsync, Path.unlink, Path.replace
+
+    def spying_flush(descriptor: int) -> None:
+        events.append("flush " + Path(f"/proc/self/fd/{descriptor}").readlink().name.split(".")[0])
+        flush(descriptor)
+
+    def spying_replace(path: Path, target: Path) -> Path:
+        events.append("rename")
+        return replace(path, target)
+
+    def spying_unlink(path: Path, missing_ok: bool = False) -> None:
+        if not path.name.startswith("."):
+            events.append(f"remove {path.stem}")
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(os, "fsync", spying_flush)
+    monkeypatch.setattr(Path, "replace", spying_replace)
+    monkeypatch.setattr(Path, "unlink", spying_unlink)
+    later = type(checkpoint)(13, checkpoint.groups, {"config": {}})
+    save_checkpoint(tmp_path, later, 1)
+    assert events == ["flush ", "rename", "flush checkpoints", "remove step-000000012"]

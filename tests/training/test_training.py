@@ -1,0 +1,869 @@
+"""Training: schedule, precisions, exact resume, signals, logs, refusals, and that it learns."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from support.runs import assert_same_runs, make_dataset
+from support.trained import run_to_end, small_config, stop_at
+
+from gru_audio.config import CONTEXT_FRAMES, TrainConfig, load_config, to_toml
+from gru_audio.data.dataset import Dataset
+from gru_audio.data.prepare import prepare
+from gru_audio.errors import ConfigError, DatasetError, OutputError, TrainingError
+from gru_audio.network.device import choose_device, choose_dtype
+from gru_audio.network.sparsity import RECURRENT_WEIGHT, kept_weights, scheduled_densities
+from gru_audio.progress import Progress
+from gru_audio.synthesis.folding import fold
+from gru_audio.synthesis.int8.packing import pack
+from gru_audio.synthesis.vocoder import load
+from gru_audio.training import objective
+from gru_audio.training import trainer as trainer_room
+from gru_audio.training.batches.crops import Batch, CropSource
+from gru_audio.training.batches.loader import batches
+from gru_audio.training.interrupt import stop_on_signals
+from gru_audio.training.judging.judge import Judge
+from gru_audio.training.judging.validation import Validation
+from gru_audio.training.objective import Losses, TensorBatch
+from gru_audio.training.run import train
+from gru_audio.training.saved.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from gru_audio.training.saved.metrics import MetricsLog
+from gru_audio.training.schedules import learning_rate
+from gru_audio.training.trainer import Trainer
+from gru_audio.voice.run_folder import checkpoint_paths
+from gru_audio.voice.voice import load_voice
+
+CPU = torch.device("cpu")
+SAMPLES = Path(__file__).parents[2] / "samples"
+# torch starts data workers by fork, of which Python 3.12 warns where there are threads.
+forks = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_dataset(tmp_path_factory.mktemp("training"), licence="CC0", source_note="made up")
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def logged(run: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl, each of which must be strict JSON."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line, parse_constant=refuse) for line in lines]
+
+
+# The learning rate
+
+
+def test_learning_rate() -> None:
+    settings = TrainConfig(steps=1_000, warm_up_steps=100, learning_rate=1e-2, final_learning_rate=1e-4)
+    assert learning_rate(settings, 1) == pytest.approx(1e-4)
+    assert learning_rate(settings, 50) == pytest.approx(5e-3)
+    assert learning_rate(settings, 100) == pytest.approx(1e-2)
+    assert learning_rate(settings, 550) == pytest.approx((1e-2 + 1e-4) / 2)
+    assert learning_rate(settings, 1_000) == pytest.approx(1e-4)
+    rates = [learning_rate(settings, step) for step in range(1, 1_001)]
+    assert np.argmax(rates) == 99
+    assert (np.diff(rates[:100]) > 0).all()
+    assert (np.diff(rates[99:]) < 0).all()
+
+
+def test_learning_rate_without_warm_up_and_with_nothing_else() -> None:
+    settings = TrainConfig(steps=10, warm_up_steps=0, learning_rate=1e-2, final_learning_rate=1e-4)
+    assert 9e-3 < learning_rate(settings, 1) < 1e-2
+    assert learning_rate(settings, 10) == pytest.approx(1e-4)
+    settings = TrainConfig(steps=10, warm_up_steps=20, learning_rate=1e-2)
+    assert learning_rate(settings, 10) == pytest.approx(5e-3)
+    settings = TrainConfig(steps=10, warm_up_steps=10, learning_rate=1e-2)
+    assert learning_rate(settings, 10) == pytest.approx(1e-2)
+
+
+# Devices and precisions
+
+
+def test_choose_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_device("cpu") == CPU
+    for has_gpu, expected in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda has_gpu=has_gpu: has_gpu)
+        assert choose_device("auto") == torch.device(expected)
+    with pytest.raises(ConfigError, match="device 'toaster' "):
+        choose_device("toaster")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match="device 'cuda:3' cannot be used here") as caught:
+        choose_device("cuda:3")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("device", [CPU, torch.device("cuda")])
+def test_a_stated_precision_is_taken(device: torch.device) -> None:
+    names = ("fp32", "bf16", "fp16")
+    assert [choose_dtype(name, device) for name in names] == [torch.float32, torch.bfloat16, torch.float16]
+
+
+def test_auto_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda")
+    for has_bf16, expected in ((True, torch.bfloat16), (False, torch.float16)):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=has_bf16, **_: has)
+        assert choose_dtype("auto", gpu) == expected
+    for has_bf16, expected in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has_bf16: has)
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda has=has_bf16: has)
+        assert choose_dtype("auto", CPU) == expected
+    assert choose_dtype("auto", torch.device("mps")) == torch.float32
+
+
+def trainer_of(dataset: Path, run: Path, *overrides: str) -> Trainer:
+    return Trainer(Dataset.open(dataset), run, small_config(*overrides), CPU)
+
+
+def first_batch(trainer: Trainer) -> TensorBatch:
+    return TensorBatch.of(CropSource(trainer.dataset, trainer.config, "train", CONTEXT_FRAMES).batch(0), CPU)
+
+
+@pytest.mark.parametrize(
+    ("cell", "precision"),
+    [("gru", "fp32"), ("gru", "bf16"), ("gru", "fp16"), ("lstm", "fp32"), ("lstm", "bf16"), ("rnn", "fp32")],
+)
+def test_every_precision_reduces_the_loss(dataset: Path, tmp_path: Path, cell: str, precision: str) -> None:
+    trainer = trainer_of(
+        dataset, tmp_path, f"train.precision={precision}", f"model.cell={cell}", "train.learning_rate=1e-2",
+        "train.steps=100",
+    )  # fmt: skip
+    assert trainer.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    assert trainer.scaler.is_enabled() == (precision == "fp16")
+    batch = first_batch(trainer)
+    losses = [trainer.train_step(batch)[0].nats.item() for _ in range(40)]
+    assert all(map(math.isfinite, losses))
+    assert losses[-1] < losses[0] - 0.5
+    assert {parameter.dtype for parameter in trainer.network.parameters()} == {torch.float32}
+
+
+def test_a_precision_that_torch_lacks(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"train\.precision 'fp16': .*use bf16 or fp32"):
+        trainer_of(dataset, tmp_path, "train.precision=fp16", "model.cell=lstm")
+
+
+def test_precisions_agree_at_the_first_step(dataset: Path, tmp_path: Path) -> None:
+    nats = []
+    for precision in ("fp32", "bf16", "fp16"):
+        trainer = trainer_of(dataset, tmp_path, f"train.precision={precision}")
+        nats.append(trainer.train_step(first_batch(trainer))[0].nats.item())
+    assert nats[1:] == pytest.approx([nats[0]] * 2, abs=0.01)
+    assert len(set(nats)) == 3, "three precisions, so not quite the same number"
+
+
+def test_fp16_overflow_is_skipped_and_then_trains(dataset: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(dataset, tmp_path, "train.precision=fp16", "train.learning_rate=1e-2")
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**24)
+    batch, before = first_batch(trainer), [value.clone() for value in trainer.network.parameters()]
+    _, norm = trainer.train_step(batch)
+    assert not torch.isfinite(norm)
+    assert trainer.watch.read().n_bad == 1
+    assert trainer.scaler.get_scale() == 2.0**23
+    assert all(map(torch.equal, before, trainer.network.parameters())), "the step changed nothing"
+    for _ in range(9):
+        if trainer.train_step(batch)[1].isfinite():
+            break
+    assert trainer.watch.read().n_bad == 0
+    assert not all(map(torch.equal, before, trainer.network.parameters()))
+    assert all(value.isfinite().all() for value in trainer.network.parameters())
+
+
+def test_a_checkpoint_before_the_first_good_step(dataset: Path, tmp_path: Path) -> None:
+    """With fp16 the first steps may all be skipped; what is saved then must still be of use."""
+    trainer = trainer_of(dataset, tmp_path, "train.precision=fp16")
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**30)
+    trainer.train_step(first_batch(trainer))
+    again = trainer_of(dataset, tmp_path, "train.precision=fp16")
+    again.restore(load_checkpoint(trainer.save()))
+    assert (again.step, again.watch.read().n_bad, again.scaler.get_scale()) == (1, 1, 2.0**29)
+    assert {float(moments["step"]) for moments in again.optimizer.state.values()} == {0.0}
+
+
+@pytest.mark.parametrize(("first", "then"), [("fp32", "fp16"), ("fp16", "fp32"), ("bf16", "fp16")])
+def test_a_run_may_go_on_with_another_precision(dataset: Path, tmp_path: Path, first: str, then: str) -> None:
+    run_to_end(dataset, tmp_path / "run", f"train.precision={first}", progress=stop_at(3))
+    result = run_to_end(dataset, tmp_path / "run", f"train.precision={then}", resume=True)
+    assert result.finished
+
+
+def test_only_matrices_decay(dataset: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(dataset, tmp_path)
+    decaying, others = trainer.optimizer.param_groups
+    assert decaying["weight_decay"] == trainer.config.train.weight_decay > 0
+    assert others["weight_decay"] == 0
+    assert {value.ndim for value in others["params"]} == {1}
+    assert min(value.ndim for value in decaying["params"]) == 2
+
+
+def test_the_average_follows_the_weights(dataset: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(dataset, tmp_path, "train.learning_rate=1e-2")
+    average = [value.double() for value in trainer.average.parameters()]
+    batch = first_batch(trainer)
+    for step in range(1, 4):
+        trainer.train_step(batch)
+        decay = min(trainer.config.train.average_decay, (1 + step) / (10 + step))
+        average = [
+            decay * old + (1 - decay) * new.detach().double()
+            for old, new in zip(average, trainer.network.parameters(), strict=True)
+        ]
+    for expected, found in zip(average, trainer.average.parameters(), strict=True):
+        torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=0)
+        assert not found.requires_grad
+
+
+def test_labels_first_and_own_pitch_later(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    compute = objective.compute_losses
+
+    def spying(*arguments: Any, own_pitch: bool) -> Losses:
+        seen.append(own_pitch)
+        return compute(*arguments, own_pitch=own_pitch)
+
+    monkeypatch.setattr(trainer_room, "compute_losses", spying)
+    trainer = trainer_of(dataset, tmp_path, "train.pitch_handover_step=2")
+    batch = first_batch(trainer)
+    for _ in range(4):
+        trainer.train_step(batch)
+    assert seen == [False, False, True, True]
+
+
+# Whole runs
+
+
+def test_a_runs_folder(dataset: Path, tmp_path: Path) -> None:
+    run, reports = tmp_path / "runs" / "one", list[Progress]()
+    result = run_to_end(dataset, run, progress=reports.append)
+    assert (result.step, result.finished, result.stopped_by) == (6, True, None)
+    assert result.audio_s == pytest.approx(6 * 4 * 400 / 8_000)
+    assert result.best_bits == min(result.best_bits, result.last_bits) < result.first_bits
+
+    assert load_config(run / "config.toml") == small_config()
+    assert [path.stem for path in checkpoint_paths(run)] == ["step-000000003", "step-000000006"]
+    assert list((run / "tensorboard").glob("events.out.tfevents.*"))
+    assert not [path for path in run.rglob("*") if "partial" in path.name]
+
+    lines = logged(run)
+    assert [(line["step"], line["group"]) for line in lines] == [
+        (0, "valid"), (1, "train"), (2, "train"), (3, "train"), (3, "valid"), (4, "train"), (5, "train"),
+        (6, "train"), (6, "valid"),
+    ]  # fmt: skip
+    valid = [line["bits"] for line in lines if line["group"] == "valid"]
+    assert (valid[0], valid[-1], min(valid[1:])) == (result.first_bits, result.last_bits, result.best_bits)
+    rates = [line["learning_rate"] for line in lines if line["group"] == "train"]
+    assert rates == [learning_rate(small_config().train, step) for step in range(1, 7)]
+
+    assert [(report.done, report.total) for report in reports] == [(step, 6) for step in range(1, 7)]
+    assert {"bits", "lr", "speed", "grad"} <= reports[-1].figures.keys()
+
+    voice = load_voice(run)
+    best_step = lines[-1]["step"] if valid[-1] == min(valid[1:]) else 3
+    assert voice.config == small_config()
+    assert (voice.metadata["steps"], voice.metadata["licence"]) == (best_step, "CC0")
+    assert voice.metadata["validation"]["bits"] == result.best_bits
+    assert voice.metadata["training_hours"] == pytest.approx(
+        sum(clip.n_samples for clip in Dataset.open(dataset).clips("train")) / 8_000 / 3_600
+    )
+    vocoder = load(run)
+    assert vocoder.synthesize(np.zeros((3, 20), np.float32)).shape == (240,)
+
+
+def test_the_voice_is_the_average(dataset: Path, tmp_path: Path) -> None:
+    run_to_end(dataset, tmp_path, "train.valid_every=6")
+    average = load_checkpoint(checkpoint_paths(tmp_path)[-1]).groups["average"]
+    tensors = load_voice(tmp_path).tensors
+    assert tensors.keys() == average.keys()
+    for name, tensor in average.items():
+        np.testing.assert_array_equal(tensors[name], tensor.numpy())
+
+
+@forks
+@pytest.mark.parametrize("workers", [0, 1])
+def test_resume_is_exact(dataset: Path, tmp_path: Path, workers: int) -> None:
+    """Six steps at once, and three, a stop and three more: the same checkpoint and voice, byte for byte."""
+    setting = f"train.workers={workers}"
+    run_to_end(dataset, tmp_path / "whole", setting)
+    first = run_to_end(dataset, tmp_path / "halves", setting, progress=stop_at(3))
+    assert (first.step, first.finished, first.stopped_by) == (3, False, signal.SIGINT)
+    second = run_to_end(dataset, tmp_path / "halves", setting, resume=True)
+    assert (second.step, second.finished) == (6, True)
+    assert_same_runs(tmp_path / "whole", tmp_path / "halves")
+
+
+@forks
+def test_workers_change_nothing(dataset: Path, tmp_path: Path) -> None:
+    contents = []
+    for workers in (0, 2):
+        run_to_end(dataset, tmp_path / str(workers), f"train.workers={workers}", "train.steps=2")
+        contents.append(load_checkpoint(checkpoint_paths(tmp_path / str(workers))[-1]).groups["network"])
+    assert all(torch.equal(contents[0][name], contents[1][name]) for name in contents[0])
+
+
+def test_the_seed_changes_the_weights(dataset: Path, tmp_path: Path) -> None:
+    one, other = (trainer_of(dataset, tmp_path, f"train.seed={seed}") for seed in (0, 1))
+    assert not torch.equal(
+        one.network.sample_network.output.weight, other.network.sample_network.output.weight
+    )
+
+
+def test_steps_stay_in_order_after_a_resume_from_an_older_checkpoint(dataset: Path, tmp_path: Path) -> None:
+    """A crash after step 5 left lines that the resumed run will write again, and half a line."""
+    run = tmp_path / "run"
+    run_to_end(dataset, run, progress=stop_at(5))
+    for path in checkpoint_paths(run)[1:]:
+        path.unlink()
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "gro')
+    run_to_end(dataset, run, resume=True)
+    steps = [line["step"] for line in logged(run)]
+    assert steps == sorted(steps)
+    assert [line["step"] for line in logged(run) if line["group"] == "train"] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_runs_length_may_be_changed(dataset: Path, tmp_path: Path) -> None:
+    run_to_end(dataset, tmp_path, "train.steps=2")
+    with pytest.raises(TrainingError, match="has done all 2 steps; raise them with --set"):
+        run_to_end(dataset, tmp_path, "train.steps=2", resume=True)
+    result = run_to_end(dataset, tmp_path, "train.steps=4", "train.learning_rate=1e-4", resume=True)
+    assert (result.step, result.finished) == (4, True)
+    assert load_config(tmp_path / "config.toml").train.steps == 4
+
+
+# Pruning
+
+N_COLUMNS, KEPT_COLUMNS = 10, (2, 3, 5)  # blocks of a group of rows, and how many of each gate are kept
+PRUNED = (
+    "model.gru_size=40",
+    "model.recurrent_density=[0.2, 0.3, 0.5]",
+    "train.steps=11",
+    "train.learning_rate=1e-2",
+    "train.sparsify_start_step=2",
+    "train.sparsify_end_step=9",
+    "train.sparsify_every=4",
+    "train.valid_every=1",
+    "train.checkpoint_every=1",
+    "train.checkpoints_kept=20",
+)
+DENSE = "model.recurrent_density=[1, 1, 1]"
+
+
+def recurrent(checkpoint: Checkpoint, group: str) -> torch.Tensor:
+    return checkpoint.groups[group][RECURRENT_WEIGHT]
+
+
+def n_kept_blocks(weight: NDArray[np.float32]) -> list[list[int]]:
+    """Blocks with anything beside the diagonal, for each gate and group of rows of (120, 40)."""
+    gates = np.where(np.eye(40, dtype=bool), 0, weight.reshape(3, 40, 40))
+    padded = np.pad(gates, [(0, 0), (0, 8), (0, 0)])
+    counts: list[list[int]] = padded.reshape(3, 3, 16, N_COLUMNS, 4).any((2, 4)).sum(2).tolist()
+    return counts
+
+
+@pytest.fixture(scope="module")
+def pruned_run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eleven steps, after 2, 6 and 9 of which the blocks are chosen, and a checkpoint of each."""
+    run = tmp_path_factory.mktemp("pruned") / "run"
+    run_to_end(dataset, run, *PRUNED)
+    return run
+
+
+def test_what_is_pruned_is_zero_after_every_step(pruned_run: Path) -> None:
+    checkpoints = [load_checkpoint(path) for path in checkpoint_paths(pruned_run)]
+    assert ["masks" in checkpoint.groups for checkpoint in checkpoints] == [False] + [True] * 10
+    before = recurrent(checkpoints[1], "masks")
+    assert before.all(), "all are kept at the start"
+    for checkpoint in checkpoints[1:]:
+        kept = recurrent(checkpoint, "masks")
+        assert kept.dtype == torch.bool
+        assert torch.equal(kept, before) == (checkpoint.step not in (6, 9)), checkpoint.step
+        for group in ("network", "average"):
+            assert torch.equal(recurrent(checkpoint, group) != 0, kept), "all that are kept, and nothing else"
+        before = kept
+    momentum = checkpoints[-1].groups["optimizer"][f"{RECURRENT_WEIGHT}/exp_avg"]
+    assert (momentum[~before] != 0).any(), "which would have moved them"
+
+
+def test_the_strongest_weights_of_that_moment_are_kept(dataset: Path, tmp_path: Path) -> None:
+    trainer, dense = (trainer_of(dataset, tmp_path, *PRUNED, *more) for more in ((), (DENSE,)))
+    batch = first_batch(trainer)
+    for _ in range(6):
+        trainer.train_step(batch)
+        dense.train_step(batch)
+    weights = dense.network.get_parameter(RECURRENT_WEIGHT).detach().numpy()
+    densities = scheduled_densities(trainer.config, 6)
+    assert densities == pytest.approx([share + (1 - share) * (3 / 7) ** 3 for share in (0.2, 0.3, 0.5)])
+    expected = torch.from_numpy(kept_weights(weights, densities))
+    assert trainer.pruning.kept is not None
+    assert torch.equal(trainer.pruning.kept, expected)
+    assert torch.equal(trainer.network.get_parameter(RECURRENT_WEIGHT), torch.from_numpy(weights) * expected)
+    assert dense.pruning.kept is None
+
+
+def test_a_pruned_block_does_not_come_back(dataset: Path, tmp_path: Path) -> None:
+    """Even where a single step would give it more than those that were kept have left."""
+    trainer = trainer_of(dataset, tmp_path, *PRUNED)
+    batch = first_batch(trainer)
+    kept = []
+    for step in range(1, 12):
+        if step in (9, 10):
+            trainer.network.get_parameter(RECURRENT_WEIGHT).data *= 1e-6
+        trainer.train_step(batch)
+        if trainer.pruning.kept is not None:
+            kept.append(trainer.pruning.kept)
+    assert all((before | ~after).all() for before, after in pairwise(kept))
+    assert (kept[0] & ~kept[-1]).any()
+
+
+def test_what_is_pruned_does_not_count_in_the_gradient(dataset: Path, tmp_path: Path) -> None:
+    """However the network is run: nn.GRU gives the pruned weights a gradient."""
+    trainer = trainer_of(dataset, tmp_path, *PRUNED)
+    batch = first_batch(trainer)
+    for _ in range(9):
+        trainer.train_step(batch)
+    kept = trainer.pruning.kept
+    assert kept is not None
+    assert trainer.network.sample_network.kept_weights is trainer.average.sample_network.kept_weights is kept
+    with mock.patch("gru_audio.network.model.can_scan", lambda *_: False):
+        _, norm = trainer.train_step(batch)
+    gradients = [parameter.grad for parameter in trainer.network.parameters() if parameter.grad is not None]
+    assert not trainer.network.get_parameter(RECURRENT_WEIGHT).grad[~kept].any()  # type: ignore[index]
+    clipped = torch.stack([gradient.norm() for gradient in gradients]).norm()
+    torch.testing.assert_close(clipped, norm.clamp(max=trainer.config.train.gradient_clip), rtol=1e-4, atol=0)
+
+
+def test_the_voice_holds_only_what_is_kept(pruned_run: Path) -> None:
+    """And so does its packed form."""
+    voice = load_voice(pruned_run)
+    weight, last = voice.tensors[RECURRENT_WEIGHT], load_checkpoint(checkpoint_paths(pruned_run)[-1])
+    np.testing.assert_array_equal(weight != 0, recurrent(last, "masks").numpy())
+    assert n_kept_blocks(weight) == [[count] * 3 for count in KEPT_COLUMNS]
+    packed = pack(fold(voice))
+    counts = packed.n_reset_blocks, packed.n_update_blocks, packed.n_new_blocks
+    assert sum(counts) == sum(KEPT_COLUMNS)
+
+
+def test_the_densities_are_logged(pruned_run: Path, tmp_path: Path, dataset: Path) -> None:
+    names = [f"density_{gate}" for gate in ("reset", "update", "new")]
+    lines = [line for line in logged(pruned_run) if line["group"] == "train"]
+    assert not lines[0].keys() & set(names)
+    assert [lines[1][name] for name in names] == [1, 1, 1]
+    for earlier, later in pairwise(lines[1:]):
+        assert all(later[name] <= earlier[name] for name in names)
+    # The blocks, and what of the diagonal lies outside them: at most 40 of a gate's 1600 weights.
+    for name, share in zip(names, (0.2, 0.3, 0.5), strict=True):
+        assert share <= lines[-1][name] <= share + 40 / 1600
+    run_to_end(dataset, tmp_path, "train.steps=1")
+    assert not logged(tmp_path)[-2].keys() & set(names), "nothing is said of a dense run"
+
+
+def test_a_voice_from_before_the_last_choice_is_replaced(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However good it was: it is less sparse than what was asked for."""
+    measured, steps = iter(range(1, 20)), list[int]()
+    measure, export = Judge.measure, Judge.export
+    monkeypatch.setattr(Judge, "measure", lambda judge: {**measure(judge), "bits": float(next(measured))})
+
+    def spying(judge: Judge, step: int, figures: Any) -> None:
+        steps.append(step)
+        export(judge, step, figures)
+
+    monkeypatch.setattr(Judge, "export", spying)
+    run_to_end(dataset, tmp_path, *PRUNED, progress=stop_at(10))
+    result = run_to_end(dataset, tmp_path, *PRUNED, resume=True)
+    assert steps == [1, 2, 6, 9], "it gets worse all the time"
+    assert (result.best_bits, result.last_bits) == (10.0, 13.0), "12 is what the resumed run began with"
+    assert load_voice(tmp_path).metadata["steps"] == 9
+
+
+@pytest.mark.parametrize("stop", [1, 2, 4, 6, 9, 10])
+def test_resume_is_exact_while_pruning(dataset: Path, pruned_run: Path, tmp_path: Path, stop: int) -> None:
+    """Before the start, at it, between two choices, at one, at the end and after it."""
+    run_to_end(dataset, tmp_path, *PRUNED, progress=stop_at(stop))
+    assert run_to_end(dataset, tmp_path, *PRUNED, resume=True).finished
+    assert_same_runs(pruned_run, tmp_path)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_pruning_in_every_precision(dataset: Path, tmp_path: Path, precision: str) -> None:
+    run_to_end(dataset, tmp_path, *PRUNED, f"train.precision={precision}")
+    weight = load_voice(tmp_path).tensors[RECURRENT_WEIGHT]
+    assert n_kept_blocks(weight) == [[count] * 3 for count in KEPT_COLUMNS]
+
+
+def without_what_is_new(run: Path) -> None:
+    """Make the newest checkpoint one of a version that did not prune."""
+    saved = load_checkpoint(checkpoint_paths(run)[-1])
+    document = {key: value for key, value in saved.document.items() if key != "best_step"}
+    document["config"]["model"].pop("recurrent_density")
+    for key in ("start_step", "end_step", "every"):
+        document["config"]["train"].pop(f"sparsify_{key}")
+    save_checkpoint(run, Checkpoint(saved.step, saved.groups, document), 20)
+
+
+def test_a_dense_run_goes_on_as_before(dataset: Path, tmp_path: Path) -> None:
+    """Its checkpoints hold no masks, as those of earlier versions, which resume exactly."""
+    for name in ("whole", "halves"):
+        run_to_end(dataset, tmp_path / name, progress=stop_at(4) if name == "halves" else lambda _: None)
+        assert "masks" not in load_checkpoint(checkpoint_paths(tmp_path / name)[-1]).groups
+    without_what_is_new(tmp_path / "halves")
+    run_to_end(dataset, tmp_path / "halves", resume=True)
+    expected, found = (load_checkpoint(checkpoint_paths(tmp_path / name)[-1]) for name in ("whole", "halves"))
+    for group, named in expected.groups.items():
+        assert all(torch.equal(tensor, found.groups[group][name]) for name, tensor in named.items())
+
+
+def test_a_dense_run_can_be_pruned_later(dataset: Path, tmp_path: Path) -> None:
+    """Up to its start it is the same as one that was to be pruned from the first; an old checkpoint will do."""
+    run_to_end(dataset, tmp_path / "dense", *PRUNED, DENSE, progress=stop_at(4))
+    without_what_is_new(tmp_path / "dense")
+    schedule = "train.sparsify_start_step=5", "train.sparsify_end_step=8"
+    assert run_to_end(dataset, tmp_path / "dense", *PRUNED, *schedule, resume=True).finished
+    run_to_end(dataset, tmp_path / "whole", *PRUNED, *schedule)
+    for group in ("network", "average", "optimizer", "masks"):
+        expected, found = (
+            load_checkpoint(checkpoint_paths(tmp_path / name)[-1]).groups[group]
+            for name in ("whole", "dense")
+        )
+        assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+    assert load_config(tmp_path / "dense" / "config.toml").model.recurrent_density == (0.2, 0.3, 0.5)
+    weight = load_voice(tmp_path / "dense").tensors[RECURRENT_WEIGHT]
+    assert n_kept_blocks(weight) == [[count] * 3 for count in KEPT_COLUMNS]
+
+
+def test_a_dense_run_past_the_start(dataset: Path, tmp_path: Path) -> None:
+    run_to_end(dataset, tmp_path, *PRUNED, DENSE, "train.steps=4")
+    message = (
+        r"is dense at step 4, past train\.sparsify_start_step \(4\); set that to 5 or more, and "
+        r"train\.sparsify_end_step to a later one"
+    )
+    with pytest.raises(TrainingError, match=message):
+        run_to_end(dataset, tmp_path, *PRUNED, "train.sparsify_start_step=4", resume=True)
+    assert load_config(tmp_path / "config.toml").model.recurrent_density == (1.0, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    "overrides", [(DENSE,), ("model.recurrent_density=[0.1, 0.3, 0.5]",), ("model.readout_size=8",)]
+)
+def test_a_pruned_run_keeps_its_model(dataset: Path, tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    run_to_end(dataset, tmp_path, *PRUNED, progress=stop_at(2))
+    with pytest.raises(TrainingError, match=r"started with another \[model\]"):
+        run_to_end(dataset, tmp_path, *PRUNED, *overrides, resume=True)
+
+
+# Refusals
+
+
+def test_a_taken_folder(dataset: Path, tmp_path: Path) -> None:
+    run_to_end(dataset, tmp_path, "train.steps=1")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(
+        TrainingError, match=r"holds a run already \(checkpoints/step-0+1\.safetensors\); add --r"
+    ):
+        run_to_end(dataset, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_nothing_to_resume(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="holds no checkpoint to resume from"):
+        run_to_end(dataset, tmp_path / "run", resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "table"),
+    [("model.gru_size=24", "model"), ("signal.bits=7", "signal"), ("mel.floor=1e-4", "mel")],
+)
+def test_another_model_cannot_go_on(dataset: Path, tmp_path: Path, override: str, table: str) -> None:
+    run_to_end(dataset, tmp_path, "train.steps=1")
+    with pytest.raises(TrainingError, match=rf"started with another \[{table}\]"):
+        run_to_end(dataset, tmp_path, override, resume=True)
+    assert load_config(tmp_path / "config.toml") == small_config("train.steps=1")
+
+
+def test_another_mel_contract(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"made with another mel contract .*n_mels 20, not 24"):
+        run_to_end(dataset, tmp_path / "run", "mel.n_mels=24")
+
+
+def test_no_clips_to_validate(dataset: Path, tmp_path: Path) -> None:
+    audio = dataset.parent / "audio"
+    prepare([audio], tmp_path / "data", small_config("prep.valid_fraction=0.0"), jobs=1)
+    with pytest.raises(DatasetError, match="split 'valid' is empty"):
+        run_to_end(tmp_path / "data", tmp_path / "run")
+
+
+def test_a_folder_that_cannot_be_written(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        run_to_end(dataset, tmp_path / "file" / "run")
+
+
+# Losses that are not finite
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, bad_calls: range) -> None:
+    """Make the training losses of some steps NaN."""
+    compute, calls = objective.compute_losses, iter(range(10**6))
+
+    def spoiled(network: Any, batch: Any, *, own_pitch: bool) -> Losses:
+        losses = compute(network, batch, own_pitch=own_pitch)
+        if network.training and next(calls) in bad_calls:
+            return losses._replace(nats=losses.nats * math.nan)
+        return losses
+
+    monkeypatch.setattr(trainer_room, "compute_losses", spoiled)
+
+
+def test_a_loss_that_is_not_finite_is_skipped(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, range(1, 3))
+    result = run_to_end(dataset, tmp_path)
+    assert result.finished
+    assert math.isfinite(result.last_bits)
+    checkpoint = load_checkpoint(checkpoint_paths(tmp_path)[-1])
+    assert all(tensor.isfinite().all() for named in checkpoint.groups.values() for tensor in named.values())
+    updates = {
+        float(tensor) for name, tensor in checkpoint.groups["optimizer"].items() if name.endswith("/step")
+    }
+    assert updates == {4.0}, "two of six steps were no updates"
+    train_lines = [line for line in logged(tmp_path) if line["group"] == "train"]
+    assert ["loss" in line for line in train_lines] == [True, False, False, True, True, True]
+
+
+def test_nine_in_a_row_do_not_stop_the_run(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(monkeypatch, range(2, 11))
+    assert run_to_end(dataset, tmp_path, "train.steps=14").returns == 0
+
+
+# The log
+
+
+def test_the_log_drops_what_json_cannot_hold(tmp_path: Path) -> None:
+    with MetricsLog(tmp_path, 0) as log:
+        log.log("train", 1, {"loss": math.nan, "bits": math.inf, "speed": 2.5})
+    assert logged(tmp_path) == [{"step": 1, "group": "train", "speed": 2.5}]
+
+
+def test_the_log_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "metrics.jsonl").symlink_to("/dev/full")
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    with pytest.raises(OutputError, match="No space left on device"), MetricsLog(tmp_path, 0) as log:
+        log.log("train", 1, {"loss": 1.0})
+
+
+# Signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_asks_and_a_second_one_acts(number: signal.Signals) -> None:
+    def end(_number: int, _frame: Any) -> None:
+        raise InterruptedError
+
+    outside = signal.signal(number, end)
+    try:
+        with stop_on_signals() as stopped:
+            assert not stopped
+            signal.raise_signal(number)
+            assert stopped
+            assert stopped.signal_number == number
+            with pytest.raises(InterruptedError):
+                signal.raise_signal(number)
+        assert signal.getsignal(number) is end
+    finally:
+        signal.signal(number, outside)
+
+
+@pytest.mark.parametrize(
+    ("number", "workers", "to_group"), [(signal.SIGINT, 1, True), (signal.SIGTERM, 0, False)]
+)
+def test_a_signal_saves_and_stops_the_command(
+    dataset: Path, tmp_path: Path, number: signal.Signals, workers: int, to_group: bool
+) -> None:
+    """As a terminal's Ctrl-C goes to the whole group, workers included, and a scheduler's SIGTERM to one process."""
+    run, config = tmp_path / "run", tmp_path / "config.toml"
+    settings = small_config(
+        "train.steps=1000000", "train.checkpoint_every=1000000", f"train.workers={workers}"
+    )
+    config.write_text(to_toml(settings))
+    command = [sys.executable, "-m", "gru_audio", "train", str(dataset), "--run", str(run)]
+    process = subprocess.Popen(
+        [*command, "--config", str(config), "--device", "cpu", "--threads", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if (run / "metrics.jsonl").is_file() and (run / "metrics.jsonl").read_text().count("\n") > 5:
+                break
+            time.sleep(0.05)
+        if to_group:
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + number, err
+    assert "Traceback" not in err
+    assert "--resume" in err
+    (saved,) = checkpoint_paths(run)
+    step = load_checkpoint(saved).step
+    assert f"step {step:,} of 1,000,000" in out
+    result = train(
+        dataset,
+        run,
+        load_config(run / "config.toml", [f"train.steps={step + 2}", "train.workers=0"]),
+        resume=True,
+        device="cpu",
+        threads=1,
+    )
+    assert (result.step, result.finished) == (step + 2, True)
+    steps = [line["step"] for line in logged(run) if line["group"] == "train"]
+    assert steps == list(range(1, step + 3))
+
+
+def test_a_signal_before_the_first_step(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes while the untrained network is validated: one step, one checkpoint, one voice."""
+    validate = Judge.validate
+
+    def interrupted(judge: Judge, log: MetricsLog, step: int) -> float:
+        if step == 0:
+            signal.raise_signal(signal.SIGTERM)
+        return validate(judge, log, step)
+
+    monkeypatch.setattr(Judge, "validate", interrupted)
+    result = run_to_end(dataset, tmp_path)
+    assert (result.step, result.finished, result.stopped_by) == (1, False, signal.SIGTERM)
+    assert len(checkpoint_paths(tmp_path)) == 1
+    assert (tmp_path / "voice.safetensors").is_file()
+
+
+def test_a_stop_before_any_validation_keeps_the_best(dataset: Path, tmp_path: Path) -> None:
+    """The voice is measured before the checkpoint is written, so that a later and worse one cannot replace it."""
+    settings = "train.steps=9", "train.valid_every=9", "train.log_every=1"
+    first = run_to_end(dataset, tmp_path, *settings, progress=stop_at(2))
+    assert first.step == 2
+    assert math.isfinite(first.best_bits)
+    assert load_checkpoint(checkpoint_paths(tmp_path)[-1]).document["best_bits"] == first.best_bits
+    second = run_to_end(dataset, tmp_path, *settings, resume=True, progress=stop_at(4))
+    assert second.best_bits == first.best_bits
+    assert [line["step"] for line in logged(tmp_path) if line["group"] == "valid"] == [0, 2]
+
+
+def test_an_error_in_a_data_worker_is_one_line(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_source: CropSource, step: int, *_: Any) -> Batch:
+        raise DatasetError(f"the shard went away at {step}")
+
+    trainer = trainer_of(dataset, tmp_path, "train.workers=1")
+    monkeypatch.setattr(CropSource, "batch", fail)
+    with warnings.catch_warnings(), pytest.raises(DatasetError) as caught:
+        warnings.simplefilter("ignore", DeprecationWarning)  # see `forks`
+        next(batches(trainer._source, range(6), 1, CPU))
+    assert str(caught.value) == "the shard went away at 0"
+
+
+def test_another_pitch_range(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        DatasetError, match=r"labels run from 50 to 500 Hz, wanted 100 to 500 Hz; prepare it again"
+    ):
+        run_to_end(dataset, tmp_path, "signal.pitch_min_hz=100.0")
+    assert not (tmp_path / "config.toml").exists()
+    run_to_end(dataset, tmp_path, "signal.pitch_min_hz=100.0", "signal.lpc_order=0", "train.steps=1")
+
+
+def test_other_clips_cannot_go_on(dataset: Path, tmp_path: Path) -> None:
+    run_to_end(dataset, tmp_path / "run", "train.steps=1")
+    prepare(
+        [dataset.parent / "audio" / "0.wav", dataset.parent / "audio" / "1.wav"],
+        tmp_path / "other",
+        small_config(),
+    )
+    with pytest.raises(TrainingError, match="was started on other clips than"):
+        run_to_end(tmp_path / "other", tmp_path / "run", "train.steps=2", resume=True)
+
+
+@pytest.mark.parametrize("name", ["voice.safetensors", "metrics.jsonl", "config.toml"])
+def test_a_new_run_replaces_nothing(dataset: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(
+        TrainingError, match=f"holds a run already \\({name}\\); add --resume, choose another"
+    ):
+        run_to_end(dataset, tmp_path)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+
+
+# It learns
+
+
+def entropy_bits(codes: NDArray[np.int16]) -> float:
+    """Of the histogram of codes: what a model would reach that knows nothing but how often each code comes."""
+    share = np.bincount(codes.ravel(), minlength=256) / codes.size
+    share = share[share > 0]
+    return float(-(share * np.log2(share)).sum())
+
+
+@pytest.mark.slow
+def test_the_tiny_config_learns_from_the_samples(tmp_path: Path) -> None:
+    """150 steps on the bundled clips: validation goes from over 8 bits a sample to 7.24 on the machine it was
+    written on, and well below the 7.50 of the codes' histogram; the pitch head finds the pitch."""
+    config = load_config(
+        "tiny",
+        [
+            "train.steps=150",
+            "train.pitch_handover_step=100",
+            "train.valid_every=150",
+            "train.workers=0",
+            "train.precision=fp32",
+        ],
+    )
+    prepare([SAMPLES], tmp_path / "data", config, jobs=1)
+    result = train(tmp_path / "data", tmp_path / "run", config, device="cpu", threads=1)
+    validation = Validation(Dataset.open(tmp_path / "data"), config, CPU).batches
+    histogram_bits = entropy_bits(np.concatenate([batch.target for batch in validation]))
+    assert result.first_bits > 7.9, "an untrained network knows nothing"
+    assert 7.3 < histogram_bits < 7.8
+    assert result.last_bits < 7.4, "well below log2 256"
+    assert result.last_bits < histogram_bits - 0.1, "more than the codes' histogram"
+    before, after = (line for line in logged(tmp_path / "run") if line["group"] == "valid")
+    assert before["pitch_cents"] > 500
+    assert after["pitch_cents"] < 200
+    assert after["voicing_accuracy"] > 0.75
