@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 import gru_audio
+from gru_audio.arrays import FloatArray
 from gru_audio.config import Config
 from gru_audio.quality.material import Original, find_originals
 from gru_audio.quality.measures import pesq
 from gru_audio.signal.codec import pre_emphasis, run_closed_loop
 from gru_audio.signal.lpc import frame_filters
-from gru_audio.signal.mel import FloatArray
 from gru_audio.signal.mulaw import expansion_table
 from gru_audio.signal.pitch import track_pitch
 from gru_audio.synthesis.correction import correct

@@ -25,11 +25,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.signal import istft, stft
 
+from gru_audio.arrays import FloatArray
 from gru_audio.config import CONTEXT_FRAMES, Config, load_config
 from gru_audio.data.dataset import Clip, Dataset
 from gru_audio.files import atomic_path
 from gru_audio.network.cpu.memory import keep_freed_memory
-from gru_audio.signal.mel import FloatArray
 from gru_audio.synthesis.correction import correct
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.training.batches.crops import CropSource

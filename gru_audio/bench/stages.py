@@ -10,9 +10,9 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from gru_audio.arrays import FloatArray
 from gru_audio.native import library
 from gru_audio.native.library import Floats, Int, Int64s
-from gru_audio.signal.mel import FloatArray
 from gru_audio.signal.mulaw import encode
 from gru_audio.synthesis.folding import FoldedNetwork
 from gru_audio.synthesis.int8.engine import Int8Room, make_room

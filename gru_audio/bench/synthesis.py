@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gru_audio.arrays import FloatArray
 from gru_audio.bench.cases import Case
 from gru_audio.bench.limits import Limits
 from gru_audio.bench.stages import Int8Stages
 from gru_audio.bench.turns import Speed, Task, frames_a_turn
 from gru_audio.bench.work import Bound, Work, bound_of, work_of
 from gru_audio.config import CONTEXT_FRAMES
-from gru_audio.signal.mel import FloatArray, silent_frames
+from gru_audio.signal.mel import silent_frames
 from gru_audio.synthesis.correction import correct
 from gru_audio.synthesis.engines import make_engine
 from gru_audio.synthesis.folding import fold

@@ -10,8 +10,8 @@ from gru_audio.cli.console import Json, Quiet, note, print_json, print_table, pr
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from gru_audio.arrays import FloatArray
     from gru_audio.evaluation.results import Evaluation, Summary
-    from gru_audio.signal.mel import FloatArray
 
 _DIGITS = {"pesq": 2, "stoi": 3, "estoi": 3, "mr_stft": 3, "dnsmos": 2, "distillmos": 2, "nll_bits": 3}
 

@@ -15,12 +15,12 @@ from gru_audio.errors import GruAudioError
 from gru_audio.training.launch import Launch, LeaderLostError
 
 if TYPE_CHECKING:
+    from gru_audio.arrays import FloatArray
     from gru_audio.config import Config
     from gru_audio.data.dataset import Dataset
-    from gru_audio.signal.mel import FloatArray
     from gru_audio.training.fine_tuning import StartingVoice
     from gru_audio.training.judging.free_running import Synthesiser
-    from gru_audio.training.trainer import TrainResult
+    from gru_audio.training.result import TrainResult
     from gru_audio.voice.voice import Voice
 
 

@@ -10,12 +10,13 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from gru_audio.arrays import FloatArray
 from gru_audio.config import Config, MelConfig
 from gru_audio.errors import AudioError
 from gru_audio.signal.audio import from_int16, resample, to_int16
 from gru_audio.signal.codec import de_emphasis, pre_emphasis, run_closed_loop
 from gru_audio.signal.lpc import frame_filters
-from gru_audio.signal.mel import FloatArray, filterbank, to_linear
+from gru_audio.signal.mel import filterbank, to_linear
 
 _G722_HZ = 16_000
 _G722_DELAY_SAMPLES = 22  # of its two quadrature mirror filters, 24 taps each

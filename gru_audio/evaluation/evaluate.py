@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from gru_audio.arrays import FloatArray
 from gru_audio.config import Config
 from gru_audio.errors import AudioError
 from gru_audio.evaluation import anchors
@@ -31,7 +32,6 @@ from gru_audio.quality import measures
 from gru_audio.quality.material import Original
 from gru_audio.quality.pitch_measures import compare_pitch, track_f0
 from gru_audio.signal.audio import resample
-from gru_audio.signal.mel import FloatArray
 from gru_audio.synthesis.correction import correct
 from gru_audio.synthesis.sampling import Sampling
 from gru_audio.synthesis.vocoder import Vocoder

@@ -5,10 +5,11 @@ from typing import Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from gru_audio.arrays import FloatArray
 from gru_audio.config import CONTEXT_FRAMES
 from gru_audio.evaluation.anchors import codec_input
 from gru_audio.signal.codec import pre_emphasis, run_closed_loop
-from gru_audio.signal.mel import FloatArray, silent_frames
+from gru_audio.signal.mel import silent_frames
 from gru_audio.synthesis.engines import make_engine
 from gru_audio.synthesis.folding import can_compile, fold
 from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd

@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from gru_audio.arrays import FloatArray
 from gru_audio.evaluation.results import (
     CODEC,
     G722,
@@ -29,7 +30,6 @@ from gru_audio.evaluation.results import (
 )
 from gru_audio.files import atomic_path
 from gru_audio.signal.audio import encode_audio, finite
-from gru_audio.signal.mel import FloatArray
 
 PAGE_FILE = "index.html"
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gru_audio.signal.mel import FloatArray
+from gru_audio.arrays import FloatArray
 
 WIDTH = 16
 """Outputs of a tile: `DENSE_WIDTH`."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from gru_audio.arrays import FloatArray
 from gru_audio.data.dataset import DATASET_FILE, Clip, Dataset
 from gru_audio.data.sources import Source, plan_sources
 from gru_audio.errors import AudioError, DatasetError
 from gru_audio.signal.audio import from_int16, read_audio
-from gru_audio.signal.mel import FloatArray
 
 HELD_OUT_CLIPS = 24
 """How many of a dataset's clips are taken where no number is given."""

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.errors import AudioError
 from gru_audio.quality.pitch_measures import WIDE_BAND_HZ, PitchError, compare_pitch, track_f0
 from gru_audio.signal.audio import resample
-from gru_audio.signal.mel import FloatArray, log_mel, to_linear
+from gru_audio.signal.mel import log_mel, to_linear
 
 _PESQ_SHORTEST_S, _PESQ_LONGEST_S = 0.25, 20.0
 _PESQ_LOWEST = 1.04

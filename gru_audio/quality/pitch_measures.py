@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from gru_audio.arrays import FloatArray
 from gru_audio.errors import AudioError
 from gru_audio.signal.audio import resample
-from gru_audio.signal.mel import FloatArray
 
 WIDE_BAND_HZ = 16_000
 """The sample rate that the pitch tracker, PESQ and DNSMOS are given; other audio is resampled to it."""

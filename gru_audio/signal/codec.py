@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gru_audio.arrays import FloatArray
 from gru_audio.config import SignalConfig
 from gru_audio.native import library
 from gru_audio.signal.lpc import FrameFilters
-from gru_audio.signal.mel import FloatArray
 from gru_audio.signal.mulaw import expansion_table, thresholds
 
 CodeArray = npt.NDArray[np.int16]

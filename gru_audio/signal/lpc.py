@@ -12,9 +12,10 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig, SignalConfig
 from gru_audio.native import library
-from gru_audio.signal.mel import FloatArray, analysis_window, filterbank, to_linear
+from gru_audio.signal.mel import analysis_window, filterbank, to_linear
 
 DoubleArray = npt.NDArray[np.float64]
 

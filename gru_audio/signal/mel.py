@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.errors import AudioError, MelError
 from gru_audio.native import library
 from gru_audio.signal.fft import PLAN_FIELDS, plan_of
-
-FloatArray = npt.NDArray[np.float32]
 
 _LOG_UNIT = {"ln": 1.0, "log10": np.log(10.0), "db": np.log(10.0) / 20.0}  # in nepers of magnitude
 

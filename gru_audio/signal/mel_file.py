@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.errors import MelError
 from gru_audio.extras import require
-from gru_audio.signal.mel import FloatArray, check_mel
+from gru_audio.signal.mel import check_mel
 
 MEL_SUFFIXES = frozenset({".npy", ".npz", ".pt", ".safetensors"})
 

@@ -3,8 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
+from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
-from gru_audio.signal.mel import FloatArray, analyse, analysis_window, check_samples, mirrored_samples
+from gru_audio.signal.mel import analyse, analysis_window, check_samples, mirrored_samples
 
 
 class MelStream:

@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
 
+from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.errors import AudioError, GruAudioError, OutputError
 from gru_audio.files import require_writable
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.signal.audio import AUDIO_SUFFIXES, read_audio, write_audio
-from gru_audio.signal.mel import FloatArray, convert_mel
+from gru_audio.signal.mel import convert_mel
 from gru_audio.signal.mel_file import MEL_SUFFIXES, read_mel
 from gru_audio.synthesis.sampling import Sampling
 from gru_audio.synthesis.vocoder import Vocoder

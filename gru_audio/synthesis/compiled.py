@@ -7,10 +7,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from gru_audio.arrays import FloatArray
 from gru_audio.config import Config
 from gru_audio.native import library
-from gru_audio.signal.mel import FloatArray
-from gru_audio.synthesis.engines import require_saved
+from gru_audio.synthesis.engine import require_saved
 from gru_audio.synthesis.frontend import FrameBlock
 from gru_audio.synthesis.sampling import N_TAPS, PLAIN, VoicedDraws
 

@@ -18,18 +18,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.errors import ConfigError
 from gru_audio.native import library
 from gru_audio.signal.fft import ONE_PLAN_FIELDS, one_plan_of
-from gru_audio.signal.mel import (
-    FloatArray,
-    MelAnalysis,
-    analysis_values,
-    filterbank,
-    first_of_window,
-    to_linear,
-)
+from gru_audio.signal.mel import MelAnalysis, analysis_values, filterbank, first_of_window, to_linear
 
 DEFAULT_CORRECTIONS = 3
 """Rounds: each one raises PESQ less than the one before; see docs/correction.md."""

@@ -1,56 +1,17 @@
 """The engines that run the sample loop, and the choice among them."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from gru_audio.config import Config
 from gru_audio.errors import ConfigError
 from gru_audio.extras import require
-from gru_audio.signal.mel import FloatArray
+from gru_audio.synthesis.engine import Engine
 from gru_audio.synthesis.folding import FoldedNetwork, can_compile
 from gru_audio.synthesis.sampling import PLAIN, VoicedDraws
-from gru_audio.voice.tensor_file import Array
 
 if TYPE_CHECKING:
-    from gru_audio.synthesis.frontend import FrameBlock
-
-
-class Engine(Protocol):
-    """Runs the sample loop of one folded network.
-
-    Attributes:
-        in_step: the streams of a batch go in step, so that shorter ones are padded, and many cost little
-            more than one.
-    """
-
-    in_step: bool
-
-    def start(self, n_streams: int) -> Any:
-        """The state of streams that have been silent for ever."""
-
-    def generate(
-        self,
-        state: Any,
-        blocks: "Sequence[FrameBlock]",
-        uniforms: FloatArray,
-        temperature: float,
-        tail_cut: float,
-    ) -> FloatArray:
-        """Go on by one block of each stream; see `reference.TorchEngine.generate`."""
-
-    def export_state(self, state: Any) -> dict[str, Array]:
-        """The state of one stream as arrays that any engine of the same voice can import: a copy.
-
-        They are hidden (H,), codes (L,), rebuilt (P,) and noise (3,), newest last, and audio (1,); the torch engine
-        adds cell (H,).
-        """
-
-    def import_state(self, arrays: Mapping[str, Array]) -> Any:
-        """The state of one stream.
-
-        Raises:
-            ConfigError: an array is missing or has another shape than the voice asks for.
-        """
+    pass
 
 
 def _torch(network: FoldedNetwork, device: str, voiced: VoicedDraws) -> Engine:
@@ -88,21 +49,6 @@ ENGINES: dict[str, Callable[[FoldedNetwork, str, VoicedDraws], Engine]] = {
     "torch": _torch,
 }
 """Name to maker."""
-
-
-def require_saved(arrays: Mapping[str, Array], wanted: Mapping[str, Array]) -> None:
-    """Check that a saved state has the arrays that an engine's own has.
-
-    Raises:
-        ConfigError: one is missing or has another shape or type.
-    """
-    for name, own in wanted.items():
-        given = arrays.get(name)
-        if given is None or (given.dtype, given.shape) != (own.dtype, own.shape):
-            found = "missing" if given is None else f"{given.dtype} {given.shape}"
-            raise ConfigError(
-                f"saved stream: '{name}' is {found}, not {own.dtype} {own.shape}; it is of another voice"
-            )
 
 
 def choose_engine(config: Config, device: str = "auto") -> tuple[str, str]:

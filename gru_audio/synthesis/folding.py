@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gru_audio.arrays import FloatArray
 from gru_audio.config import Config
 from gru_audio.errors import CheckpointError, ConfigError
-from gru_audio.signal.mel import FloatArray
 from gru_audio.voice.tensor_file import Array
 from gru_audio.voice.voice import Voice
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gru_audio.arrays import FloatArray
 from gru_audio.config import CONTEXT_FRAMES
 from gru_audio.native import library
 from gru_audio.native.dense import padded, tiled
 from gru_audio.native.library import Double, Doubles, Float, Floats, Int, Int64s
 from gru_audio.signal.lpc import FrameFilters, PredictionTables, prediction_scratch, prediction_tables
-from gru_audio.signal.mel import FloatArray, silent_frames, to_linear
+from gru_audio.signal.mel import silent_frames, to_linear
 from gru_audio.synthesis.folding import FoldedNetwork, TensorReader
 from gru_audio.voice.voice import Voice
 

@@ -12,10 +12,11 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.errors import AudioError, GruAudioError, MelError
 from gru_audio.signal.audio import from_int16, to_int16, write_audio
-from gru_audio.signal.mel import FloatArray, convert_mel
+from gru_audio.signal.mel import convert_mel
 from gru_audio.signal.mel_stream import MelStream
 from gru_audio.synthesis.batch import Job, Result
 from gru_audio.synthesis.sampling import Sampling

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gru_audio.arrays import FloatArray
 from gru_audio.config import CONTEXT_FRAMES
 from gru_audio.errors import CheckpointError, ConfigError, MelError
-from gru_audio.signal.mel import FloatArray, check_mel
+from gru_audio.signal.mel import check_mel
 from gru_audio.synthesis.correction import Corrections
-from gru_audio.synthesis.engines import Engine
+from gru_audio.synthesis.engine import Engine
 from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd
 from gru_audio.synthesis.sampling import Sampling
 from gru_audio.voice.tensor_file import Array

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gru_audio.arrays import FloatArray
 from gru_audio.config import CONTEXT_FRAMES, Config, MelConfig
 from gru_audio.errors import CheckpointError
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.signal.audio import check_audio, resample
-from gru_audio.signal.mel import FloatArray, check_mel, log_mel, silent_frames
+from gru_audio.signal.mel import check_mel, log_mel, silent_frames
 from gru_audio.synthesis.correction import check_corrections, correct, default_corrections
 from gru_audio.synthesis.engines import make_engine
 from gru_audio.synthesis.folding import fold

@@ -1,6 +1,7 @@
 """Pruning while training: which recurrent weights are left after each step; see sparsity.py for the choice."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,8 +80,19 @@ class Pruning:
         return {f"density_{gate}": share for gate, share in zip(_GATES, shares, strict=True)}
 
     def masks(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps of it."""
+        """What a checkpoint keeps of it as tensors."""
         return {} if self.kept is None else {RECURRENT_WEIGHT: self.kept}
+
+    def state(self) -> dict[str, bool]:
+        """What a checkpoint keeps of it besides."""
+        return {"pruning_settled": self.settled}
+
+    def restore(self, state: Mapping[str, Any], masks: Mapping[str, Tensor], *networks: Network) -> None:
+        """Take over what a checkpoint kept, in these networks too."""
+        kept = masks.get(RECURRENT_WEIGHT)
+        self.keep(kept if kept is None else kept.to(next(networks[0].parameters()).device), *networks)
+        # Versions that did not tell it settled the pruning of whatever was fine-tuned.
+        self.settled = state.get("pruning_settled", state.get("fine_tuned_from") is not None)
 
     @staticmethod
     def _choice(weight: Tensor, densities: Sequence[float]) -> Tensor:

@@ -24,6 +24,7 @@ from gru_audio.training.interrupt import StopRequest, stop_on_signals
 from gru_audio.training.judging.free_running import FreeRunning, Synthesiser
 from gru_audio.training.launch import Launch, LeaderLostError, ProcessLostError
 from gru_audio.training.recovery import Diverged
+from gru_audio.training.result import TrainResult
 from gru_audio.training.saved.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -32,7 +33,7 @@ from gru_audio.training.saved.checkpoint import (
     set_aside,
 )
 from gru_audio.training.saved.metrics import MetricsLog
-from gru_audio.training.trainer import Trainer, TrainResult
+from gru_audio.training.trainer import Trainer
 from gru_audio.voice.run_folder import (
     CONFIG_FILE,
     METRICS_FILE,

@@ -8,7 +8,6 @@ import copy
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,41 +29,11 @@ from gru_audio.training.judging.judge import Judge
 from gru_audio.training.objective import Losses, TensorBatch, compute_losses
 from gru_audio.training.pruning import Pruning
 from gru_audio.training.recovery import Diverged, Returns, Watch
+from gru_audio.training.result import TrainResult
 from gru_audio.training.saved.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
 from gru_audio.training.saved.metrics import MetricsLog, TrainingMeter
-from gru_audio.training.saved.state import checkpoint_of, take_over
+from gru_audio.training.saved.moments import moments_of, restore_moments
 from gru_audio.training.schedules import learning_rate, samples_of_steps
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """How a run ended.
-
-    Attributes:
-        step: optimiser steps done in all.
-        finished: all steps of the config were done.
-        first_bits: validation bits a sample before the first step of this run.
-        last_bits: validation bits a sample at the last validation.
-        best_bits: the lowest so far, of those since blocks were last pruned; its weights are the run's voice.
-        audio_s: seconds of audio trained on by this call.
-        wall_s: seconds that this call took.
-        stopped_by: the signal that stopped it, if one did.
-        returns: how often the run diverged and went back to a checkpoint, since it began.
-        notes: what else the user should know, each as a line.
-        steps: how many the config wants in all.
-    """
-
-    step: int
-    finished: bool
-    first_bits: float
-    last_bits: float
-    best_bits: float
-    audio_s: float
-    wall_s: float
-    stopped_by: int | None = None
-    returns: int = 0
-    notes: tuple[str, ...] = ()
-    steps: int = 0
 
 
 class Trainer:
@@ -232,11 +201,41 @@ class Trainer:
 
     def save(self) -> Path:
         """Write a checkpoint."""
-        return save_checkpoint(self.run, checkpoint_of(self), self.config.train.checkpoints_kept)
+        return save_checkpoint(self.run, self._checkpoint(), self.config.train.checkpoints_kept)
+
+    def _checkpoint(self) -> Checkpoint:
+        """All that the run needs to go on exactly from here."""
+        document = {
+            "config": self.config.model_dump(),
+            "dataset": self.dataset.fingerprint,
+            **self.judge.state(),
+            **self.pruning.state(),
+            "watch": self.watch.state(),
+            "returns": self.returns.state(),
+            "scaler": self.scaler.state_dict(),
+        }
+        groups = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": moments_of(self.network, self.optimizer),
+            "masks": self.pruning.masks(),
+        }
+        return Checkpoint(self.step, groups, document)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Take over a checkpoint's state."""
-        take_over(self, checkpoint)
+        """Put the run where the checkpoint's was, whatever it has done since."""
+        groups, document = checkpoint.groups, checkpoint.document
+        self.network.load_state_dict(groups["network"])
+        self.average.load_state_dict(groups["average"])
+        restore_moments(self.network, self.optimizer, groups["optimizer"])
+        self.pruning.restore(document, groups.get("masks", {}), self.network, self.average)
+        self.step = checkpoint.step
+        self.judge.restore(document)
+        if "watch" in document:  # not told by versions that did not go back
+            self.watch.restore(document["watch"])
+            self.returns = Returns.restored(document["returns"])
+        if document["scaler"]:  # empty where it was not in use: the precision may have changed
+            self.scaler.load_state_dict(document["scaler"])
 
     @property
     def _rate(self) -> int:

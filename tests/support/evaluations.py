@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from gru_audio.arrays import FloatArray
 from gru_audio.evaluation.results import ClipResult, Evaluation, Measure
-from gru_audio.signal.mel import FloatArray
 
 SAMPLE_RATE_HZ = 16_000
 TONE_HZ = 1_000

@@ -12,8 +12,8 @@ import soundfile
 from gru_audio.config import Config, load_config
 from gru_audio.data.prepare import prepare
 from gru_audio.progress import Progress
+from gru_audio.training.result import TrainResult
 from gru_audio.training.run import train
-from gru_audio.training.trainer import TrainResult
 
 RATE_HZ = 8_000
 SMALL = (

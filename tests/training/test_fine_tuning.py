@@ -13,9 +13,9 @@ from gru_audio.config import with_overrides
 from gru_audio.errors import CheckpointError, GruAudioError, TrainingError
 from gru_audio.network.sparsity import RECURRENT_WEIGHT
 from gru_audio.training.fine_tuning import StartingVoice
+from gru_audio.training.result import TrainResult
 from gru_audio.training.run import train
 from gru_audio.training.saved.checkpoint import load_checkpoint
-from gru_audio.training.trainer import TrainResult
 from gru_audio.voice.run_folder import checkpoint_paths
 from gru_audio.voice.voice import Voice, load_voice, save_voice
 

@@ -20,10 +20,10 @@ from gru_audio.training import trainer as trainer_room
 from gru_audio.training.batches.crops import CropSource
 from gru_audio.training.objective import Losses
 from gru_audio.training.recovery import Diverged, Returns, Watch
+from gru_audio.training.result import TrainResult
 from gru_audio.training.run import train
 from gru_audio.training.saved.checkpoint import load_checkpoint
 from gru_audio.training.schedules import learning_rate
-from gru_audio.training.trainer import TrainResult
 from gru_audio.voice.run_folder import checkpoint_paths, checkpoint_steps
 
 CPU = torch.device("cpu")

@@ -3,9 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
+from gru_audio.arrays import FloatArray
 from gru_audio.native import library
 from gru_audio.native.library import Float, Floats, Int, Int32s, Int64s, SignedBytes
-from gru_audio.signal.mel import FloatArray
 from gru_audio.signal.mulaw import group_means
 from gru_audio.synthesis.compiled import SHAPING_FIELDS, Draws, Past, StreamState, shaping_values
 from gru_audio.synthesis.folding import FoldedNetwork, require_compilable

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gru_audio.signal.mel import FloatArray
-from gru_audio.synthesis.engines import require_saved
+from gru_audio.arrays import FloatArray
+from gru_audio.synthesis.engine import require_saved
 from gru_audio.synthesis.folding import FoldedNetwork
 from gru_audio.synthesis.frontend import FrameBlock
 from gru_audio.synthesis.sampling import N_TAPS, PLAIN, VoicedDraws

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gru_audio.arrays import FloatArray
 from gru_audio.network.distribution import drawn, probabilities
-from gru_audio.signal.mel import FloatArray
 from gru_audio.signal.mulaw import expansion_table, group_means, thresholds
 from gru_audio.synthesis.folding import FoldedNetwork
 from gru_audio.synthesis.sampling import MEAN_BITS, N_TAPS, PLAIN, VoicedDraws

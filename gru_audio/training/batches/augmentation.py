@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import soxr
 
+from gru_audio.arrays import FloatArray
 from gru_audio.config import Config, TrainConfig
-from gru_audio.signal.mel import FloatArray
 
 _WAVES = 3  # cosines over log frequency that make up a filter's curve
 _LOWEST_HZ = 60.0  # under it a filter's curve is flat

@@ -13,13 +13,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from gru_audio.arrays import FloatArray
 from gru_audio.config import Config
 from gru_audio.data.dataset import Clip, Dataset
 from gru_audio.errors import DatasetError
 from gru_audio.signal.audio import from_int16
 from gru_audio.signal.codec import CodecTrace, pre_emphasis, run_closed_loop
 from gru_audio.signal.lpc import frame_filters
-from gru_audio.signal.mel import FloatArray, log_mel, mirrored_samples, silent_frames
+from gru_audio.signal.mel import log_mel, mirrored_samples, silent_frames
 from gru_audio.training.batches.augmentation import Change, augment, augmented_lags, draw_change, is_on
 
 CodeArray = npt.NDArray[np.int16]

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from gru_audio.arrays import FloatArray
 from gru_audio.config import Config
 from gru_audio.data.dataset import Clip, Dataset
 from gru_audio.errors import AudioError
@@ -23,7 +24,7 @@ from gru_audio.quality.material import LONGEST_S, SHORTEST_S, in_turn
 from gru_audio.quality.measures import log_mel_distance_db, pesq, silence_level_db
 from gru_audio.quality.pitch_measures import PitchTrack, compare_pitch
 from gru_audio.signal.audio import from_int16, write_audio
-from gru_audio.signal.mel import FloatArray, log_mel
+from gru_audio.signal.mel import log_mel
 from gru_audio.signal.pitch import track_pitch
 from gru_audio.voice.run_folder import reference_path, sample_path, sample_paths
 from gru_audio.voice.voice import Voice

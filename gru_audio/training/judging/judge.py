@@ -54,6 +54,23 @@ class Judge:
         self.origin: Mapping[str, Any] | None = None
         self.free_running: FreeRunning | None = None
 
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return {
+            "best_bits": self.best_bits if math.isfinite(self.best_bits) else None,
+            "best_step": self.best_step,
+            "best_score": self.best_score,
+            "fine_tuned_from": self.origin,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what a checkpoint kept."""
+        bits, score = state["best_bits"], state.get("best_score")
+        self.best_bits = math.inf if bits is None else bits
+        self.best_step = state.get("best_step", 0)  # not told by versions that did not prune
+        self.best_score = Score(*score) if score else None
+        self.origin = state.get("fine_tuned_from")
+
     @property
     def has_voice(self) -> bool:
         """Whether the run's folder has one."""

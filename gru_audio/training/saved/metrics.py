@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from gru_audio.arrays import FloatArray
 from gru_audio.config import Config
 from gru_audio.files import atomic_path, output_errors
-from gru_audio.signal.mel import FloatArray
 from gru_audio.training.objective import Losses, bits
 from gru_audio.voice.run_folder import METRICS_FILE
 

@@ -1,0 +1,6 @@
+"""Types of arrays."""
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
