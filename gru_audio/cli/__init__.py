@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from gru_audio.cli.console import error_line
 from gru_audio.errors import GruAudioError
 
-COMMANDS = ("prep", "train", "synthesize", "preview", "evaluate", "info", "bench")
+COMMANDS = ("prep", "train", "synthesize", "preview", "evaluate", "info", "export", "bench")
 
 _INTERRUPTED = 128 + 2  # as a shell reports SIGINT
 _SYSTEM = frozenset(

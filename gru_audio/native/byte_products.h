@@ -21,7 +21,7 @@
 #include <wasm_simd128.h>
 #endif
 
-#if defined(__AVX2__)
+#if defined(__AVX2__) || defined(__wasm_relaxed_simd__)
 enum { ACTIVATION_OFFSET = 64 };
 #else
 enum { ACTIVATION_OFFSET = 0 };
@@ -83,7 +83,14 @@ GRU_INLINE i32x8 add_half_product(i32x8 sums, int32_t four, i32x8 rows) {
 #elif defined(__SSE2__) || defined(__ARM_NEON) || defined(__wasm_simd128__)
 
 // Four rows.
-#if defined(__SSE2__) || defined(__wasm_simd128__)
+#if defined(__wasm_relaxed_simd__)
+// What a browser makes of it depends on the processor where an activation is 128: x86-64 multiplies by 128, as is wanted
+// here, and ARM by -128. products_are_exact tells.
+GRU_INLINE i32x4 add_quarter_product(i32x4 sums, int32_t four, i32x4 rows) {
+    const i32x4 fours = {four, four, four, four};
+    return (i32x4)wasm_i32x4_relaxed_dot_i8x16_i7x16_add((v128_t)rows, (v128_t)fours, (v128_t)sums);
+}
+#elif defined(__SSE2__) || defined(__wasm_simd128__)
 // The even bytes of each row and the odd ones, widened to 16 bits, whose products are summed in pairs.
 GRU_INLINE i32x4 add_quarter_product(i32x4 sums, int32_t four, i32x4 rows) {
     const i32x4 fours = {four, four, four, four};

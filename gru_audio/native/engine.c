@@ -2,16 +2,13 @@
 // file stands alone otherwise, and includes what it uses.
 #include "processor.c"
 
+#include "gru_audio.c"
+
 #include "codec.c"
-#include "lpc.c"
-#include "mel.c"
-#include "correction.c"
 #include "pitch.c"
 #include "loudness.c"
 #include "float32_loop.c"
-#include "int8_loop.c"
 #include "int8_stages.c"
-#include "frames.c"
 #include "block_products.c"
 #include "gru_scan.c"
 #include "rows.c"

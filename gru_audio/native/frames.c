@@ -136,7 +136,8 @@ static float frame_lag_position(const float *scores, int64_t n_bins) {
         total += shares[i - from];
         moment += shares[i - from] * (float)i;
     }
-    return moment / total / (float)(n_bins - 1);
+    const float position = moment / total / (float)(n_bins - 1);
+    return position > 0.0f ? position : 0.0f; // a mel beyond all measure makes it NaN
 }
 
 // The lags that the pitch head's scores stand for, and the features beside the second layer's results; see

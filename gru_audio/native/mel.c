@@ -1,5 +1,6 @@
 // The linear mel of audio, see mel.h.
 #include "mel.h"
+#include "mel_scale.h"
 
 // How many floats gru_mel works in: two spectra and the bands.
 GRU_API int64_t gru_mel_scratch_size(const struct mel_analysis *mel) {
@@ -17,4 +18,12 @@ GRU_API void gru_mel(const struct mel_analysis *mel, const float *restrict audio
         mel_bands(mel, spectra, bands);
         lanes_to_rows(bands, mel->n_mels, linear + f * mel->n_mels, mel->n_mels, n);
     }
+}
+
+// Numbers (n,) of the filterbank as a contract stores them, and back.
+GRU_API void gru_mel_to_stored(const struct mel_scale *scale, const float *linear, int64_t n, float *stored) {
+    mel_rescale(scale, linear, n, false, stored);
+}
+GRU_API void gru_mel_to_linear(const struct mel_scale *scale, const float *stored, int64_t n, float *linear) {
+    mel_rescale(scale, stored, n, true, linear);
 }

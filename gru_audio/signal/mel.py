@@ -5,6 +5,7 @@ A mel is (F, M) float32: F frames, M bands. Frame f stands for the audio samples
 """
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -77,22 +78,15 @@ def analyse(padded: FloatArray, config: MelConfig) -> FloatArray:
 
 def from_linear(linear: npt.ArrayLike, config: MelConfig) -> FloatArray:
     """The filterbank's linear output (..., M) as the contract stores it."""
-    unit = _log_unit(config)
-    logarithm = np.log(np.maximum(np.asarray(linear, np.float32), np.float32(config.floor))) / np.float32(
-        unit
-    )
-    return np.asarray(np.float32(config.scale) * logarithm + np.float32(config.offset), np.float32)
+    return _rescaled(_to_stored, linear, config)
 
 
 def to_linear(mel: npt.ArrayLike, config: MelConfig) -> FloatArray:
-    """The filterbank's linear output (..., M) from a stored mel, at least the floor."""
-    unit = np.float32(_log_unit(config))
-    # A foreign mel may hold any number: keep its exponential finite.
-    with np.errstate(over="ignore"):
-        logarithm = (
-            (np.asarray(mel, np.float32) - np.float32(config.offset)) / np.float32(config.scale) * unit
-        )
-    return np.asarray(np.maximum(np.exp(np.minimum(logarithm, 60.0)), np.float32(config.floor)), np.float32)
+    """The filterbank's linear output (..., M) from a stored mel, at least the floor.
+
+    It is finite: a mel from elsewhere may hold any number.
+    """
+    return _rescaled(_to_linear, mel, config)
 
 
 def silent_frames(n_frames: int, config: MelConfig) -> FloatArray:
@@ -244,7 +238,33 @@ _mel = library.function("gru_mel", [MelAnalysis, library.Floats, library.Int, li
 _mel_scratch_size = library.function("gru_mel_scratch_size", [MelAnalysis], library.Int)
 
 
-def _log_unit(config: MelConfig) -> float:
+class _Scale(library.Struct):
+    """How a contract stores numbers; see native/mel_scale.h."""
+
+    _fields_ = (
+        ("unit", library.Float),
+        ("scale", library.Float),
+        ("offset", library.Float),
+        ("floor", library.Float),
+    )
+
+
+_to_stored, _to_linear = (
+    library.function(name, [_Scale, library.Floats, library.Int, library.Floats])
+    for name in ("gru_mel_to_stored", "gru_mel_to_linear")
+)
+
+
+def _rescaled(function: Callable[..., None], numbers: npt.ArrayLike, config: MelConfig) -> FloatArray:
+    with np.errstate(over="ignore"):  # a double beyond float32's range becomes infinite
+        given = np.ascontiguousarray(numbers, np.float32)
+    scale = _Scale(unit=log_unit(config), scale=config.scale, offset=config.offset, floor=config.floor)
+    result = np.empty_like(given)
+    function(scale, given, given.size, result)
+    return result
+
+
+def log_unit(config: MelConfig) -> float:
     """Natural logarithms to one unit of the contract's; decibels of a power count half."""
     unit = _LOG_UNIT[config.log]
     return float(2 * unit if config.log == "db" and config.spectrum == "power" else unit)

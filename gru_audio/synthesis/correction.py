@@ -48,7 +48,7 @@ class Corrections:
         self._config, self.n_rounds, self.delay = config, n_rounds, 0
         if not n_rounds:
             return
-        plan = self._plan = _plan(config)
+        plan = self._plan = plan_of_contract(config)
         n_samples, self.delay = (plan.n_open - 1) * plan.hop + plan.width, delay_of(plan)
         self._stream = _Stream(
             audio=np.zeros(plan.n_audio, np.float32),
@@ -120,7 +120,7 @@ def check_corrections(config: MelConfig, n_rounds: int) -> int:
             f"corrections {n_rounds}: mel.window_samples ({config.window_samples}) is less than two hops of "
             f"{config.hop_samples}; only 0 is possible with this voice"
         )
-    return delay_of(_plan(config)) if n_rounds else 0
+    return delay_of(plan_of_contract(config)) if n_rounds else 0
 
 
 class _Plan(library.Struct):
@@ -163,7 +163,7 @@ def delay_of(plan: _Plan) -> int:
 
 
 @lru_cache(maxsize=8)
-def _plan(config: MelConfig) -> _Plan:
+def plan_of_contract(config: MelConfig) -> _Plan:
     hop, width, bank = config.hop_samples, config.window_samples, filterbank(config)
     before = (config.n_fft - hop) // 2 - first_of_window(config)  # from a window's beginning to its frame's
     reach = -(-(width - before - hop) // hop)

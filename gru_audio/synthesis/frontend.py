@@ -20,7 +20,7 @@ from gru_audio.synthesis.folding import FoldedNetwork, TensorReader
 from gru_audio.voice.voice import Voice
 
 _PITCH_FEATURES = 2
-_LAYERS = (
+LAYERS = (
     *("pitch_first", "pitch_second", "pitch_output"),
     *("first", "second", "third", "fourth", "gates", "readout"),
 )
@@ -71,7 +71,7 @@ class _Conditioner(library.Struct):
         ("deviation", Floats),
         *(
             (f"{layer}_{field}", kind)
-            for layer in _LAYERS
+            for layer in LAYERS
             for field, kind in (("tiles", Floats), ("n_tiles", Int), ("n_inputs", Int))
         ),
     )
@@ -174,7 +174,7 @@ Layer = tuple[FloatArray, FloatArray | None]
 
 
 def _layers(voice: Voice, network: FoldedNetwork) -> list[Layer]:
-    """The layers in the order of `_LAYERS`, those of the pitch head without outputs if there is none."""
+    """The layers in the order of `LAYERS`, those of the pitch head without outputs if there is none."""
     config, take = voice.config, TensorReader(voice.tensors, "conditioner.")
     n_mels, size, with_pitch = config.mel.n_mels, config.model.conditioning_size, config.signal.lpc_order > 0
     width = padded(size)
@@ -206,7 +206,7 @@ def _pitch_layers(voice: Voice) -> list[Layer]:
 def _fields_of(layers: list[Layer]) -> dict[str, FloatArray | int]:
     """The layers as fields of `_Conditioner`."""
     fields: dict[str, FloatArray | int] = {}
-    for name, (matrix, bias) in zip(_LAYERS, layers, strict=True):
+    for name, (matrix, bias) in zip(LAYERS, layers, strict=True):
         tiles = tiled(matrix, bias)
         fields |= {f"{name}_tiles": tiles, f"{name}_n_tiles": len(tiles), f"{name}_n_inputs": matrix.shape[1]}
     return fields

@@ -410,6 +410,22 @@ CASES = (
         ("data/shard-00000.safetensors: ", "a dataset's shard", "name its folder, data"),
     ),
     Case("an option that does not exist", "info good/a.wav --josn", ("--josn", "--json"), 2),
+    # export
+    Case("a path that does not exist", "export nowhere -o v.gru", ("nowhere: ", "no such file")),
+    Case(
+        "a voice cut in half", "export cut.safetensors -o v.gru", ("cut.safetensors: ", "damaged", "copy it")
+    ),
+    Case("hollow weights", "export hollow.safetensors -o v.gru", ("hollow", "lacks", "copy it again")),
+    Case(
+        "a voice over itself",
+        "export voice.safetensors -o voice.safetensors",
+        ("voice.safetensors: ", "would replace the voice", "choose another output"),
+    ),
+    Case(
+        "an output folder",
+        "export voice.safetensors -o good",
+        ("good: ", "Is a directory", "choose another place"),
+    ),
 )
 
 BAD_AUDIO = {

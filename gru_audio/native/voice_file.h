@@ -1,0 +1,161 @@
+// The file of an exported voice, which the core reads where it lies; see gru_audio's packed voices.
+//
+//     | header | numbers | places | array 0 | array 1 | ...          arrays begin on multiples of 64 bytes
+//
+//     header     magic, version, checksum of all that follows it, size of the file
+//     numbers    struct voice_numbers
+//     places     struct voice_place of each array of enum voice_array, in order
+//
+// All numbers are little-endian. Each array's size follows from the numbers, and what the loops index by is within its
+// range, or the file is refused: none of the bytes is trusted.
+#ifndef GRU_VOICE_FILE_H
+#define GRU_VOICE_FILE_H
+
+#include "vectors.h"
+
+enum { VOICE_VERSION = 1, VOICE_ALIGNMENT = 64, VOICE_NOISE_TAPS = 3 };
+static const char VOICE_MAGIC[8] = {'G', 'R', 'U', 'V', 'O', 'I', 'C', 'E'};
+
+struct voice_header {
+    char magic[8];
+    uint32_t version, checksum;
+    uint64_t n_bytes;
+};
+
+struct voice_numbers {
+    int64_t sample_rate_hz, n_fft, window_samples, hop_samples, n_mels;
+    int64_t is_power, is_centred; // of the mel: the spectrum's square; padding "center"
+    int64_t order, bits, shortest_lag, longest_lag, n_lag_bins;
+    int64_t gru_size, conditioning_size, readout_size, pitch_size, samples_per_step;
+    int64_t n_reset_blocks, n_update_blocks, n_new_blocks; // of each 16 rows
+    int64_t n_buckets, bucket_bits;                        // of mu-law's table
+    int64_t is_shaped;                                     // noise of voiced frames
+    int64_t n_corrections;                                 // as is usual; 0 where they are impossible
+    double log_unit, log_scale, log_offset, log_floor,
+        silence; // of the mel; what a band of silence is stored as
+    double mel_preemphasis, preemphasis, excitation_range, signal_range, log_lag_range, readout_input_limit;
+    double spectrum_floor, window_energy;                              // of linear prediction
+    double correction_exponent, correction_log_limit, correction_full; //
+    double temperature, voiced_temperature, noise_taps[VOICE_NOISE_TAPS];
+};
+
+struct voice_place {
+    uint64_t offset, n_bytes; // from the file's beginning
+};
+
+// The arrays, whose shapes are told where they are used: int8.h, frames.c, lpc.c, correction.c and mel.h.
+enum voice_array {
+    VOICE_BLOCKS,
+    VOICE_COLUMNS,
+    VOICE_CONSTANTS,
+    VOICE_STEP_TABLES,
+    VOICE_GATE_FACTORS,
+    VOICE_GATE_SUMS,
+    VOICE_NEW_BIAS,
+    VOICE_READOUT_BLOCKS,
+    VOICE_READOUT_UNITS,
+    VOICE_READOUT_TABLES,
+    VOICE_READOUT_FACTORS,
+    VOICE_READOUT_SUMS,
+    VOICE_READOUT_BIAS,
+    VOICE_TREE_BLOCKS,
+    VOICE_TREE_UNITS,
+    VOICE_TREE_BIAS,
+    VOICE_EDGES,
+    VOICE_EXPANSION,
+    VOICE_FIRST_CODES,
+    VOICE_GROUP_MEANS,
+    VOICE_MEL_MEAN,
+    VOICE_MEL_DEVIATION,
+    VOICE_LAYERS, // nine, in the order of enum frame_layer
+    VOICE_PREDICTION_BAND = VOICE_LAYERS + 9,
+    VOICE_PREDICTION_LOWER,
+    VOICE_PREDICTION_UPPER,
+    VOICE_PREDICTION_INVERSE,
+    VOICE_PREDICTION_WEIGHT,
+    VOICE_PREDICTION_COSINES,
+    VOICE_PREDICTION_LAG_WINDOW,
+    VOICE_FFT_FACTORS,
+    VOICE_FFT_TURNS,
+    VOICE_WINDOW,
+    VOICE_FIRST_BIN,
+    VOICE_LENGTH,
+    VOICE_FILTERS,
+    VOICE_PART_FACTORS,
+    VOICE_PART_TURNS,
+    VOICE_TWISTS,
+    VOICE_COSINES,
+    VOICE_SINES,
+    VOICE_BAND_LENGTH,
+    VOICE_BAND_FILTERS,
+    VOICE_BAND_SHARES,
+    VOICE_N_ARRAYS
+};
+
+// What goes through a file's arrays; `is_sound` turns false at the first thing that is not.
+struct voice_reader {
+    const uint8_t *file;
+    uint64_t n_bytes;
+    const struct voice_place *places;
+    bool is_sound;
+};
+
+GRU_INLINE void voice_require(struct voice_reader *reader, bool holds) {
+    reader->is_sound = reader->is_sound && holds;
+}
+
+// An array of any number of items of a size; 0 of them where the place is wrong.
+static const void *voice_take_some(struct voice_reader *reader, int which, size_t item_bytes, int64_t *n) {
+    const struct voice_place place = reader->places[which];
+    const bool fits = place.offset % VOICE_ALIGNMENT == 0 && place.offset <= reader->n_bytes &&
+                      place.n_bytes <= reader->n_bytes - place.offset && place.n_bytes % item_bytes == 0;
+    voice_require(reader, fits);
+    *n = fits ? (int64_t)(place.n_bytes / item_bytes) : 0;
+    return fits ? reader->file + place.offset : NULL;
+}
+
+// An array of exactly so many items.
+static const void *voice_take(struct voice_reader *reader, int which, size_t item_bytes, int64_t n) {
+    int64_t found;
+    const void *array = voice_take_some(reader, which, item_bytes, &found);
+    voice_require(reader, found == n);
+    return reader->is_sound ? array : NULL;
+}
+
+// The same of floats and doubles, which must be finite.
+static const float *voice_floats(struct voice_reader *reader, int which, int64_t n) {
+    const float *array = voice_take(reader, which, sizeof *array, n);
+    for (int64_t i = 0; array && i < n; i++)
+        voice_require(reader, array[i] - array[i] == 0.0f);
+    return array;
+}
+static const double *voice_doubles(struct voice_reader *reader, int which, int64_t n) {
+    const double *array = voice_take(reader, which, sizeof *array, n);
+    for (int64_t i = 0; array && i < n; i++)
+        voice_require(reader, array[i] - array[i] == 0.0);
+    return array;
+}
+
+// Whole numbers from `least` to `most`.
+static const int64_t *voice_indices(struct voice_reader *reader, int which, int64_t n, int64_t least,
+                                    int64_t most) {
+    const int64_t *array = voice_take(reader, which, sizeof *array, n);
+    for (int64_t i = 0; array && i < n; i++)
+        voice_require(reader, array[i] >= least && array[i] <= most);
+    return array;
+}
+
+// CRC-32 as of zlib, bit by bit in a table. Source: ISO 3309.
+static uint32_t voice_checksum(const uint8_t *bytes, size_t n_bytes) {
+    uint32_t table[256], sum = 0xFFFFFFFF;
+    for (uint32_t i = 0; i < 256; i++) {
+        table[i] = i;
+        for (int bit = 0; bit < 8; bit++)
+            table[i] = table[i] & 1 ? 0xEDB88320 ^ table[i] >> 1 : table[i] >> 1;
+    }
+    for (size_t i = 0; i < n_bytes; i++)
+        sum = table[(sum ^ bytes[i]) & 255] ^ sum >> 8;
+    return ~sum;
+}
+
+#endif
