@@ -13,6 +13,7 @@ import numpy.typing as npt
 from gru_audio.arrays import FloatArray
 from gru_audio.config import Config, MelConfig
 from gru_audio.errors import AudioError
+from gru_audio.quality.compiled_librosa import compiled_librosa
 from gru_audio.signal.audio import from_int16, resample, to_int16
 from gru_audio.signal.codec import de_emphasis, pre_emphasis, run_closed_loop
 from gru_audio.signal.lpc import frame_filters
@@ -51,7 +52,7 @@ def griffin_lim(mel: FloatArray, config: MelConfig, n_samples: int) -> FloatArra
 
     Source: Perraudin et al., A Fast Griffin-Lim Algorithm (2013), librosa's with its momentum of 0.99.
     """
-    import librosa
+    librosa = compiled_librosa()
 
     magnitude = np.maximum(_inverse(config) @ to_linear(mel, config).T, 0)  # (n_fft / 2 + 1, F)
     if config.spectrum == "power":

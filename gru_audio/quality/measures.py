@@ -16,6 +16,7 @@ import numpy as np
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.errors import AudioError
+from gru_audio.quality.compiled_librosa import compiled_librosa
 from gru_audio.quality.pitch_measures import WIDE_BAND_HZ, PitchError, compare_pitch, track_f0
 from gru_audio.signal.audio import resample
 from gru_audio.signal.mel import log_mel, to_linear
@@ -171,7 +172,7 @@ def multi_resolution_stft_distance(reference: FloatArray, made: FloatArray) -> f
 
     Source: Yamamoto et al., Parallel WaveGAN (2020), eqs. 3 to 6 and table 1.
     """
-    import librosa
+    librosa = compiled_librosa()
 
     _require_pair(reference, made)
     if reference.size < (longest := max(n_fft for n_fft, _, _ in _RESOLUTIONS)):

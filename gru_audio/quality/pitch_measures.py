@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from gru_audio.arrays import FloatArray
 from gru_audio.errors import AudioError
+from gru_audio.quality.compiled_librosa import compiled_librosa
 from gru_audio.signal.audio import resample
 
 WIDE_BAND_HZ = 16_000
@@ -52,7 +53,7 @@ def track_f0(audio: FloatArray, sample_rate_hz: int) -> PitchTrack:
 
     Source: Mauch & Dixon, pYIN (2014); de Cheveigné & Kawahara, YIN (2002).
     """
-    import librosa
+    librosa = compiled_librosa()
 
     if not audio.size:
         raise AudioError("a clip without samples has no pitch")

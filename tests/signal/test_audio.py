@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
-import librosa
 import numpy as np
 import pyloudnorm
 import pytest
@@ -18,6 +17,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from support.loops import librosa
 
 from gru_audio.errors import AudioError, GruAudioError, OutputError
 from gru_audio.signal import audio as audio_module

@@ -3,7 +3,6 @@
 from itertools import pairwise
 from typing import Any
 
-import librosa
 import numpy as np
 import pytest
 import scipy.linalg
@@ -12,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from support.loops import librosa
 
 from gru_audio.config import MEL_PRESETS, MelConfig, SignalConfig
 from gru_audio.signal.lpc import frame_filters, levinson_durbin, linear_prediction

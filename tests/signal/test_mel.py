@@ -2,7 +2,6 @@
 
 from typing import Any, Literal
 
-import librosa
 import numpy as np
 import pytest
 import torch
@@ -10,6 +9,7 @@ import torchaudio
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from support.loops import librosa
 
 from gru_audio.config import MEL_PRESETS, MelConfig
 from gru_audio.errors import AudioError, MelError

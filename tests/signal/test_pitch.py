@@ -185,7 +185,7 @@ def test_refuses_more_than_one_channel() -> None:
 
 
 def test_agrees_with_pyin_on_speech() -> None:
-    import librosa
+    from support.loops import librosa
 
     clips = sorted(SAMPLES.glob("*.flac"))[::3]
     pairs = []

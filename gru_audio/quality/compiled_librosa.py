@@ -1,0 +1,42 @@
+"""librosa with its loops compiled, by one process at a time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_RATE_HZ = 16_000
+
+
+@cache
+def compiled_librosa() -> Any:
+    """librosa, ready for pYIN and phase retrieval.
+
+    numba compiles its loops on their first use on a machine, and keeps them in files. Two processes that do so at once
+    can crash (numba 0.68: a segmentation fault in one of twelve such pairs), so that the others wait.
+    """
+    import librosa
+
+    with _alone(Path(librosa.__file__)):
+        noise = np.random.default_rng(0).standard_normal(_RATE_HZ // 4).astype(np.float32)
+        librosa.pyin(noise, fmin=100, fmax=400, sr=_RATE_HZ)
+        librosa.griffinlim(np.abs(librosa.stft(noise)), n_iter=1, random_state=0)
+        librosa.effects.trim(noise)
+    return librosa
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold a file's lock, where the system has such locks."""
+    with path.open("rb") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
