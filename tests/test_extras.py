@@ -32,11 +32,11 @@ def on_plain_install(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess
 @pytest.mark.parametrize(
     ("command", "purpose", "package", "extra"),
     [
-        ("train data --run run", "training", "torch", "train"),
+        ("train data -o run", "training", "torch", "train"),
         (f"synthesize {CLIP} -o out.wav --engine torch", "engine 'torch'", "torch", "train"),
         ("bench --quick", "bench", "torch", "train"),
         (
-            f"evaluate {ROOT}/gru_audio/voice/voices/debian-16k.safetensors {CLIP}",
+            f"evaluate {CLIP}",
             "evaluate",
             "librosa",
             "eval",
@@ -58,7 +58,7 @@ def test_what_is_missing_is_one_line(
         f"preview {CLIP}",
         f"info {CLIP}",
         "info",
-        f"prep {CLIP} --out data --set prep.loudness_lufs=-23",
+        f"prep {CLIP} -o data --set prep.loudness_lufs=-23",
         f"prep {CLIP} --dry-run",
     ],
 )

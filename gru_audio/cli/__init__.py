@@ -10,17 +10,20 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
+from gru_audio import __version__
 from gru_audio.cli.console import error_line
 from gru_audio.errors import GruAudioError
 
-COMMANDS = ("prep", "train", "synthesize", "preview", "evaluate", "info", "export", "bench")
+COMMANDS = ("prep", "train", "synthesize", "preview", "evaluate", "info", "voices", "export", "bench")
 
 _INTERRUPTED = 128 + 2  # as a shell reports SIGINT
+_WRONG_USE = 2
+_USAGE_ERROR: Any = typer.BadParameter.__base__  # of click, which newer versions of Typer hold inside
 _SYSTEM = frozenset(
     {
         *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
@@ -30,8 +33,26 @@ _SYSTEM = frozenset(
 """Errors of the machine, not of this program, wherever they come up."""
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"gru-audio {__version__}")
+        raise typer.Exit
+
+
 class _Commands(TyperGroup):
-    """The commands; Ctrl-C ends any of them with one line."""
+    """The commands; a wrong use, or Ctrl-C, ends any of them with one line."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run; Typer would draw a box around a usage error, and break its lines as wide as the terminal is."""
+        if not kwargs.setdefault("standalone_mode", True):
+            return super().main(*args, **kwargs)
+        try:
+            code = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except _USAGE_ERROR as error:
+            told = f" ({error.ctx.command_path} --help tells more)" if error.ctx else ""
+            error_line(f"{error.format_message()}{told}")
+            sys.exit(_WRONG_USE)
+        sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
@@ -45,18 +66,28 @@ class _Commands(TyperGroup):
             raise typer.Exit(_INTERRUPTED) from None
 
 
+def _common(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and stop.", is_eager=True, callback=_show_version),
+    ] = False,
+) -> None:
+    """A GRU vocoder: speech one sample at a time from a log-mel spectrogram."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
 def make_app(commands: Sequence[str] = COMMANDS) -> typer.Typer:
     """The command line, with some of the commands: each is the function of the name of its module."""
     app = typer.Typer(
         name="gru-audio",
-        help="A GRU vocoder: speech one sample at a time from a log-mel spectrogram.",
         cls=_Commands,
-        no_args_is_help=True,
         pretty_exceptions_enable=False,
         add_completion=True,
         rich_markup_mode="markdown",
     )
-    app.callback()(lambda: None)  # or else a single command would have no name
+    app.callback(invoke_without_command=True)(_common)
     for name in commands:
         app.command()(getattr(importlib.import_module(f"gru_audio.cli.{name}"), name))
     return app

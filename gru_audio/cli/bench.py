@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gru_audio.cli.console import Json, Quiet, note, print_json, print_table, progress_bar
+from gru_audio.cli.console import note, print_json, print_table, progress_bar
+from gru_audio.cli.options import Json, Quiet
 
 if TYPE_CHECKING:
     from gru_audio.bench.run import Report
@@ -20,21 +21,35 @@ def bench(
         typer.Option(
             "--case",
             metavar="CASE",
-            help="Preset, PRESET-dense, lpcnet-size, lpcnet-size-s2 or a .toml file; all if absent.",
+            help="A preset, PRESET-dense, lpcnet-size, lpcnet-size-s2 or a .toml file; may be repeated.",
+            show_default="all",
         ),
     ] = None,
     engine: Annotated[
         list[str] | None,
-        typer.Option("--engine", metavar="ENGINE", help="int8, float32 or torch; all if absent."),
+        typer.Option(
+            "--engine",
+            metavar="ENGINE",
+            help="int8, float32 or torch; may be repeated.",
+            show_default="all",
+        ),
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option(min=0.01, help="Of audio a turn, or of time where that is less; 1 if absent."),
+        typer.Option(
+            "--seconds",
+            min=0.01,
+            help="Of audio a turn, or of time where that is less.",
+            show_default="1; with --quick 0.2",
+        ),
     ] = None,
     turns: Annotated[
-        int | None, typer.Option(min=1, help="How often each figure is taken; 5 if absent.")
+        int | None,
+        typer.Option(
+            "--turns", min=1, help="How often each figure is taken.", show_default="5; with --quick 2"
+        ),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A short, rough run: 0.2 seconds, 2 turns.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A short, rough run.")] = False,
     training: Annotated[
         bool, typer.Option("--training/--no-training", help="Also time training steps of each preset.")
     ] = True,

@@ -6,14 +6,11 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
-
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no notes; errors remain.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
 def note(text: str, *, quiet: bool = False) -> None:

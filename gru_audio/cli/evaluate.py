@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gru_audio.cli.console import Json, Quiet, note, print_json, print_table, progress_bar
+from gru_audio.cli.console import note, print_json, print_table, progress_bar
+from gru_audio.cli.options import (
+    EngineName,
+    Json,
+    Quiet,
+    Seed,
+    Temperature,
+    VoiceName,
+    jobs_option,
+    output_option,
+)
+from gru_audio.voice.bundled import DEFAULT_VOICE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,27 +28,23 @@ _DIGITS = {"pesq": 2, "stoi": 3, "estoi": 3, "mr_stft": 3, "dnsmos": 2, "distill
 
 
 def evaluate(
-    voice: Annotated[Path, typer.Argument(metavar="VOICE", help="A voice file, or the folder of a run.")],
     source: Annotated[
         Path, typer.Argument(metavar="DATASET|FOLDER", help="A dataset, or a folder or file of audio.")
     ],
-    report: Annotated[
-        Path | None,
-        typer.Option("--report", metavar="DIR", help="Also write a page to listen with: DIR/index.html."),
+    voice: VoiceName = DEFAULT_VOICE,
+    output: Annotated[
+        Path | None, output_option("DIR", "Also write a page to listen with: DIR/index.html.")
     ] = None,
     clips: Annotated[
         int | None,
-        typer.Option("--clips", min=1, help="How many; by default 24 of a dataset, all of a folder."),
+        typer.Option(
+            "--clips", min=1, help="How many clips.", show_default="24 of a dataset, all of a folder"
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same samples.")] = 0,
-    temperature: Annotated[
-        float | None, typer.Option(help="Below 1 less noisy, above 1 more; by default the voice's own.")
-    ] = None,
-    engine: Annotated[str, typer.Option(help="auto, int8 or float32 (compiled, CPU), or torch.")] = "auto",
-    jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", "-j", min=1, help="Processes that measure; by default one for each core."),
-    ] = None,
+    engine: EngineName = "auto",
+    seed: Seed = 0,
+    temperature: Temperature = None,
+    jobs: Annotated[int | None, jobs_option("Processes that measure.")] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -51,11 +58,11 @@ def evaluate(
 
     **Examples**
 
-        gru-audio evaluate runs/mine datasets/mine --clips 12
+        gru-audio evaluate recordings/ -o listen/
 
-        gru-audio evaluate voice.safetensors recordings/ --temperature 0.8 --report listen/
+        gru-audio evaluate datasets/mine --voice runs/mine --clips 12
 
-        gru-audio evaluate runs/mine datasets/mine --json > figures.json
+        gru-audio evaluate datasets/mine --voice runs/mine --json > figures.json
     """
     from gru_audio.evaluation.evaluate import evaluate as run
     from gru_audio.files import require_writable
@@ -64,8 +71,8 @@ def evaluate(
     from gru_audio.voice.voice import load_voice
 
     sampling, loaded = Sampling(seed, temperature), load_voice(voice)
-    if report is not None:
-        require_writable(report)
+    if output is not None:
+        require_writable(output)
     originals, unreadable = find_originals(source, clips)
     for line in unreadable:
         note(line, quiet=quiet)
@@ -81,9 +88,9 @@ def evaluate(
             engine=engine,
             sampling=sampling,
             jobs=jobs,
-            keep=keep if report is not None else None,
+            keep=keep if output is not None else None,
             progress=progress,
-            settings={"voice": str(voice), "source": str(source)},
+            settings={"voice": voice, "source": str(source)},
         )
     if json:
         print_json(to_document(evaluation))
@@ -91,11 +98,11 @@ def evaluate(
         print_evaluation(evaluation)
     for line in (*(f"{name} is left out; {mend}" for name, mend in evaluation.missing), *evaluation.notes):
         note(line, quiet=quiet)
-    if report is not None:
+    if output is not None:
         from gru_audio.evaluation.report import write_report
 
         note(
-            f"page: {write_report(report, evaluation, audio, loaded.config.mel.sample_rate_hz)}", quiet=quiet
+            f"page: {write_report(output, evaluation, audio, loaded.config.mel.sample_rate_hz)}", quiet=quiet
         )
 
 

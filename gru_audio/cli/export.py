@@ -3,21 +3,14 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from gru_audio.cli.console import Json, Quiet, note, print_json
+from gru_audio.cli.console import note, print_json
+from gru_audio.cli.options import Json, Quiet, VoiceName, output_option
+from gru_audio.voice.bundled import DEFAULT_VOICE
 
 
 def export(
-    voice: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[VOICE]",
-            help="A voice, or a run's folder; if absent the bundled voice.",
-            show_default=False,
-        ),
-    ] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")] = Path("voice.gru"),
+    voice: VoiceName = DEFAULT_VOICE,
+    output: Annotated[Path, output_option("FILE", "The file to write.", True)] = Path("voice.gru"),
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -29,12 +22,11 @@ def export(
 
         gru-audio export -o voice.gru
 
-        gru-audio export runs/mine -o mine.gru
+        gru-audio export --voice runs/mine -o mine.gru
     """
     from gru_audio.synthesis.int8.voice_file import export_voice
-    from gru_audio.voice.voice import BUNDLED_VOICE
 
-    n_bytes = export_voice(voice or BUNDLED_VOICE, output)
+    n_bytes = export_voice(voice, output)
     if json:
         print_json({"path": str(output), "bytes": n_bytes})
     note(f"{output}: {n_bytes / 1e6:.1f} MB", quiet=quiet)

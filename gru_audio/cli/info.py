@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gru_audio.cli.console import Json, Quiet, print_json, print_rows
+from gru_audio.cli.console import print_json, print_rows
+from gru_audio.cli.options import Json, Quiet
+from gru_audio.voice.bundled import DEFAULT_VOICE
 
 if TYPE_CHECKING:
     from gru_audio.inspection.facts import (
@@ -27,13 +29,12 @@ _SPEAKERS_SHOWN = 12
 
 def info(
     file: Annotated[
-        Path | None,
+        str,
         typer.Argument(
             metavar="[FILE]",
-            help="A voice, a checkpoint, a mel, audio, or the folder of a run or a dataset; "
-            "if absent the bundled voice.",
+            help="A voice or a bundled voice's name, a checkpoint, a mel, audio, or the folder of a run or a dataset.",
         ),
-    ] = None,
+    ] = DEFAULT_VOICE,
     quiet: Quiet = False,  # every command has it; this one shows no progress and no notes
     json: Json = False,
 ) -> None:
@@ -52,9 +53,10 @@ def info(
     from dataclasses import asdict
 
     from gru_audio.inspection.describe import describe
-    from gru_audio.voice.voice import BUNDLED_VOICE
+    from gru_audio.voice.bundled import bundled_voices
 
-    facts = describe(file or BUNDLED_VOICE)
+    path = Path(file)
+    facts = describe(path if path.exists() else bundled_voices().get(file, path))
     if json:
         print_json({"kind": facts.kind, **asdict(facts)})
     else:

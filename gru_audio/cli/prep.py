@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gru_audio.cli.console import Json, Quiet, error_line, note, print_json, print_rows, progress_bar
+from gru_audio.cli.console import error_line, note, print_json, print_rows, progress_bar
+from gru_audio.cli.options import Json, Quiet, Settings, config_option, jobs_option, output_option
 
 if TYPE_CHECKING:
     from gru_audio.config import Config
@@ -16,30 +17,28 @@ if TYPE_CHECKING:
 
 
 def prep(
-    sources: Annotated[
-        list[Path], typer.Argument(metavar="SOURCE", help="Audio files and folders.", show_default=False)
-    ],
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DATASET", help="The dataset's folder.")
+    sources: Annotated[list[Path], typer.Argument(metavar="SOURCE…", help="Audio files and folders.")],
+    output: Annotated[
+        Path | None, output_option("DATASET", "The dataset's folder; needed, except with --dry-run.")
     ] = None,
-    config: Annotated[
-        str, typer.Option("--config", "-c", help="A TOML file, or a preset's name.")
-    ] = "voice-16k",
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="TABLE.KEY=VALUE", help="Change one setting; may be repeated."),
-    ] = None,
+    config: Annotated[str, config_option()] = "voice-16k",
+    overrides: Settings = None,
     input_format: Annotated[
         str | None,
-        typer.Option(metavar="FORMAT", help="ffmpeg's name of the files' format, such as g722."),
+        typer.Option(
+            "--input-format", metavar="FORMAT", help="ffmpeg's name of the files' format, such as g722."
+        ),
     ] = None,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="Processes; by default one for each core.")
-    ] = None,
+    jobs: Annotated[int | None, jobs_option("Processes, each with files of its own.")] = None,
     licence: Annotated[
-        str, typer.Option(metavar="TEXT", help="The audio's licence and attribution, to travel with it.")
+        str,
+        typer.Option(
+            "--licence", metavar="TEXT", help="The audio's licence and attribution, to travel with it."
+        ),
     ] = "",
-    source_note: Annotated[str, typer.Option(metavar="TEXT", help="Where the audio comes from.")] = "",
+    source_note: Annotated[
+        str, typer.Option("--source-note", metavar="TEXT", help="Where the audio comes from.")
+    ] = "",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a dataset of other sources or settings.")
     ] = False,
@@ -57,16 +56,16 @@ def prep(
 
     **Examples**
 
-        gru-audio prep LJSpeech-1.1 --out data/lj --config ljspeech-22k --licence "public domain"
+        gru-audio prep LJSpeech-1.1 -o data/lj -c ljspeech-22k --licence "public domain"
 
-        gru-audio prep recordings/ more.m4a --out data/mine --set prep.loudness_lufs=-23.0
+        gru-audio prep recordings/ more.m4a -o data/mine --set prep.loudness_lufs=-23.0
 
-        gru-audio prep /usr/share/asterisk/sounds/it_IT_m_Carlo --input-format g722 --out data/carlo
+        gru-audio prep /usr/share/asterisk/sounds/it_IT_m_Carlo --input-format g722 -o data/carlo
 
         gru-audio prep recordings/ --dry-run
     """
-    if out is None and not dry_run:
-        raise typer.BadParameter("needed, except with --dry-run", param_hint="--out")
+    if output is None and not dry_run:
+        raise typer.BadParameter("needed, except with --dry-run", param_hint="--output")
     from gru_audio.config import load_config
 
     settings = load_config(config, overrides or ())
@@ -76,11 +75,11 @@ def prep(
         else:
             from gru_audio.data.prepare import prepare
 
-            assert out is not None
+            assert output is not None
             with progress_bar("preparing", quiet=quiet) as progress:
                 summary = prepare(
                     sources,
-                    out,
+                    output,
                     settings,
                     input_format=input_format,
                     jobs=jobs,
@@ -89,7 +88,7 @@ def prep(
                     overwrite=overwrite,
                     progress=progress,
                 )
-            _show_summary(summary, out, json=json)
+            _show_summary(summary, output, json=json)
             unusable = summary.skipped
     except KeyboardInterrupt:
         note("stopped; the same command goes on from here" if not dry_run else "stopped")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from gru_audio.cli.console import Json, Quiet, note, one_line, print_json
+from gru_audio.cli.console import note, one_line, print_json
+from gru_audio.cli.options import Json, Quiet, mel_option, output_option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,27 +51,33 @@ def preview(
         bool, typer.Option("--play", help="Play the audio after showing it; needs the extra 'play'.")
     ] = False,
     clip: Annotated[
-        str | None, typer.Option("--clip", metavar="NAME", help="Which clip of a dataset; else its first.")
+        str | None,
+        typer.Option("--clip", metavar="NAME", help="Which clip of a dataset.", show_default="its first"),
     ] = None,
     mel: Annotated[
         str | None,
-        typer.Option(
-            "--mel",
-            metavar="CONTRACT",
-            help="The contract of a mel that states none, or to draw audio with: a preset such as hifigan-22k, "
-            "or a TOML file.",
+        mel_option(
+            "The contract of a mel that states none, or to draw audio with: a preset such as hifigan-22k, "
+            "or a TOML file."
         ),
     ] = None,
     width: Annotated[
         int | None,
-        typer.Option(min=20, max=1000, help="Columns, at most the terminal's; else all, or 80 in a pipe."),
+        typer.Option(
+            "--width",
+            min=20,
+            max=1000,
+            help="Columns, at most the terminal's.",
+            show_default="all; 80 in a pipe",
+        ),
     ] = None,
     height: Annotated[
-        int | None, typer.Option(min=12, max=500, help="Rows; else as the terminal allows, or 30 in a pipe.")
+        int | None,
+        typer.Option(
+            "--height", min=12, max=500, help="Rows.", show_default="as the terminal allows; 30 in a pipe"
+        ),
     ] = None,
-    svg: Annotated[
-        Path | None, typer.Option("--svg", metavar="PATH", help="Write the picture as SVG, too.")
-    ] = None,
+    output: Annotated[Path | None, output_option("PATH", "Also write the picture as SVG.")] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -83,7 +90,7 @@ def preview(
 
         gru-audio preview speech.flac
 
-        gru-audio preview speech.wav --width 120 --height 40 --svg speech.svg
+        gru-audio preview speech.wav --width 120 --height 40 -o speech.svg
 
         gru-audio preview mel.npy --mel hifigan-22k
 
@@ -94,10 +101,10 @@ def preview(
     from gru_audio.errors import OutputError
     from gru_audio.files import require_writable
 
-    if svg is not None:
-        if svg.resolve() == file.resolve():
-            raise OutputError(f"{svg}: would replace the file to be shown; choose another name")
-        require_writable(svg.parent)
+    if output is not None:
+        if output.resolve() == file.resolve():
+            raise OutputError(f"{output}: would replace the file to be shown; choose another name")
+        require_writable(output.parent)
     source = _read(file, clip, mel, quiet)
     console = Console()
     width, height = width or console.width, height or _rows(console)
@@ -106,9 +113,9 @@ def preview(
     else:
         console.width = min(width, console.width) if console.is_terminal else width
         _show(source, console, height)
-    if svg is not None:
-        _write_svg(source, width, height, svg)
-        note(f"picture written to {one_line(str(svg))}", quiet=quiet)
+    if output is not None:
+        _write_svg(source, width, height, output)
+        note(f"picture written to {one_line(str(output))}", quiet=quiet)
     if play:
         _play(source, file)
 

@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from gru_audio.cli.console import (
+from gru_audio.cli.console import error_line, made_to_stay, note, one_line, print_json, progress_bar
+from gru_audio.cli.options import (
+    DeviceName,
+    EngineName,
     Json,
     Quiet,
-    error_line,
-    made_to_stay,
-    note,
-    one_line,
-    print_json,
-    progress_bar,
+    Seed,
+    Temperature,
+    VoiceName,
+    jobs_option,
+    mel_option,
+    output_option,
 )
+from gru_audio.voice.bundled import DEFAULT_VOICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -54,45 +58,36 @@ def synthesize(
     ],
     output: Annotated[
         Path | None,
-        typer.Option(
-            "-o", "--output", metavar="OUT", help="A .wav or .flac file, or a folder; with -, else stdout."
+        output_option(
+            "OUT", "A .wav or .flac file, or a folder.", "NAME-synthesized.wav here; with -, stdout"
         ),
     ] = None,
-    voice: Annotated[
-        Path | None,
-        typer.Option(
-            "--voice", metavar="VOICE", help="A voice file, or a run's folder; the bundled one if absent."
-        ),
-    ] = None,
-    engine: Annotated[str, typer.Option(help="auto, int8 or float32 (compiled, CPU), or torch.")] = "auto",
-    device: Annotated[str, typer.Option(help="Of the torch engine: auto, cpu, cuda, …")] = "auto",
+    voice: VoiceName = DEFAULT_VOICE,
+    engine: EngineName = "auto",
+    device: DeviceName = "auto",
     mel: Annotated[
         str | None,
-        typer.Option(
-            "--mel",
-            metavar="CONTRACT",
-            help="Contract of mels that state none: a preset such as hifigan-22k, or TOML.",
-        ),
+        mel_option("Contract of mels that state none: a preset such as hifigan-22k, or a TOML file."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same samples.")] = 0,
-    temperature: Annotated[
-        float | None, typer.Option(help="Below 1 less noisy, above 1 more; by default the voice's own.")
-    ] = None,
-    tail_cut: Annotated[float, typer.Option(help="Choices less likely than this are never made.")] = 0.0,
+    seed: Seed = 0,
+    temperature: Temperature = None,
+    tail_cut: Annotated[
+        float, typer.Option("--tail-cut", help="Choices less likely than this are never made.")
+    ] = 0.0,
     corrections: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Passes that make the audio keep to its mel; 3 if absent, 0 for the least lookahead."
+            "--corrections",
+            min=0,
+            help="Rounds that bring the audio nearer to its mel; 0 for the least lookahead.",
+            show_default="3, or 0 where the mel's windows are too short for any",
         ),
     ] = None,
     format: Annotated[
-        Format, typer.Option("--format", help="Where OUT does not say: 16-bit wav or flac.")
+        Format, typer.Option("--format", help="What is written where OUT does not say.")
     ] = Format.wav,
     jobs: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs", "-j", min=1, help="Clips at a time; by default one for each core. Not for torch."
-        ),
+        int | None, jobs_option("Threads, each with a clip of its own. Not for the engine torch.")
     ] = None,
     stdin: Annotated[
         Content,
@@ -107,9 +102,9 @@ def synthesize(
 
     With - a stream comes in on stdin, and its audio goes to stdout as soon as it can be had. Nothing has a
     header and all is little-endian: in come mel frames of n_mels float32 values (--stdin mel), or 16-bit mono
-    samples at the voice's rate (--stdin pcm); out go such samples. A frame's audio follows when the next 14 frames
-    have come, or 2 with --corrections 0: with the default contract 175 or 25 ms of lookahead, the first audio after
-    187.5 or 37.5 ms of mel. PCM takes another 18.8 ms, as its analysis looks ahead, too.
+    samples at the voice's rate (--stdin pcm); out go such samples. A frame's audio follows when the next 6 frames
+    have come, or 2 with --corrections 0: with the default contract 75 or 25 ms of lookahead, the first audio after
+    87.5 or 37.5 ms of mel. PCM takes another 18.8 ms, because its analysis looks ahead, too.
 
     **Examples**
 

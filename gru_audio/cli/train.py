@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gru_audio.cli.console import Json, Quiet, note, print_json, progress_bar
+from gru_audio.cli.console import note, print_json, progress_bar
+from gru_audio.cli.options import DeviceName, InitVoice, Json, Quiet, Settings, config_option, output_option
 from gru_audio.errors import GruAudioError
 from gru_audio.training.launch import Launch, LeaderLostError
 
@@ -26,30 +27,22 @@ if TYPE_CHECKING:
 
 def train(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder that prep wrote.")],
-    run: Annotated[
-        Path, typer.Option("--run", metavar="RUN", help="Folder for checkpoints, metrics and the voice.")
-    ],
+    run: Annotated[Path, output_option("RUN", "The run's folder: checkpoints, metrics and the voice.")],
     config: Annotated[
-        str | None,
-        typer.Option(
-            "--config",
-            metavar="C",
-            help="Preset or TOML file; if absent voice-16k, the run's on --resume, the voice's on --init.",
-        ),
+        str | None, config_option("voice-16k; with --init the voice's, with --resume the run's")
     ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. model.gru_size=256."),
-    ] = None,
-    init: Annotated[
-        Path | None,
-        typer.Option("--init", metavar="VOICE", help="Fine-tune this voice file, or the voice of this run."),
-    ] = None,
+    overrides: Settings = None,
+    init: InitVoice = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest checkpoint.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")] = "auto",
+    device: DeviceName = "auto",
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Torch's CPU threads; else one for each core that no data worker has."),
+        typer.Option(
+            "--threads",
+            min=1,
+            help="Torch's CPU threads.",
+            show_default="one for each core that no data worker has",
+        ),
     ] = None,
     quiet: Quiet = False,
     json: Json = False,
@@ -61,15 +54,15 @@ def train(
 
     **Examples**
 
-        gru-audio train datasets/mine --run runs/mine
+        gru-audio train datasets/mine -o runs/mine
 
-        gru-audio train datasets/mine --run runs/small --config tiny --set train.steps=500
+        gru-audio train datasets/mine -o runs/small -c tiny --set train.steps=500
 
-        gru-audio train datasets/mine --run runs/mine --resume
+        gru-audio train datasets/mine -o runs/mine --resume
 
-        gru-audio train datasets/other --run runs/other --init runs/mine --set train.steps=5000
+        gru-audio train datasets/other -o runs/other --init runs/mine --set train.steps=5000
 
-        torchrun --nproc-per-node=2 --max-restarts=3 -m -- gru_audio train datasets/mine --run runs/mine
+        torchrun --nproc-per-node=2 --max-restarts=3 -m -- gru_audio train datasets/mine -o runs/mine
     """
     if init is not None and resume:
         raise typer.BadParameter(
@@ -85,7 +78,7 @@ def train(
     if launch.leads:
         _show(run, result, json=json, quiet=quiet)
     if not result.finished:
-        resume_it = f"stopped; go on with: gru-audio train {dataset} --run {run} --resume"
+        resume_it = f"stopped; go on with: gru-audio train {dataset} -o {run} --resume"
         note(resume_it, quiet=quiet or not launch.leads)
         raise typer.Exit(128 + (result.stopped_by or signal.SIGINT))
 
@@ -121,7 +114,7 @@ def _train(
     run: Path,
     config: str | None,
     overrides: list[str],
-    init: Path | None,
+    init: str | None,
     *,
     resume: bool,
     device: str,
@@ -166,7 +159,7 @@ def _choose_sampling(run: Path, dataset: "Dataset", synthesise: "Synthesiser", *
 
 
 def _settings(
-    config: str | None, overrides: list[str], init: Path | None, stored: Path | None
+    config: str | None, overrides: list[str], init: str | None, stored: Path | None
 ) -> "tuple[Config, StartingVoice | None]":
     """The run's settings, and the voice that it starts from."""
     from gru_audio.config import load_config, with_overrides

@@ -34,7 +34,7 @@ static bool are_finite(const float *numbers, size_t n) {
 const char *gru_audio_error_text(enum gru_audio_status status) {
     static const char *const texts[GRU_AUDIO_N_STATUSES] = {
         "no error",
-        "the bytes are no exported voice; make one with: gru-audio export VOICE -o voice.gru",
+        "the bytes are no exported voice; make one with: gru-audio export --voice VOICE -o voice.gru",
         "the voice was exported for another version of this library; export it again with the version in use",
         "the file of the voice is cut short or has bytes too many; copy it again",
         "the file of the voice is damaged: its checksum is wrong; copy it again",

@@ -1,6 +1,6 @@
 // Speech from mel spectrograms, without Python: the C interface of gru-audio.
 //
-//     void *file = ...;                                          what `gru-audio export VOICE -o voice.gru` wrote
+//     void *file = ...;                                          what `gru-audio export -o voice.gru` wrote
 //     gru_audio_open(file, n_bytes, voice_memory, &voice);       gru_audio_voice_size() bytes, the caller's
 //     gru_audio_start(voice, NULL, stream_memory, &stream);      gru_audio_stream_size(voice) bytes, the caller's
 //     gru_audio_push(stream, mel, n_frames, audio, &n_samples);  as often as frames come

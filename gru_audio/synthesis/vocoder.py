@@ -20,7 +20,8 @@ from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd
 from gru_audio.synthesis.sampling import Sampling, VoiceSampling
 from gru_audio.synthesis.stream import ReadyVoice, Stream
-from gru_audio.voice.voice import BUNDLED_VOICE, Voice, load_voice
+from gru_audio.voice.bundled import DEFAULT_VOICE
+from gru_audio.voice.voice import Voice, load_voice
 
 _FRAMES_AT_ONCE = 128  # between two reports of progress, and two looks at Ctrl-C
 _SLOW_FRAMES_AT_ONCE = 16
@@ -255,7 +256,7 @@ class Vocoder:
 
 
 def load(
-    voice: str | Path | None = None,
+    voice: str | Path = DEFAULT_VOICE,
     engine: str = "auto",
     device: str = "auto",
     corrections: int | None = None,
@@ -263,7 +264,7 @@ def load(
     """Load a voice.
 
     Args:
-        voice: a voice file, or a run's folder; None for the bundled voice.
+        voice: a bundled voice's name, a voice file, or a run's folder.
         engine: a name in `synthesis.engines.ENGINES`, or `"auto"`.
         device: of the torch engine: `"auto"`, `"cpu"`, `"cuda"`, …
         corrections: rounds of the spectral correction, which makes the audio keep to its mel; 0 for the least
@@ -273,8 +274,6 @@ def load(
         CheckpointError: not a voice, or a damaged one.
         ConfigError: no such engine or device.
     """
-    if voice is None:
-        voice = BUNDLED_VOICE
     loaded = load_voice(voice)
     try:
         return Vocoder(loaded, engine, device, corrections)

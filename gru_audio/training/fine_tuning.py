@@ -12,6 +12,7 @@ from gru_audio.errors import CheckpointError, TrainingError
 from gru_audio.network.model import Network
 from gru_audio.signal.mel import contract_differences
 from gru_audio.training.growing import grown
+from gru_audio.voice.bundled import voice_path
 from gru_audio.voice.run_folder import VOICE_FILE
 from gru_audio.voice.voice import Voice, load_voice
 
@@ -32,16 +33,16 @@ class StartingVoice:
     voice: Voice
 
     @classmethod
-    def read(cls, path: Path) -> "StartingVoice":
-        """From a voice file or a run's folder.
+    def read(cls, voice: str | Path) -> "StartingVoice":
+        """From a bundled voice's name, a voice file or a run's folder.
 
         Raises:
             CheckpointError: not a voice, or a damaged one.
             ConfigError: its config is not one of this version's.
         """
-        whole = path.resolve()
+        whole = voice_path(voice).resolve()
         name = whole.parent.name if whole.name == VOICE_FILE else whole.name
-        return cls(name.removesuffix(".safetensors"), load_voice(path))
+        return cls(name.removesuffix(".safetensors"), load_voice(whole))
 
     @property
     def config(self) -> Config:

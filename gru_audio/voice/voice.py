@@ -1,4 +1,4 @@
-"""A voice: trained weights with all that is needed to use them, in one file; and the one that comes with us."""
+"""A voice: trained weights with all that is needed to use them, in one file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,11 +9,8 @@ import numpy as np
 
 from gru_audio.config import Config, config_from_dict
 from gru_audio.errors import CheckpointError
-from gru_audio.voice.run_folder import VOICE_FILE
+from gru_audio.voice.bundled import voice_path
 from gru_audio.voice.tensor_file import Array, read_document, read_tensors, write_tensor_file
-
-BUNDLED_VOICE = Path(__file__).parent / "voices" / "debian-16k.safetensors"
-"""The voice that `load()` takes; see recipes/debian-voices."""
 
 
 @dataclass(frozen=True)
@@ -41,23 +38,17 @@ def save_voice(path: Path, voice: Voice) -> None:
     write_tensor_file(path, "voice", document, voice.tensors)
 
 
-def load_voice(path: str | Path) -> Voice:
+def load_voice(voice: str | Path) -> Voice:
     """Read a voice.
 
     Args:
-        path: a voice file, or a run's folder, which holds one.
+        voice: a bundled voice's name, a voice file, or a run's folder, which holds one.
 
     Raises:
         CheckpointError: not a voice, or a damaged one.
         ConfigError: its config is not one of this version's.
     """
-    path = Path(path)
-    if path.is_dir():
-        if not (path / VOICE_FILE).is_file():
-            raise CheckpointError(
-                f"{path}: holds no {VOICE_FILE}; train writes it at the first validation, or name a file"
-            )
-        path = path / VOICE_FILE
+    path = voice_path(voice)
     document = read_document(path, "voice")
     if not {"config", "metadata"} <= document.keys():
         raise CheckpointError(f"{path}: damaged: its header lacks the config or the metadata; copy it again")

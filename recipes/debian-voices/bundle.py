@@ -1,6 +1,6 @@
 """Make the bundled voice from a run: weights in half precision, and its model card.
 
-gru-audio evaluate RUN DATASET --json > evaluation.json
+gru-audio evaluate DATASET --voice RUN --json > evaluation.json
 python recipes/debian-voices/bundle.py RUN evaluation.json OUT
 """
 
@@ -49,7 +49,8 @@ def bundle(run: Path, evaluation: Path, out: Path) -> None:
         told = metrics(json.loads(evaluation.read_text()))
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise GruAudioError(
-            f"{evaluation}: not what `gru-audio evaluate RUN DATASET --json` prints ({type(error).__name__}: {error})"
+            f"{evaluation}: not what `gru-audio evaluate DATASET --voice RUN --json` prints "
+            f"({type(error).__name__}: {error})"
         ) from error
     speakers = voice.metadata["speakers"]
     metadata = {

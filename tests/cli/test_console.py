@@ -6,7 +6,11 @@ import subprocess
 import sys
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
+from gru_audio import __version__
+from gru_audio.cli import COMMANDS, app
 from gru_audio.cli.console import progress_bar
 from gru_audio.progress import Progress
 
@@ -46,3 +50,29 @@ def test_a_pipe_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with progress_bar("working") as progress:
         progress(Progress(1, 2))
     assert capsys.readouterr() == ("", "")
+
+
+def test_the_version_and_the_commands_are_told() -> None:
+    told = CliRunner().invoke(app, ["--version"])
+    assert (told.exit_code, told.stdout) == (0, f"gru-audio {__version__}\n")
+    alone = CliRunner().invoke(app, [])
+    assert alone.exit_code == 0
+    assert "synthesize" in alone.stdout
+
+
+ONLY_WHERE_GIVEN = {"overrides", "init", "input_format", "mel"}
+"""Options that have no default: without them something is not done. So it is with any `--output`."""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_default_is_shown(command: str) -> None:
+    """By Typer, so that no help text need say it."""
+    context = typer.Context(typer.main.get_command(app))
+    for option in context.command.get_command(context, command).params:  # type: ignore[attr-defined]
+        if (
+            option.default is None
+            and option.name not in ONLY_WHERE_GIVEN | {"output"}
+            and not option.required
+        ):
+            assert option.show_default, option.name
+        assert "if absent" not in (option.help or "")

@@ -656,7 +656,7 @@ def run(*arguments: str | Path) -> tuple[int, str, str]:
 
 
 def test_command_makes_a_dataset(corpus: Path, tmp_path: Path) -> None:
-    code, out, err = run(corpus, "--out", tmp_path / "out", "-j", "1", "-c", "tiny", "--licence", "CC0")
+    code, out, err = run(corpus, "-o", tmp_path / "out", "-j", "1", "-c", "tiny", "--licence", "CC0")
     assert code == 0
     assert "7 (train" in out
     assert err == ""
@@ -686,7 +686,7 @@ def test_command_dry_run(corpus: Path, tmp_path: Path) -> None:
 def test_command_usage_errors(corpus: Path) -> None:
     assert run(corpus)[0] == 2
     assert run()[0] == 2
-    assert run(corpus, "--out", "x", "--jobs", "0")[0] == 2
+    assert run(corpus, "-o", "x", "--jobs", "0")[0] == 2
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not on PATH; it writes and reads G.722")
@@ -695,7 +695,7 @@ def test_command_reads_g722(corpus: Path, tmp_path: Path) -> None:
         command = ["ffmpeg", "-v", "error", "-i", str(file), str(file.with_suffix(".g722"))]
         subprocess.run(command, check=True)
         file.unlink()
-    code, _, _ = run(corpus, "--out", tmp_path / "out", "--input-format", "g722", "-j", "1")
+    code, _, _ = run(corpus, "-o", tmp_path / "out", "--input-format", "g722", "-j", "1")
     assert code == 0
     dataset = Dataset.open(tmp_path / "out")
     assert dataset.n_clips == 7

@@ -68,7 +68,15 @@ def world(tmp_path_factory: pytest.TempPathFactory, speech: Floats) -> Path:
 
 
 def run(world: Path, *options: str) -> tuple[str, str]:
-    arguments = ["evaluate", str(world / "voice.safetensors"), str(world / "clips"), "--jobs", "1", *options]
+    arguments = [
+        "evaluate",
+        str(world / "clips"),
+        "--voice",
+        str(world / "voice.safetensors"),
+        "-j",
+        "1",
+        *options,
+    ]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     return result.stdout, result.stderr
@@ -234,7 +242,7 @@ def test_the_report_gets_every_systems_audio(
     report = types.ModuleType("gru_audio.evaluation.report")
     vars(report)["write_report"] = write_report
     monkeypatch.setitem(sys.modules, "gru_audio.evaluation.report", report)
-    _, notes = run(world, "--clips", "1", "--report", str(world / "page"))
+    _, notes = run(world, "--clips", "1", "-o", str(world / "page"))
     evaluation, audio, rate = given
     assert "index.html" in notes
     assert list(audio) == [("ann/a", system) for system in SYSTEMS]

@@ -14,6 +14,7 @@ import soundfile
 import typer
 from typer.testing import CliRunner
 
+from gru_audio.cli import app as cli_app
 from gru_audio.cli.info import info as info_command
 from gru_audio.config import MEL_PRESETS, Config, MelConfig, SignalConfig, TrainConfig, to_toml
 from gru_audio.data.prepare import prepare
@@ -28,6 +29,7 @@ from gru_audio.inspection.facts import (
     SplitFacts,
     VoiceFacts,
 )
+from gru_audio.voice.bundled import DEFAULT_VOICE, bundled_voices
 from gru_audio.voice.run_folder import VOICE_FILE
 from gru_audio.voice.tensor_file import write_tensor_file
 from gru_audio.voice.voice import Voice, save_voice
@@ -347,6 +349,15 @@ def test_audio_without_samples(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(0), 16_000)
     assert told(tmp_path / "a.wav")["level"] == "no samples"
     assert told_in_json(tmp_path / "a.wav")["rms_dbfs"] is None
+
+
+def test_the_bundled_voices() -> None:
+    listed = json.loads(CliRunner().invoke(cli_app, ["voices", "--json"]).stdout)
+    assert [voice["name"] for voice in listed if voice["is_default"]] == [DEFAULT_VOICE]
+    assert {voice["name"] for voice in listed} == set(bundled_voices())
+    by_name = json.loads(CliRunner().invoke(cli_app, ["info", DEFAULT_VOICE, "--json"]).stdout)
+    assert by_name == json.loads(CliRunner().invoke(cli_app, ["info", "--json"]).stdout)
+    assert f"{DEFAULT_VOICE} (default)" in CliRunner().invoke(cli_app, ["voices"]).stdout
 
 
 # What it is not

@@ -437,7 +437,7 @@ def test_svg_is_whole_and_in_colour(
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     target = tmp_path / "new" / "picture.svg"
-    assert run(clip, "--svg", target, "--json", "--quiet").exit_code == 0
+    assert run(clip, "-o", target, "--json", "--quiet").exit_code == 0
     text = target.read_text(encoding="utf-8")
     assert ElementTree.fromstring(text).tag.endswith("svg")
     assert BRIGHTEST in text

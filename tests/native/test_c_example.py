@@ -12,7 +12,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from gru_audio.synthesis.vocoder import Vocoder
-from gru_audio.voice.voice import BUNDLED_VOICE, load_voice
+from gru_audio.voice.bundled import DEFAULT_VOICE
+from gru_audio.voice.voice import load_voice
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "examples" / "c" / "speak.c"
@@ -43,7 +44,7 @@ def test_it_is_short() -> None:
 
 
 def test_its_samples_are_pythons(folder: Path, speech: Floats) -> None:
-    vocoder = Vocoder(load_voice(BUNDLED_VOICE), "int8")
+    vocoder = Vocoder(load_voice(DEFAULT_VOICE), "int8")
     mel = vocoder.mel(speech[:10_000], 16_000)
     np.save(folder / "mel.npy", mel)
     mel.tofile(folder / "mel.f32")

@@ -19,7 +19,8 @@ from gru_audio.signal.mel import from_linear
 from gru_audio.synthesis.int8.voice_file import pack_voice
 from gru_audio.synthesis.sampling import SAMPLING
 from gru_audio.synthesis.vocoder import Vocoder
-from gru_audio.voice.voice import BUNDLED_VOICE, Voice, load_voice
+from gru_audio.voice.bundled import DEFAULT_VOICE, voice_path
+from gru_audio.voice.voice import Voice, load_voice
 
 Floats = NDArray[np.float32]
 
@@ -59,7 +60,7 @@ def mel_like(config: MelConfig, n_frames: int = N_FRAMES, seed: int = 1) -> Floa
 
 @pytest.fixture(scope="module")
 def bundled() -> c.CVoice:
-    return c.CVoice(pack_voice(load_voice(BUNDLED_VOICE)))
+    return c.CVoice(pack_voice(load_voice(DEFAULT_VOICE)))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def packed() -> bytes:
 
 
 def test_the_bundled_voice_speaks_as_in_python(bundled: c.CVoice, speech: Floats) -> None:
-    vocoder = Vocoder(load_voice(BUNDLED_VOICE), "int8")
+    vocoder = Vocoder(load_voice(DEFAULT_VOICE), "int8")
     facts = bundled.facts
     assert (facts.sample_rate_hz, facts.hop_samples, facts.n_mels) == (16_000, 200, 80)
     assert facts.context_frames + facts.correction_frames == vocoder.lookahead_frames
@@ -237,7 +238,7 @@ def refused(packed: bytes) -> int:
 
 def test_what_is_no_voice_is_refused(packed: bytes) -> None:
     assert refused(b"") == refused(packed[:20]) == refused(b"X" + packed[1:]) == c.NO_VOICE
-    assert refused(BUNDLED_VOICE.read_bytes()[:1000]) == c.NO_VOICE
+    assert refused(voice_path(DEFAULT_VOICE).read_bytes()[:1000]) == c.NO_VOICE
     assert refused(packed[:8] + b"\x02" + packed[9:]) == c.OTHER_VERSION
     assert refused(packed[:-1]) == refused(packed + b"\0") == refused(packed[:24]) == c.CUT
     for place in (30, 500, len(packed) // 2, len(packed) - 1):

@@ -43,7 +43,7 @@ class World:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        command = ["train", str(self.dataset), "--run", str(run), "--config", str(config), "--device", "cpu"]
+        command = ["train", str(self.dataset), "-o", str(run), "--config", str(config), "--device", "cpu"]
         return [
             self.warm.start(
                 [*command, *(["--resume"] if resume else [])],
@@ -266,7 +266,7 @@ def test_an_elastic_restart_goes_on_exactly(world: World) -> None:
         "--nproc-per-node=2",
         "--max-restarts=3",
     ]
-    command += ["--standalone", "-m", "--", "gru_audio", "train", str(world.dataset), "--run", str(run)]
+    command += ["--standalone", "-m", "--", "gru_audio", "train", str(world.dataset), "-o", str(run)]
     process = subprocess.Popen(
         [*command, "--config", str(config), "--device", "cpu"],
         stdout=subprocess.PIPE,

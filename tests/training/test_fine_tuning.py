@@ -174,7 +174,7 @@ Run = Callable[..., tuple[int, str]]
 @pytest.fixture
 def command(voice_run: Path, tmp_path: Path) -> Run:
     def run(dataset: Path, *arguments: str) -> tuple[int, str]:
-        call = ["train", str(dataset), "--run", str(tmp_path / "run"), "--init", str(voice_run), *arguments]
+        call = ["train", str(dataset), "-o", str(tmp_path / "run"), "--init", str(voice_run), *arguments]
         result = CliRunner().invoke(app, [*call, "--device", "cpu", "--threads", "1"])
         error = result.exception
         return result.exit_code, str(error) if isinstance(error, GruAudioError) else result.output

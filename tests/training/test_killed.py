@@ -61,7 +61,7 @@ class World:
         self.seconds = time.monotonic() - began
 
     def start(self, run: Path, patch: str = "") -> int:
-        command = ["train", str(self.dataset), "--run", str(run), "--device", "cpu", "--threads", "1"]
+        command = ["train", str(self.dataset), "-o", str(run), "--device", "cpu", "--threads", "1"]
         # Nothing to go on from: it was killed before it had put anything there.
         more = ["--resume"] if (run / "config.toml").exists() else ["--config", str(self.config)]
         return self.warm.start([*command, *more], run.with_name(run.name + "-says"), patch)

@@ -717,7 +717,7 @@ def test_a_signal_saves_and_stops_the_command(
         "train.steps=1000000", "train.checkpoint_every=1000000", f"train.workers={workers}"
     )
     config.write_text(to_toml(settings))
-    command = [sys.executable, "-m", "gru_audio", "train", str(dataset), "--run", str(run)]
+    command = [sys.executable, "-m", "gru_audio", "train", str(dataset), "-o", str(run)]
     process = subprocess.Popen(
         [*command, "--config", str(config), "--device", "cpu", "--threads", "1"],
         stdout=subprocess.PIPE,

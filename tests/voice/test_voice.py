@@ -15,9 +15,10 @@ from gru_audio.errors import CheckpointError, ConfigError
 from gru_audio.network.model import Network
 from gru_audio.synthesis.engines import ENGINES
 from gru_audio.synthesis.vocoder import Vocoder
+from gru_audio.voice.bundled import DEFAULT_VOICE, bundled_voices, voice_path
 from gru_audio.voice.run_folder import VOICE_FILE
 from gru_audio.voice.tensor_file import read_document, write_tensor_file
-from gru_audio.voice.voice import BUNDLED_VOICE, Voice, in_half_precision, load_voice, save_voice
+from gru_audio.voice.voice import Voice, in_half_precision, load_voice, save_voice
 
 CONFIG = Config(
     mel=MelConfig(
@@ -72,7 +73,7 @@ def test_a_run_without_a_voice(tmp_path: Path) -> None:
 
 def test_the_bundled_voice() -> None:
     """It is small, sparse and attributed, and speaks."""
-    assert BUNDLED_VOICE.stat().st_size < 4e6
+    assert bundled_voices()[DEFAULT_VOICE].stat().st_size < 4e6
     vocoder = gru_audio.load()
     assert vocoder.config.model.is_pruned
     licence = vocoder.metadata["licence"]
@@ -82,6 +83,14 @@ def test_the_bundled_voice() -> None:
     for name in ("Allison Smith", "June Wallack", "Carlo Flora", "Maxim Topal", "Nickolay V. Shmyrev"):
         assert name in card["attribution"]
     assert len(vocoder.metadata["speakers"]) == 6
+
+
+def test_a_bundled_voice_is_known_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert voice_path(DEFAULT_VOICE) == bundled_voices()[DEFAULT_VOICE]
+    assert load_voice(DEFAULT_VOICE).metadata == gru_audio.load().metadata
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / DEFAULT_VOICE).write_bytes(b"a file of the same name goes before it")
+    assert voice_path(DEFAULT_VOICE) == Path(DEFAULT_VOICE)
 
 
 def test_half_precision_is_widened_when_loaded(tmp_path: Path, voice: Voice) -> None:

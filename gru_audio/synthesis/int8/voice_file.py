@@ -25,6 +25,7 @@ from gru_audio.synthesis.folding import fold, require_compilable
 from gru_audio.synthesis.frontend import LAYERS, ConditioningWeights
 from gru_audio.synthesis.int8.packing import Int8Network, pack
 from gru_audio.synthesis.sampling import MEAN_BITS, VoiceSampling
+from gru_audio.voice.bundled import voice_path
 from gru_audio.voice.voice import Voice, load_voice
 
 VERSION = 1
@@ -46,11 +47,11 @@ _CORRECTION_ARRAYS = (
 )
 
 
-def export_voice(source: Path, target: Path) -> int:
+def export_voice(source: str | Path, target: Path) -> int:
     """Write a voice for the C core, atomically.
 
     Args:
-        source: a voice file, or a run's folder.
+        source: a bundled voice's name, a voice file, or a run's folder.
         target: the file to write.
 
     Returns:
@@ -62,7 +63,7 @@ def export_voice(source: Path, target: Path) -> int:
         OutputError: the file cannot be written, or is the voice itself.
     """
     voice = load_voice(source)
-    if target.exists() and source.exists() and target.samefile(source):
+    if target.exists() and target.samefile(voice_path(source)):
         raise OutputError(f"{target}: would replace the voice; choose another output")
     try:
         packed = pack_voice(voice)
