@@ -33,7 +33,7 @@ from gru_audio.signal.audio import encode_audio, finite
 
 PAGE_FILE = "index.html"
 
-_SCRIPTS = ("figures.js", "spectrogram.js", "clips.js", "blind.js")
+_SCRIPTS = ("elements.js", "figures.js", "spectrogram.js", "player.js", "clips.js", "blind.js")
 _SYSTEMS = {
     REFERENCE: ("Original", "the clip itself"),
     VOICE: ("Voice", "this voice, from the clip's mel spectrogram alone"),

@@ -1,9 +1,7 @@
 """The listening page in a real browser: Debian's chromium, driven by its chromium-driver."""
 
 import json
-import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,15 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from support.browser import (
+    assert_fits_and_can_be_read,
+    chromium,
+    nameless,
+    needs_browser,
+    text_of,
+    wait_for,
+)
 from support.evaluations import CLIPS, DURATION_S, HOSTILE, SAMPLE_RATE_HZ, SYSTEMS, TONE_HZ, small_evaluation
 
 from gru_audio.evaluation.report import write_report
 from gru_audio.signal.audio import to_int16
 
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not (BROWSER and DRIVER), reason="needs a browser: apt-get install chromium chromium-driver"
-)
+pytestmark = needs_browser
 
 LABELS = {"reference": "Original", "voice": "Voice", "g722": "G.722"}
 
@@ -30,51 +33,24 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(BROWSER)
-    # Root, as in CI, may not use the sandbox; small containers have little shared memory; what scrolls
-    # smoothly is not where a click goes.
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-dev-shm-usage",
-        "--force-prefers-reduced-motion",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
-    yield driver
-    driver.quit()
+def driver() -> Iterator[Any]:
+    with chromium() as driver:
+        yield driver
 
 
 @pytest.fixture
-def browser(chromium: Any, page: Path) -> Iterator[Any]:
+def browser(driver: Any, page: Path) -> Iterator[Any]:
     """The page, freshly opened from disk; at the end nothing may have gone wrong or over the network."""
-    chromium.set_window_size(1200, 900)
-    chromium.get(page.as_uri())
-    yield chromium
-    assert [entry["message"] for entry in chromium.get_log("browser")] == []
-    events = [json.loads(entry["message"])["message"] for entry in chromium.get_log("performance")]
+    driver.set_window_size(1200, 900)
+    driver.get(page.as_uri())
+    yield driver
+    assert [entry["message"] for entry in driver.get_log("browser")] == []
+    events = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     requested = [
         event["params"]["request"]["url"] for event in events if event["method"].endswith("WillBeSent")
     ]
     assert requested
     assert all(url == page.as_uri() or url.startswith(("data:", "blob:")) for url in requested)
-
-
-def wait_for(condition: Callable[[], Any], what: str, limit_s: float = 20) -> Any:
-    end_s = time.monotonic() + limit_s
-    while not (result := condition()):
-        assert time.monotonic() < end_s, f"waited {limit_s} s in vain for {what}"
-        time.sleep(0.03)
-    return result
-
-
-def text_of(browser: Any, element_id: str) -> str:
-    return str(browser.find_element("id", element_id).text)
 
 
 def press(browser: Any, key: str) -> None:
@@ -221,50 +197,17 @@ def test_blind_comparison_by_keyboard_alone(browser: Any, page: Path, tmp_path: 
 
 
 def test_fits_a_phone_and_can_be_read_by_everyone(browser: Any) -> None:
-    for width in (360, 1200):
-        metrics = {"width": width, "height": 740, "deviceScaleFactor": 1, "mobile": False}
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        browser.execute_script("document.querySelectorAll('details').forEach((d) => (d.open = true))")
-        widths = "const page = document.documentElement; return [page.scrollWidth, page.clientWidth]"
-        wanted, given = browser.execute_script(widths)
-        assert wanted <= given, width
-    for scheme in ("light", "dark"):
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-        assert browser.execute_script(LOW_CONTRAST) == [], scheme
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert_fits_and_can_be_read(browser)
 
 
 def test_everything_to_use_has_a_name(browser: Any) -> None:
     selector = "button, select, input, audio, canvas, table, main section, nav, [role=region], [role=img]"
-    used = [found for found in browser.find_elements("css selector", selector) if found.is_displayed()]
-    assert len(used) > 3 * len(CLIPS) * len(SYSTEMS)
-    assert [found.get_attribute("outerHTML") for found in used if not found.accessible_name] == []
+    n_shown, without_name = nameless(browser, selector)
+    assert n_shown > 3 * len(CLIPS) * len(SYSTEMS)
+    assert without_name == []
     headings = browser.find_elements("css selector", "h1, h2, h3, h4")
     levels = [int(heading.tag_name[1]) for heading in headings if heading.is_displayed()]
     assert levels[0] == 1
     assert max(np.diff(levels)) == 1
     first = browser.execute_script("return document.querySelector('a').textContent")
     assert first == "Skip to the clips"
-
-
-# Text whose contrast with its ground is under 4.5 to 1. Source: WCAG 2.2, success criterion 1.4.3.
-LOW_CONTRAST = """
-    const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
-    const light = (colour) => numbers(colour).slice(0, 3).map((c) => c / 255)
-        .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
-        .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-    const ground = (element) => {
-        const own = getComputedStyle(element).backgroundColor;
-        return numbers(own)[3] === 0 && element.parentElement ? ground(element.parentElement) : own;
-    };
-    const found = [];
-    for (const element of document.querySelectorAll("body *")) {
-        const hasText = [...element.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
-        if (!hasText || !element.checkVisibility()) continue;
-        const [a, b] = [light(getComputedStyle(element).color), light(ground(element))];
-        const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-        if (ratio < 4.5) found.push([element.outerHTML.slice(0, 100), ratio]);
-    }
-    return found;"""

@@ -1,18 +1,7 @@
-// What was measured, and the tables of it. All text goes through textContent, so a clip's name cannot
-// become markup.
+// What was measured, and the tables of it.
 
-const data = JSON.parse(document.getElementById("data").textContent);
-
-const byId = (id) => document.getElementById(id);
 const labelOf = (system) => data.systems.find(({ key }) => key === system).label;
 const measureOf = (key) => data.measures.find((measure) => measure.key === key);
-
-/** A new element with attributes' values and children (elements or text). */
-function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
 
 /** A figure with about three digits; a dash where there is none. */
 function figureText(figure) {

@@ -1,0 +1,90 @@
+"""Puts the page that speaks in a browser together in web/dist, which any static server can show.
+
+    python web/build.py [VOICE]
+    python -m http.server -d web/dist
+
+It compiles the core to WebAssembly twice, with the browsers' newest products of bytes and without, exports the voice,
+by default the bundled one, and joins the page's own files with those that it shares with the listening page.
+"""
+
+import json
+import shutil
+import string
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from gru_audio.synthesis.int8.voice_file import export_voice  # noqa: E402
+from gru_audio.voice.bundled import DEFAULT_VOICE  # noqa: E402
+from gru_audio.voice.voice import load_voice  # noqa: E402
+from hatch_build import FLAGS  # noqa: E402
+
+WEB, DIST, SHARED = ROOT / "web", ROOT / "web" / "dist", ROOT / "gru_audio" / "evaluation" / "page"
+MODULES = {
+    "core.wasm": "generic+simd128+bulk_memory",
+    "core-relaxed.wasm": "generic+simd128+bulk_memory+relaxed_simd",
+}
+EXPORTS = (
+    *("voice_size", "open", "facts_of", "error_text", "stream_size", "start", "push", "finish"),
+    *("mel_frames", "mel_size", "mel", "griffin_lim_size", "griffin_lim", "products_are_exact"),
+)
+SCRIPTS = (SHARED / "elements.js", SHARED / "spectrogram.js", SHARED / "player.js", WEB / "page.js")
+
+
+def compile_core(path: Path, processor: str) -> None:
+    """Compile the core, which imports nothing.
+
+    Raises:
+        SystemExit: the compiler refused.
+    """
+    compiler = [sys.executable, "-m", "ziglang", "cc", "-target", "wasm32-wasi", f"-mcpu={processor}"]
+    flags = [*(flag for flag in FLAGS if flag != "-fPIC"), "-Wno-shorten-64-to-32"]  # no array is that long
+    exports = [f"-Wl,--export=gru_audio_{name}" for name in EXPORTS] + ["-Wl,--export=__heap_base"]
+    with tempfile.TemporaryDirectory() as folder:
+        core = f"{folder}/core.o"
+        for step in (
+            [*flags, "-c", str(WEB / "core.c"), "-o", core],
+            ["-nostdlib", "-s", "-Wl,--no-entry", *exports, core, "-o", str(path)],
+        ):
+            done = subprocess.run([*compiler, *step], capture_output=True, text=True, check=False)
+            if done.returncode:
+                sys.exit(f"{path.name}: compiling failed:\n{done.stderr}")
+
+
+def build(voice_name: str = DEFAULT_VOICE, *, folder: Path = DIST) -> None:
+    """Make the page's folder anew."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "samples").mkdir(parents=True)
+    for name, processor in MODULES.items():
+        compile_core(folder / name, processor)
+    voice = load_voice(voice_name)
+    n_bytes = export_voice(voice_name, folder / "voice.gru")
+    for name in ("core.js", "worker.js"):
+        shutil.copy(WEB / name, folder)
+    shutil.copy(SHARED / "page.css", folder)
+    samples = sorted((ROOT / "samples").glob("*.flac"))
+    for path in samples:
+        shutil.copy(path, folder / "samples")
+    shutil.copy(ROOT / "samples" / "ATTRIBUTION.md", folder / "samples")
+    script = "\n".join(path.read_text(encoding="utf-8") for path in SCRIPTS)
+    (folder / "page.js").write_text(script, encoding="utf-8")
+    data = {
+        "sample_rate_hz": voice.config.mel.sample_rate_hz,
+        "samples": [[path.name, path.stem] for path in samples],
+        "facts": {
+            "Voice": f"{Path(voice_name).stem}, {n_bytes / 1e6:.1f} MB",
+            "Licence": str(voice.metadata.get("licence", "not stated")),
+            "Core": ", ".join(f"{name} {(folder / name).stat().st_size / 1e3:.0f} kB" for name in MODULES),
+        },
+    }
+    template = string.Template((WEB / "page.html").read_text(encoding="utf-8"))
+    page = template.substitute(data=json.dumps(data).replace("<", r"\u003c"))
+    (folder / "index.html").write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    build(*sys.argv[1:2])
