@@ -238,6 +238,8 @@ class TrainConfig(_Table):
     free_running_every: NonNegative = 5_000
     """Steps from one free-running validation to the next, and at the last step; 0: never."""
     free_running_clips: Positive = 6
+    patience: NonNegative = 0
+    """Stop after so many free runs in a row that were no better than the best before; 0: do all steps."""
     checkpoint_every: Positive = 500
     checkpoints_kept: Positive = 3
     max_bad_steps: Positive = 10

@@ -52,6 +52,9 @@ def train(
     The voice is RUN/voice.safetensors, the best moving average so far. Ctrl-C and SIGTERM save a checkpoint
     and stop; the same command with --resume goes on.
 
+    With --init a few minutes of your own speech are enough: it does up to 1,500 steps, and stops before where the
+    held-out clips no longer sound better.
+
     **Examples**
 
         gru-audio train datasets/mine -o runs/mine
@@ -60,7 +63,7 @@ def train(
 
         gru-audio train datasets/mine -o runs/mine --resume
 
-        gru-audio train datasets/other -o runs/other --init runs/mine --set train.steps=5000
+        gru-audio train datasets/me -o runs/me --init debian-16k
 
         torchrun --nproc-per-node=2 --max-restarts=3 -m -- gru_audio train datasets/mine -o runs/mine
     """
@@ -102,8 +105,9 @@ def _show(run: Path, result: "TrainResult", *, json: bool, quiet: bool) -> None:
         print_json(asdict(result))
         return
     went_back = f", {result.returns} returns to a checkpoint" if result.returns else ""
+    settled = ", free runs no longer better" if result.settled else ""
     typer.echo(
-        f"{run}: step {result.step:,} of {result.steps:,}, validation {result.first_bits:.3f} -> "
+        f"{run}: step {result.step:,} of {result.steps:,}{settled}, validation {result.first_bits:.3f} -> "
         f"{result.last_bits:.3f} bits a sample (best {result.best_bits:.3f}), "
         f"{result.audio_s / result.wall_s:.1f} x real time in {result.wall_s:,.0f} s{went_back}"
     )

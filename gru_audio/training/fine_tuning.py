@@ -16,6 +16,21 @@ from gru_audio.voice.bundled import voice_path
 from gru_audio.voice.run_folder import VOICE_FILE
 from gru_audio.voice.voice import Voice, load_voice
 
+FINE_TUNING: dict[str, Any] = {
+    "steps": 1_500,
+    "learning_rate": 5e-4,
+    "learning_rate_schedule": "cosine",
+    "warm_up_steps": 100,
+    "average_decay": 0.998,
+    "valid_every": 250,
+    "free_running_every": 250,
+    "free_running_clips": 8,
+    "checkpoint_every": 250,
+    "patience": 3,
+    "workers": 1,
+}
+"""What of [train] a run takes in place of the voice's, which were for hours on many clips; see docs/fine_tuning.md."""
+
 _GROWING = ("gru_size", "recurrent_density")
 """What of [model] may differ where the network is larger than the voice's."""
 
@@ -46,7 +61,7 @@ class StartingVoice:
 
     @property
     def config(self) -> Config:
-        """The voice's settings as they stood at its last step: what fine-tuning goes on with by default.
+        """The voice's settings as they stood at its last step, with `FINE_TUNING`: what fine-tuning does by default.
 
         The blocks that it kept are settled, so that its pruning's steps are over before any `steps`.
         """
@@ -54,6 +69,7 @@ class StartingVoice:
         settings, done = config.train, int(self.voice.metadata.get("steps", config.train.steps))
         handed_over = done >= settings.pitch_handover_step
         now = {
+            **FINE_TUNING,
             "pitch_handover_step": 0 if handed_over else settings.pitch_handover_step,
             "sparsify_start_step": 1,
             "sparsify_end_step": 2,

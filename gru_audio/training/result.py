@@ -9,7 +9,7 @@ class TrainResult:
 
     Attributes:
         step: optimiser steps done in all.
-        finished: all steps of the config were done.
+        finished: all steps of the config were done, or `settled`.
         first_bits: validation bits a sample before the first step of this run.
         last_bits: validation bits a sample at the last validation.
         best_bits: the lowest so far, of those since blocks were last pruned; its weights are the run's voice.
@@ -19,6 +19,7 @@ class TrainResult:
         returns: how often the run diverged and went back to a checkpoint, since it began.
         notes: what else the user should know, each as a line.
         steps: how many the config wants in all.
+        settled: free runs had stopped getting better before that; see `train.patience`.
     """
 
     step: int
@@ -32,3 +33,4 @@ class TrainResult:
     returns: int = 0
     notes: tuple[str, ...] = ()
     steps: int = 0
+    settled: bool = False

@@ -98,7 +98,7 @@ class Trainer:
         if log is not None:
             self._measure_the_start(log)
         share, n_returns = self.processes.share, self.returns.times
-        steps = range(self.step, settings.steps)
+        steps = range(self.step, self.step if self._is_settled() else settings.steps)
         save_due, stop = False, None
         for batch in batches(self._source, steps, settings.workers, self.device, share, n_returns):
             losses, gradient_norm = self.train_step(TensorBatch.of(batch, self.device), stopped)
@@ -120,12 +120,13 @@ class Trainer:
                 stop = self.processes.stop_signal(stopped)
             if log is not None:
                 self._validate_where_due(meter, log, stop)
+            is_last |= self._is_settled()
             is_calm = sighting is not None and sighting.is_calm
             if (save_due and is_calm) or is_last or stop is not None:
                 save_due = False
                 if log is not None:
                     self._save_off_the_clock(meter)
-            if stop is not None:
+            if is_last or stop is not None:
                 break
         self.processes.gather(None)  # none ends while the first still writes
         return self._result(stop)
@@ -252,6 +253,13 @@ class Trainer:
         if self._first_bits is None:
             self._first_bits = self._last_bits
 
+    def _is_settled(self) -> bool:
+        """Whether further steps are not worth it; the first process, which runs free, decides for all."""
+        settings = self.config.train
+        if not (settings.patience and settings.free_running_every) or self.step % settings.free_running_every:
+            return False
+        return bool(self.processes.gather(self.judge.is_settled(self.step))[0])
+
     def _tell(self, meter: TrainingMeter, log: MetricsLog, progress: ProgressCallback) -> None:
         """Log and show, where it is time."""
         settings = self.config.train
@@ -281,10 +289,12 @@ class Trainer:
 
     def _result(self, stop: int | None) -> TrainResult:
         first_bits = self._last_bits if self._first_bits is None else self._first_bits
-        finished, wall_s = self.step >= self.config.train.steps, time.perf_counter() - self._began
+        settled = stop is None and self.step < self.config.train.steps
+        finished = settled or self.step >= self.config.train.steps
+        wall_s = time.perf_counter() - self._began
         return TrainResult(
             self.step, finished, first_bits, self._last_bits, self.judge.best_bits, self._audio_s, wall_s, stop,
-            self.returns.times, steps=self.config.train.steps,
+            self.returns.times, steps=self.config.train.steps, settled=settled,
         )  # fmt: skip
 
     @torch.no_grad()

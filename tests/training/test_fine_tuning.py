@@ -12,7 +12,7 @@ from gru_audio.cli import app
 from gru_audio.config import with_overrides
 from gru_audio.errors import CheckpointError, GruAudioError, TrainingError
 from gru_audio.network.sparsity import RECURRENT_WEIGHT
-from gru_audio.training.fine_tuning import StartingVoice
+from gru_audio.training.fine_tuning import FINE_TUNING, StartingVoice
 from gru_audio.training.result import TrainResult
 from gru_audio.training.run import train
 from gru_audio.training.saved.checkpoint import load_checkpoint
@@ -35,6 +35,9 @@ PRUNED = (
 )
 TUNING = (
     "train.steps=24",
+    "train.learning_rate=1e-2",
+    "train.workers=0",
+    "train.free_running_every=0",
     "train.warm_up_steps=5",
     "train.log_every=1",
     "train.valid_every=12",
@@ -104,7 +107,8 @@ def test_the_voices_settings_as_they_were_at_its_end(voice_run: Path) -> None:
     train_table = config.train
     assert (train_table.batch_size, train_table.crop_samples, train_table.stages) == (3, 800, ())
     assert train_table.pitch_handover_step == 0
-    assert train_table.learning_rate == 1e-2
+    assert train_table.code_noise == StartingVoice.read(voice_run).voice.config.train.code_noise
+    assert {name: getattr(train_table, name) for name in FINE_TUNING} == FINE_TUNING
     assert (config.model, config.mel) == (small_config(*PRUNED).model, small_config().mel)
 
 

@@ -216,3 +216,35 @@ def test_it_can_be_off(dataset: Path, tmp_path: Path) -> None:
 
 def test_pesq_is_seen() -> None:
     assert free_running.has_pesq() == (importlib.util.find_spec("pesq") is not None)
+
+
+@pytest.mark.usefixtures("no_pesq")
+@pytest.mark.parametrize("stop", [None, 5, 6])
+def test_patience(dataset: Path, clips: list[FloatArray], tmp_path: Path, stop: int | None) -> None:
+    """Two free runs in a row that are no better than the best end the run, wherever it was interrupted before."""
+    settings = (*FREE, "train.steps=40", "train.patience=2")
+    stub = Stub(clips, [0.1, 0.05, 0.05, 0.07, 0.01])
+    if stop is not None:
+        run_to_end(dataset, tmp_path, *settings, synthesise=stub, progress=stop_at(stop))
+    result = run_to_end(dataset, tmp_path, *settings, synthesise=stub, resume=stop is not None)
+    assert (result.finished, result.settled, result.step, result.steps) == (True, True, 8, 40)
+    assert load_voice(tmp_path).metadata["steps"] == 4
+    again = run_to_end(dataset, tmp_path, *settings, synthesise=stub, resume=True)
+    assert (again.settled, again.step) == (True, 8)
+
+
+@pytest.mark.usefixtures("no_pesq")
+def test_patience_begins_when_the_blocks_are_settled(
+    dataset: Path, clips: list[FloatArray], tmp_path: Path
+) -> None:
+    pruned = (
+        "model.gru_size=40",
+        "model.recurrent_density=[0.2, 0.2, 0.5]",
+        "train.sparsify_start_step=1",
+        "train.sparsify_end_step=6",
+        "train.sparsify_every=1",
+    )
+    settings = (*FREE, *pruned, "train.steps=40", "train.patience=1")
+    stub = Stub(clips, [0.01, 0.02, 0.05, 0.06, 0.01])
+    result = run_to_end(dataset, tmp_path, *settings, synthesise=stub)
+    assert (result.settled, result.step) == (True, 8)

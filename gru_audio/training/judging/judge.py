@@ -86,6 +86,13 @@ class Judge:
             return False
         return step % self._config.train.free_running_every == 0 or step == self._config.train.steps
 
+    def is_settled(self, step: int) -> bool:
+        """Whether `train.patience` free runs in a row were no better than the best of the voice as it is pruned now."""
+        settings, best = self._config.train, self.best_score
+        if not settings.patience or best is None or best.step < self._pruning.last_choice(step):
+            return False
+        return step - best.step >= settings.patience * settings.free_running_every
+
     def measure(self) -> dict[str, float]:
         """Teacher-forced figures of the moving average on the validation crops."""
         return self._validation.measure(self._average)
