@@ -25,7 +25,6 @@ from gru_audio.signal.codec import pre_emphasis, run_closed_loop
 from gru_audio.signal.lpc import frame_filters
 from gru_audio.signal.mulaw import expansion_table
 from gru_audio.signal.pitch import track_pitch
-from gru_audio.synthesis.correction import correct
 from gru_audio.synthesis.frontend import FrameBlock, FrontEnd
 from gru_audio.synthesis.vocoder import Vocoder
 
@@ -66,8 +65,7 @@ def free_run(vocoder: Vocoder, clip: Original, kind: str) -> tuple[float, float]
     mel = vocoder.mel(audio, clip.sample_rate_hz)
     lags = labels(audio, len(mel), config)
     with with_lags(None if kind == "own" else lags * (kind == "labels")):
-        raw = vocoder.synthesize(mel)
-    corrected = correct(raw, mel, config.mel)
+        ((corrected, raw),) = vocoder.synthesize_both([mel])
     first, second = (pesq(audio, made[: audio.size], vocoder.sample_rate) for made in (raw, corrected))
     return first, second
 

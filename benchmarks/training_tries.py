@@ -30,7 +30,6 @@ from gru_audio.config import CONTEXT_FRAMES, Config, load_config
 from gru_audio.data.dataset import Clip, Dataset
 from gru_audio.files import atomic_path
 from gru_audio.network.cpu.memory import keep_freed_memory
-from gru_audio.synthesis.correction import correct
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.training.batches.crops import CropSource
 from gru_audio.training.judging.exporting import voice_of
@@ -231,8 +230,7 @@ def relative_cost(one: Learner, other: Learner) -> float:
 
 def synthesise(voice: Voice, mels: Sequence[FloatArray]) -> list[Made]:
     """As `gru-audio train` does it."""
-    raw = Vocoder(voice, corrections=0).synthesize_batch(mels)
-    return [Made(correct(row, mel, voice.config.mel), row) for row, mel in zip(raw, mels, strict=True)]
+    return [Made(*both) for both in Vocoder(voice).synthesize_both(mels)]
 
 
 def table(results: Sequence[Result]) -> str:

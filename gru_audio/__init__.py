@@ -25,6 +25,7 @@ from gru_audio.errors import (
 
 if TYPE_CHECKING:
     from gru_audio.config import Config, MelConfig, load_config
+    from gru_audio.synthesis.sampling import Sampling
     from gru_audio.synthesis.vocoder import Vocoder, load
 
 __version__ = "0.1.0"
@@ -40,6 +41,7 @@ __all__ = [
     "MelError",
     "MissingPackageError",
     "OutputError",
+    "Sampling",
     "TrainingError",
     "Vocoder",
     "__version__",
@@ -51,6 +53,7 @@ _HOMES = {
     "Config": "gru_audio.config",
     "MelConfig": "gru_audio.config",
     "load_config": "gru_audio.config",
+    "Sampling": "gru_audio.synthesis.sampling",
     "Vocoder": "gru_audio.synthesis.vocoder",
     "load": "gru_audio.synthesis.vocoder",
 }

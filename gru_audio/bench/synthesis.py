@@ -17,7 +17,7 @@ from gru_audio.signal.mel import silent_frames
 from gru_audio.synthesis.correction import correct
 from gru_audio.synthesis.engines import make_engine
 from gru_audio.synthesis.folding import fold
-from gru_audio.synthesis.frontend import ConditioningWeights, FrontEnd
+from gru_audio.synthesis.frontend import ConditioningWeights, FrontEnd, whole_block
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.voice.voice import Voice
 
@@ -80,7 +80,7 @@ class Subject:
     def tasks(self, pool: Executor, n_cores: int) -> list[Task]:
         """All that is timed of it; `pool` has a thread for each core."""
         runs: dict[str, Callable[[], int]] = {_ONE: lambda: self._synthesize(self._mel)}
-        if self._vocoder.batches:
+        if self._vocoder.streams_at_once > 1:
             runs[_MANY] = self._synthesize_in_step
         else:
             n_frames = -(-len(self._mel) * n_cores // N_STREAMS)  # a turn takes as long as one stream's
@@ -134,7 +134,7 @@ class Subject:
         if self.engine == "int8":
             return runs | Int8Stages(network, n_samples).runs()
         _, engine = make_engine(self.engine, network, "cpu")
-        block = FrontEnd(weights).push(np.concatenate([self._mel, lookahead]))
+        block = whole_block(weights, self._mel)
         uniforms = np.random.default_rng(0).random((1, n_samples), np.float32)
 
         def run_sample_loop() -> int:

@@ -181,7 +181,6 @@ def _free_running_synthesiser(settings: "Config", *, quiet: bool) -> "Synthesise
     """What makes the audio of free-running validation; None where that is off."""
     if not settings.train.free_running_every:
         return None
-    from gru_audio.synthesis.correction import correct
     from gru_audio.synthesis.vocoder import Vocoder
     from gru_audio.training.judging.free_running import Made, has_pesq
 
@@ -193,7 +192,6 @@ def _free_running_synthesiser(settings: "Config", *, quiet: bool) -> "Synthesise
         )
 
     def synthesise(voice: "Voice", mels: "Sequence[FloatArray]") -> list[Made]:
-        raw = Vocoder(voice, corrections=0).synthesize_batch(mels, seed=0)
-        return [Made(correct(row, mel, voice.config.mel), row) for row, mel in zip(raw, mels, strict=True)]
+        return [Made(*both) for both in Vocoder(voice).synthesize_both(mels)]
 
     return synthesise

@@ -32,15 +32,13 @@ from gru_audio.quality import measures
 from gru_audio.quality.material import Original
 from gru_audio.quality.pitch_measures import compare_pitch, track_f0
 from gru_audio.signal.audio import resample
-from gru_audio.synthesis.correction import correct
-from gru_audio.synthesis.sampling import Sampling
+from gru_audio.synthesis.sampling import PLAIN_SAMPLING, Sampling
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.voice.voice import Voice
 
 KeepAudio = Callable[[str, str, FloatArray], None]
 """Takes a clip's name, a system and its audio (n,) at the voice's rate."""
 
-_PLAIN = Sampling()
 _WARM_UP_FRAMES = 8
 
 
@@ -85,7 +83,7 @@ def evaluate(
     originals: Sequence[Original],
     *,
     engine: str = "auto",
-    sampling: Sampling = _PLAIN,
+    sampling: Sampling = PLAIN_SAMPLING,
     jobs: int | None = None,
     keep: KeepAudio | None = None,
     progress: ProgressCallback = ignore_progress,
@@ -109,7 +107,7 @@ def evaluate(
         MissingPackageError: the extra `eval` is not installed.
     """
     require("eval", "evaluate")
-    vocoder = Vocoder(voice, engine, corrections=0)
+    vocoder = Vocoder(voice, engine)
     likelihood = Likelihood.of(voice, vocoder.engine_name)
     missing = _missing(likelihood is None)
     absent = frozenset(name for name, _ in missing)
@@ -161,7 +159,7 @@ def _warm_up(vocoder: Vocoder, sampling: Sampling) -> None:
     """Synthesise a little, so that what is done once is not timed."""
     silence = np.zeros(_WARM_UP_FRAMES * vocoder.mel_config.hop_samples, np.float32)
     mel = vocoder.mel(silence, vocoder.sample_rate)
-    correct(vocoder.synthesize(mel, **asdict(sampling)), mel, vocoder.mel_config)
+    vocoder.synthesize_both([mel], sampling)
 
 
 def _synthesize(
@@ -178,8 +176,7 @@ def _synthesize(
     audio = resample(original.audio, original.sample_rate_hz, rate)
     mel = vocoder.mel(audio, rate)
     began = time.perf_counter()
-    raw = vocoder.synthesize(mel, **asdict(sampling))
-    made = correct(raw, mel, vocoder.mel_config)
+    ((made, raw),) = vocoder.synthesize_both([mel], sampling)
     figures = {"times_real_time": made.size / rate / (time.perf_counter() - began)}
     if likelihood is not None:
         figures["nll_bits"] = likelihood.bits(audio, mel)

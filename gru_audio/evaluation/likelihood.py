@@ -6,13 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gru_audio.arrays import FloatArray
-from gru_audio.config import CONTEXT_FRAMES
 from gru_audio.evaluation.anchors import codec_input
 from gru_audio.signal.codec import pre_emphasis, run_closed_loop
-from gru_audio.signal.mel import silent_frames
 from gru_audio.synthesis.engines import make_engine
 from gru_audio.synthesis.folding import can_compile, fold
-from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd
+from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, whole_block
 from gru_audio.voice.voice import Voice
 
 _SMALLEST = 1e-12  # of a probability: 40 bits
@@ -44,8 +42,7 @@ class Likelihood:
     def bits(self, audio: FloatArray, mel: FloatArray) -> float:
         """Mean of -log2 P over the codes of audio (n,) whose mel is (F, M), which the codec makes without noise."""
         config = self._config
-        padding = silent_frames(CONTEXT_FRAMES, config.mel)
-        block = FrontEnd(self._weights).push(np.concatenate([mel, padding]))
+        block = whole_block(self._weights, mel)
         emphasised = pre_emphasis(codec_input(audio, len(mel), config.mel), config.signal.preemphasis)
         codes = run_closed_loop(emphasised, block.filters, config.signal).target.astype(np.int64)
         probability = self._engine.probabilities(block, codes)

@@ -2,8 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
@@ -15,13 +15,11 @@ from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.signal.audio import AUDIO_SUFFIXES, read_audio, write_audio
 from gru_audio.signal.mel import convert_mel
 from gru_audio.signal.mel_file import MEL_SUFFIXES, read_mel
-from gru_audio.synthesis.sampling import Sampling
+from gru_audio.synthesis.sampling import PLAIN_SAMPLING, Sampling
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.threads import map_in_threads
 
 _WRITTEN = (".wav", ".flac")
-_CLIPS_IN_STEP = 8  # held in memory together
-_PLAIN = Sampling()
 _reading_mels = Lock()  # mel_file changes the warnings' filters, which are the whole process's
 
 
@@ -91,7 +89,7 @@ def synthesize_files(
     vocoder: Vocoder,
     jobs: Sequence[Job],
     *,
-    sampling: Sampling = _PLAIN,
+    sampling: Sampling = PLAIN_SAMPLING,
     contract: MelConfig | None = None,
     threads: int | None = None,
     progress: ProgressCallback = ignore_progress,
@@ -112,11 +110,22 @@ def synthesize_files(
     Yields:
         One result for each job, in order.
     """
+    n_at_once = vocoder.streams_at_once
+    groups = [jobs[first : first + n_at_once] for first in range(0, len(jobs), n_at_once)]
+    n_threads = 1 if n_at_once > 1 else threads or _cores(len(jobs))
     tally = _Tally(len(jobs), progress)
-    if vocoder.batches:
-        yield from _in_step(vocoder, jobs, sampling, contract, tally)
-    else:
-        yield from _in_threads(vocoder, jobs, sampling, contract, threads or _cores(len(jobs)), tally)
+
+    def run(group: Sequence[Job], report: ProgressCallback) -> list[Result]:
+        return _run(vocoder, group, sampling, contract, report)
+
+    def advance(index: int, inner: Progress) -> None:
+        share, n_streams = inner.done / inner.total, len(groups[index])
+        tally.advance(index, share * n_streams, inner.done * n_streams / vocoder.mel_config.frame_rate_hz)
+
+    with contextlib.closing(map_in_threads(run, groups, n_threads, advance)) as finished:
+        for index, results in enumerate(finished):
+            tally.finish(index, len(results), sum(result.audio_s for result in results))
+            yield from results
 
 
 class _Tally:
@@ -145,56 +154,21 @@ class _Tally:
         self._progress(Progress(n_done, self._n_jobs, {"speed": f"{speed:.2f} x real time"}))
 
 
-def _in_step(
-    vocoder: Vocoder, jobs: Sequence[Job], sampling: Sampling, contract: MelConfig | None, tally: _Tally
-) -> Iterator[Result]:
-    """The results of jobs that the engine runs a few at a time, as a batch."""
-    for first in range(0, len(jobs), _CLIPS_IN_STEP):
-        group = jobs[first : first + _CLIPS_IN_STEP]
-        loaded = [_load(vocoder, job, contract) for job in group]
-        mels = [item.mel for item in loaded if isinstance(item, _Loaded)]
-        group_s = sum(map(len, mels)) / vocoder.mel_config.frame_rate_hz
-
-        def report(
-            inner: Progress, part: int = first, n_jobs: int = len(group), audio_s: float = group_s
-        ) -> None:
-            share = inner.done / inner.total
-            tally.advance(part, share * n_jobs, share * audio_s)
-
-        audios = iter(vocoder.synthesize_batch(mels, progress=report, **asdict(sampling)))
-        for job, item in zip(group, loaded, strict=True):
-            yield (
-                _write(job, item, next(audios), vocoder)
-                if isinstance(item, _Loaded)
-                else Result(job, error=item)
-            )
-        tally.finish(first, len(group), group_s)
-
-
-def _in_threads(
+def _run(
     vocoder: Vocoder,
-    jobs: Sequence[Job],
+    group: Sequence[Job],
     sampling: Sampling,
     contract: MelConfig | None,
-    threads: int,
-    tally: _Tally,
-) -> Iterator[Result]:
-    """The results of jobs of which each has a thread to itself, and holds its own clip alone."""
-
-    def run(job: Job, progress: ProgressCallback) -> Result:
-        loaded = _load(vocoder, job, contract)
-        if isinstance(loaded, str):
-            return Result(job, error=loaded)
-        audio = vocoder.synthesize(loaded.mel, progress=progress, **asdict(sampling))
-        return _write(job, loaded, audio, vocoder)
-
-    def report(index: int, inner: Progress) -> None:
-        tally.advance(index, inner.done / inner.total, inner.done / vocoder.mel_config.frame_rate_hz)
-
-    with contextlib.closing(map_in_threads(run, jobs, threads, report)) as results:
-        for index, result in enumerate(results):
-            tally.finish(index, 1, result.audio_s)
-            yield result
+    progress: ProgressCallback,
+) -> list[Result]:
+    """The results of jobs that the engine runs together; they alone are in memory."""
+    loaded = [_load(vocoder, job, contract) for job in group]
+    mels = [item.mel for item in loaded if isinstance(item, _Loaded)]
+    audio = iter(vocoder.synthesize_batch(mels, sampling, progress=progress))
+    return [
+        _write(job, item, next(audio), vocoder) if isinstance(item, _Loaded) else Result(job, error=item)
+        for job, item in zip(group, loaded, strict=True)
+    ]
 
 
 def _cores(n_jobs: int) -> int:

@@ -101,7 +101,7 @@ class Past:
 class CompiledEngine:
     """Generates with a loop of the C core, without torch."""
 
-    in_step = False
+    streams_at_once = 1
 
     def __init__(self, config: Config, loop: Loop, voiced: VoicedDraws = PLAIN) -> None:
         """Run a loop over streams; `voiced` says how it draws in voiced frames."""

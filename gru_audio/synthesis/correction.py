@@ -62,13 +62,11 @@ class Corrections:
         self._scratch = library.aligned(_scratch_size(plan))
         self._scratch[...] = 0
 
-    def push(self, audio: FloatArray, mel: FloatArray) -> FloatArray:
-        """Take audio (F * hop,) and its mel (F, M) under the contract; give the audio that is corrected now."""
+    def push(self, audio: FloatArray, linear: FloatArray) -> FloatArray:
+        """Take audio (F * hop,) and its mel (F, M) without the logarithm; return the audio that is corrected now."""
         if not self.n_rounds:
             return audio
-        return self._run(
-            np.array(audio, np.float32), to_linear(mel, self._config), np.ones(len(mel), np.bool_)
-        )
+        return self._run(np.array(audio, np.float32), linear, np.ones(len(linear), np.bool_))
 
     def finish(self) -> FloatArray:
         """The audio of the frames still under way; the stream is over then."""
@@ -99,7 +97,7 @@ class Corrections:
 def correct(audio: FloatArray, mel: FloatArray, config: MelConfig, n_rounds: int | None = None) -> FloatArray:
     """A whole clip's audio (F * hop,) brought nearer to its mel (F, M), by default as a vocoder does it."""
     corrections = Corrections(config, default_corrections(config) if n_rounds is None else n_rounds)
-    return np.concatenate([corrections.push(audio, mel), corrections.finish()])
+    return np.concatenate([corrections.push(audio, to_linear(mel, config)), corrections.finish()])
 
 
 def default_corrections(config: MelConfig) -> int:

@@ -15,11 +15,11 @@ class Engine(Protocol):
     """Runs the sample loop of one folded network.
 
     Attributes:
-        in_step: the streams of a batch go in step, so that shorter ones are padded, and many cost little
-            more than one.
+        streams_at_once: how many streams it likes to go on with in one call. They go in step, so that shorter ones
+            are padded.
     """
 
-    in_step: bool
+    streams_at_once: int
 
     def start(self, n_streams: int) -> Any:
         """The state of streams that have been silent for ever."""

@@ -35,12 +35,14 @@ class FrameBlock:
         readout_inputs: (k, R), the conditioning of the readout.
         filters: predictors and scales of the k frames.
         lags: (k,) int64, whole samples; 0 where unvoiced.
+        linear: (k, M), the frames' mel without its logarithm.
     """
 
     gate_inputs: FloatArray
     readout_inputs: FloatArray
     filters: FrameFilters
     lags: npt.NDArray[np.int64]
+    linear: FloatArray
 
     def __len__(self) -> int:
         return len(self.lags)
@@ -52,7 +54,13 @@ class FrameBlock:
             self.filters.excitation_scale[frames],
             self.filters.signal_scale[frames],
         )
-        return FrameBlock(self.gate_inputs[frames], self.readout_inputs[frames], filters, self.lags[frames])
+        return FrameBlock(
+            self.gate_inputs[frames],
+            self.readout_inputs[frames],
+            filters,
+            self.lags[frames],
+            self.linear[frames],
+        )
 
 
 class _Conditioner(library.Struct):
@@ -133,12 +141,14 @@ class FrontEnd:
         self._room = np.zeros(_room_size(weights.conditioner), np.float32)
         self._scratch = prediction_scratch(weights.prediction)
         self._n_without_context = 2 * CONTEXT_FRAMES  # of the next frames
+        self._waiting = np.zeros((CONTEXT_FRAMES, weights.config.mel.n_mels), np.float32)
         self.push(silent_frames(CONTEXT_FRAMES, weights.config.mel))
 
     def push(self, mel: FloatArray) -> FrameBlock:
         """Take frames (k, M); give those that have their lookahead now: as many, less the first two."""
         weights, n_frames = self._weights, len(mel)
         mel = np.ascontiguousarray(mel, np.float32)
+        linear = to_linear(mel, weights.config.mel)
         gate_inputs, readout_inputs, coefficients = (
             np.empty((n_frames, size), np.float32) for size in weights.sizes
         )
@@ -148,7 +158,7 @@ class FrontEnd:
             weights.conditioner,
             weights.prediction,
             mel,
-            to_linear(mel, weights.config.mel),
+            linear,
             n_frames,
             self._room,
             self._scratch,
@@ -162,11 +172,18 @@ class FrontEnd:
         first = min(self._n_without_context, n_frames)
         self._n_without_context -= first
         filters = FrameFilters(coefficients, excitation_scale, signal_scale)
-        return FrameBlock(gate_inputs, readout_inputs, filters, lags)[first:]
+        linear = np.concatenate([self._waiting, linear])  # of the frames whose context comes with these
+        self._waiting = linear[n_frames:]
+        return FrameBlock(gate_inputs, readout_inputs, filters, lags, linear[:n_frames])[first:]
 
     def finish(self) -> FrameBlock:
         """The last frames, with silence after them."""
         return self.push(silent_frames(CONTEXT_FRAMES, self._weights.config.mel))
+
+
+def whole_block(weights: ConditioningWeights, mel: FloatArray) -> FrameBlock:
+    """The block of a whole mel (F, M), with silence after it."""
+    return FrontEnd(weights).push(np.concatenate([mel, silent_frames(CONTEXT_FRAMES, weights.config.mel)]))
 
 
 Layer = tuple[FloatArray, FloatArray | None]

@@ -6,7 +6,6 @@ channel at the voice's rate, both little-endian; what goes out is such PCM.
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -100,7 +99,7 @@ def synthesize_pieces(
         AudioError: half a sample at the end, likewise; or the pieces begin as a file with a header does.
     """
     source = _MelSource(vocoder, contract) if content == "mel" else _PcmSource(vocoder)
-    stream, waiting, n_given = vocoder.start(**asdict(sampling)), b"", -source.lead_samples
+    stream, waiting, n_given = vocoder.start(sampling), b"", -source.lead_samples
     for piece in _refuse_files(pieces):
         waiting += piece
         n_whole = len(waiting) // source.item_bytes * source.item_bytes

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from gru_audio.errors import CheckpointError, ConfigError
@@ -44,6 +44,18 @@ class Sampling:
             raise ConfigError(f"temperature {self.temperature:g}: must be above 0 and at most 10")
         if not 0 <= self.tail_cut < 0.5:
             raise ConfigError(f"tail_cut {self.tail_cut:g}: must be at least 0 and below 0.5")
+
+    def seeded(self, seed: int | None) -> "Sampling":
+        """The same with another seed; None changes nothing."""
+        return self if seed is None else replace(self, seed=seed)
+
+    def temperature_of(self, own: float) -> float:
+        """The temperature of a voice whose own is `own`."""
+        return own if self.temperature is None else self.temperature
+
+
+PLAIN_SAMPLING = Sampling()
+"""With nothing asked for."""
 
 
 class VoicedDraws(NamedTuple):

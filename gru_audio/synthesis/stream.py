@@ -73,7 +73,7 @@ class Stream:
         self._front_end, self._state = FrontEnd(ready.weights), ready.engine.start(1)
         self._corrections = Corrections(self._config.mel, ready.n_corrections)
         self._random = np.random.default_rng(sampling.seed)
-        self._temperature = ready.temperature if sampling.temperature is None else sampling.temperature
+        self._temperature = sampling.temperature_of(ready.temperature)
         self._tail_cut = sampling.tail_cut
         self._recent = np.zeros((0, self._config.mel.n_mels), np.float32)  # the last frames pushed
         self._ended = False
@@ -91,11 +91,13 @@ class Stream:
             MelError: the frames do not fit, and nothing was taken; or the stream has ended.
         """
         self._require_open()
-        mel = check_mel(frames, self._config.mel)
+        return self.push_checked(check_mel(frames, self._config.mel))
+
+    def push_checked(self, mel: FloatArray) -> FloatArray:
+        """Take the next frames (k, M), which `check_mel` has seen; see `push`."""
         self.n_frames += len(mel)
-        waiting = self._waiting
         self._recent = np.concatenate([self._recent, mel[-_REMEMBERED_FRAMES:]])[-_REMEMBERED_FRAMES:]
-        return self._generate(self._front_end.push(mel), np.concatenate([waiting, mel]))
+        return self._generate(self._front_end.push(mel))
 
     def finish(self) -> FloatArray:
         """End the stream: the audio of the frames still waiting for their lookahead, with silence after them.
@@ -107,7 +109,7 @@ class Stream:
         self._ended = True
         if not self.n_frames:
             return np.zeros(0, np.float32)
-        last = self._generate(self._front_end.finish(), self._waiting)
+        last = self._generate(self._front_end.finish())
         return np.concatenate([last, self._corrections.finish()])
 
     def save(self) -> dict[str, Array]:
@@ -162,20 +164,13 @@ class Stream:
             raise ConfigError(f"saved stream: {error}") from error
         return stream
 
-    @property
-    def _waiting(self) -> FloatArray:
-        """The mel frames (at most `CONTEXT_FRAMES`, M) that were pushed and have no audio yet."""
-        return self._recent[-CONTEXT_FRAMES:]
-
-    def _generate(self, block: FrameBlock, mel: FloatArray) -> FloatArray:
-        """The audio that comes out as a block of frames goes in, whose mel is the first of `mel`."""
+    def _generate(self, block: FrameBlock) -> FloatArray:
+        """The audio that comes out as a block of frames goes in."""
         if not len(block):
             return np.zeros(0, np.float32)
         uniforms = self._random.random((1, len(block) * self._config.mel.hop_samples), np.float32)
-        audio: FloatArray = self._ready.engine.generate(
-            self._state, [block], uniforms, self._temperature, self._tail_cut
-        )[0]
-        return self._corrections.push(audio, mel[: len(block)])
+        audio = self._ready.engine.generate(self._state, [block], uniforms, self._temperature, self._tail_cut)
+        return self._corrections.push(audio[0], block.linear)
 
     def _require_open(self) -> None:
         if self._ended:

@@ -1,7 +1,6 @@
 """The vocoder that users hold: a voice, an engine, and mels in, audio out."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,13 @@ from gru_audio.signal.mel import check_mel, log_mel, silent_frames
 from gru_audio.synthesis.correction import check_corrections, correct, default_corrections
 from gru_audio.synthesis.engines import make_engine
 from gru_audio.synthesis.folding import fold
-from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd
-from gru_audio.synthesis.sampling import Sampling, VoiceSampling
+from gru_audio.synthesis.frontend import ConditioningWeights, FrontEnd
+from gru_audio.synthesis.sampling import PLAIN_SAMPLING, Sampling, VoiceSampling
 from gru_audio.synthesis.stream import ReadyVoice, Stream
 from gru_audio.voice.bundled import DEFAULT_VOICE
 from gru_audio.voice.voice import Voice, load_voice
 
-_FRAMES_AT_ONCE = 128  # between two reports of progress, and two looks at Ctrl-C
-_SLOW_FRAMES_AT_ONCE = 16
+_FRAMES_AT_ONCE = 64  # between two reports of progress, and two looks at Ctrl-C
 
 
 class Vocoder:
@@ -84,9 +82,9 @@ class Vocoder:
         return self._ready.temperature
 
     @property
-    def batches(self) -> bool:
-        """Whether several mels at once cost the engine less than one after the other."""
-        return self._engine.in_step
+    def streams_at_once(self) -> int:
+        """How many mels `synthesize_batch` goes through together: so many cost the engine less than one by one."""
+        return self._engine.streams_at_once
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -112,19 +110,17 @@ class Vocoder:
     def synthesize(
         self,
         mel: npt.ArrayLike,
+        sampling: Sampling = PLAIN_SAMPLING,
         *,
-        seed: int = 0,
-        temperature: float | None = None,
-        tail_cut: float = 0.0,
+        seed: int | None = None,
         progress: ProgressCallback = ignore_progress,
     ) -> FloatArray:
         """Generate the audio of a whole mel.
 
         Args:
             mel: (n_frames, n_mels) under `mel_config`; (1, F, M) and (M, F) are turned.
-            seed: the same seed gives the same samples.
-            temperature: below 1 less noisy, above 1 more; see `distribution.probabilities`. None: the voice's own.
-            tail_cut: choices less likely than this are never made.
+            sampling: how codes are drawn.
+            seed: in place of the sampling's, 0 by default; the same seed gives the same samples.
             progress: called every few frames; done and total are in frames.
 
         Returns:
@@ -134,70 +130,70 @@ class Vocoder:
             MelError: the mel does not fit.
             ConfigError: a setting is out of range.
         """
-        frames = check_mel(mel, self.mel_config)
-        step = _SLOW_FRAMES_AT_ONCE if self.batches else _FRAMES_AT_ONCE
-        chunks = (frames[first : first + step] for first in range(0, len(frames), step))
-        hop, parts, done = self.mel_config.hop_samples, [np.zeros(0, np.float32)], 0
-        for part in self.stream(chunks, seed=seed, temperature=temperature, tail_cut=tail_cut):
-            parts.append(part)
-            done += part.size // hop
-            progress(Progress(done, len(frames)))
+        frames, stream = check_mel(mel, self.mel_config), self.start(sampling, seed=seed)
+        parts, n_done = [np.zeros(0, np.float32)], 0
+        for first in range(0, len(frames), _FRAMES_AT_ONCE):
+            parts.append(stream.push_checked(frames[first : first + _FRAMES_AT_ONCE]))
+            n_done += parts[-1].size // self.mel_config.hop_samples
+            progress(Progress(n_done, len(frames)))
+        if len(frames):
+            parts.append(stream.finish())
+            progress(Progress(len(frames), len(frames)))
         return np.concatenate(parts)
 
     def synthesize_batch(
         self,
         mels: Sequence[npt.ArrayLike],
+        sampling: Sampling = PLAIN_SAMPLING,
         *,
-        seed: int = 0,
-        temperature: float | None = None,
-        tail_cut: float = 0.0,
+        seed: int | None = None,
         progress: ProgressCallback = ignore_progress,
     ) -> list[FloatArray]:
         """Generate the audio of several mels, each as `synthesize` would, but for rounding in the torch engine.
 
-        That engine goes through them in step, with shorter ones padded. For arguments and errors see `synthesize`.
+        That engine goes through several in step, with shorter ones padded. For arguments and errors see `synthesize`.
         """
-        sampling = Sampling(seed, temperature, tail_cut)
-        if not self.batches:
-            return self._one_by_one(mels, sampling, progress)
+        return [made for made, _ in self.synthesize_both(mels, sampling, seed=seed, progress=progress)]
+
+    def synthesize_both(
+        self,
+        mels: Sequence[npt.ArrayLike],
+        sampling: Sampling = PLAIN_SAMPLING,
+        *,
+        seed: int | None = None,
+        progress: ProgressCallback = ignore_progress,
+    ) -> list[tuple[FloatArray, FloatArray]]:
+        """The audio of several mels as `synthesize_batch` gives it, and before the correction.
+
+        The latter is what the network alone made: the correction hides much of what it cannot do.
+        """
         checked = [check_mel(mel, self.mel_config, f"mel {i}") for i, mel in enumerate(mels)]
-        longest, hop = max(map(len, checked), default=0), self.mel_config.hop_samples
-        if not longest:
-            return [np.zeros(0, np.float32) for _ in checked]
-        blocks = [self._whole_block(mel, longest) for mel in checked]
-        draws = np.stack(
-            [np.random.default_rng(sampling.seed).random(longest * hop, np.float32) for _ in checked]
-        )
-        state, parts = self._engine.start(len(checked)), []
-        temperature = self.temperature if sampling.temperature is None else sampling.temperature
-        for first in range(0, longest, _SLOW_FRAMES_AT_ONCE):
-            last = min(first + _SLOW_FRAMES_AT_ONCE, longest)
-            part = [block[first:last] for block in blocks]
-            uniforms = draws[:, first * hop : last * hop]
-            parts.append(self._engine.generate(state, part, uniforms, temperature, sampling.tail_cut))
-            progress(Progress(last, longest))
-        audio = np.concatenate(parts, 1)
-        n_rounds = self._ready.n_corrections
-        return [
-            correct(row[: len(mel) * hop], mel, self.mel_config, n_rounds)
-            for row, mel in zip(audio, checked, strict=True)
-        ]
+        n_at_once, n_rounds = self._engine.streams_at_once, self._ready.n_corrections
+        groups = [checked[first : first + n_at_once] for first in range(0, len(checked), n_at_once)]
+        n_frames, n_before, both = sum(max(map(len, group)) for group in groups), 0, []
+        for group in groups:
+
+            def report(n_done: int, before: int = n_before) -> None:
+                progress(Progress(before + n_done, n_frames))
+
+            for raw, mel in zip(self._in_step(group, sampling.seeded(seed), report), group, strict=True):
+                both.append((correct(raw, mel, self.mel_config, n_rounds), raw))
+            n_before += max(map(len, group))
+        return both
 
     def stream(
         self,
         frames: Iterable[npt.ArrayLike],
+        sampling: Sampling = PLAIN_SAMPLING,
         *,
-        seed: int = 0,
-        temperature: float | None = None,
-        tail_cut: float = 0.0,
+        seed: int | None = None,
     ) -> Iterator[FloatArray]:
         """Generate audio as mel frames come; any chunking gives the same samples.
 
         Args:
             frames: arrays (k, n_mels) with any k, in order.
-            seed: see `synthesize`, as for the other settings.
-            temperature: see `synthesize`.
-            tail_cut: see `synthesize`.
+            sampling: see `synthesize`.
+            seed: see `synthesize`.
 
         Yields:
             (k * hop,) float32 for each k frames whose `lookahead_frames` have come, and the rest at the end.
@@ -206,7 +202,7 @@ class Vocoder:
             MelError: a chunk does not fit.
             ConfigError: a setting is out of range.
         """
-        stream = self.start(seed=seed, temperature=temperature, tail_cut=tail_cut)
+        stream = self.start(sampling, seed=seed)
         for chunk in frames:
             audio = stream.push(chunk)
             if audio.size:
@@ -214,7 +210,7 @@ class Vocoder:
         if stream.n_frames:
             yield stream.finish()
 
-    def start(self, *, seed: int = 0, temperature: float | None = None, tail_cut: float = 0.0) -> Stream:
+    def start(self, sampling: Sampling = PLAIN_SAMPLING, *, seed: int | None = None) -> Stream:
         """Start a stream that is pushed frames by hand, and can be saved between two pushes.
 
         Streams of one vocoder go on independently, each in any thread.
@@ -222,7 +218,7 @@ class Vocoder:
         Raises:
             ConfigError: a setting is out of range.
         """
-        return Stream(self._ready, Sampling(seed, temperature, tail_cut))
+        return Stream(self._ready, sampling.seeded(seed))
 
     def restore(self, saved: Mapping[str, npt.ArrayLike]) -> Stream:
         """Take up a stream where it was saved; it goes on bit for bit on the compiled engine that it was saved from.
@@ -235,24 +231,32 @@ class Vocoder:
         """
         return Stream.restore(self._ready, saved)
 
-    def _one_by_one(
-        self, mels: Sequence[npt.ArrayLike], sampling: Sampling, progress: ProgressCallback
+    def _in_step(
+        self, mels: Sequence[FloatArray], sampling: Sampling, report: Callable[[int], None]
     ) -> list[FloatArray]:
-        checked = [check_mel(mel, self.mel_config, f"mel {i}") for i, mel in enumerate(mels)]
-        n_frames, n_done, audio = sum(map(len, checked)), 0, list[FloatArray]()
-        for mel in checked:
-
-            def report(inner: Progress, before: int = n_done) -> None:
-                progress(Progress(before + inner.done, n_frames))
-
-            audio.append(self.synthesize(mel, **asdict(sampling), progress=report))
-            n_done += len(mel)
-        return audio
-
-    def _whole_block(self, mel: FloatArray, n_frames: int) -> FrameBlock:
-        """The block of a whole mel, with silence up to `n_frames`."""
-        padding = silent_frames(n_frames - len(mel) + CONTEXT_FRAMES, self.mel_config)
-        return FrontEnd(self._ready.weights).push(np.concatenate([mel, padding]))
+        """What the network alone makes of mels, all of them in step; `report` is told the frames that are done."""
+        longest, hop, weights = max(map(len, mels)), self.mel_config.hop_samples, self._ready.weights
+        padded = [
+            np.concatenate([mel, silent_frames(longest - len(mel) + CONTEXT_FRAMES, self.mel_config)])
+            for mel in mels
+        ]
+        front_ends = [FrontEnd(weights) for _ in mels]
+        randoms = [np.random.default_rng(sampling.seed) for _ in mels]
+        temperature, n_done = sampling.temperature_of(self.temperature), 0
+        state, parts = self._engine.start(len(mels)), [np.zeros((len(mels), 0), np.float32)]
+        for first in range(0, longest + CONTEXT_FRAMES, _FRAMES_AT_ONCE):
+            blocks = [
+                front_end.push(mel[first : first + _FRAMES_AT_ONCE])
+                for front_end, mel in zip(front_ends, padded, strict=True)
+            ]
+            n_new = len(blocks[0])
+            if n_new:
+                uniforms = np.stack([random.random(n_new * hop, np.float32) for random in randoms])
+                parts.append(self._engine.generate(state, blocks, uniforms, temperature, sampling.tail_cut))
+                n_done += n_new
+                report(n_done)
+        audio = np.concatenate(parts, 1)
+        return [row[: len(mel) * hop] for row, mel in zip(audio, mels, strict=True)]
 
 
 def load(

@@ -6,8 +6,9 @@ from numpy.typing import NDArray
 from gru_audio.config import Config
 from gru_audio.network.sparsity import prune_blocks
 from gru_audio.signal.lpc import FrameFilters
-from gru_audio.synthesis.folding import FoldedNetwork
-from gru_audio.synthesis.frontend import FrameBlock
+from gru_audio.synthesis.folding import FoldedNetwork, fold
+from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, whole_block
+from gru_audio.voice.voice import Voice
 from support.small import small_config
 
 Floats = NDArray[np.float32]
@@ -66,4 +67,10 @@ def random_block(config: Config, n_frames: int, seed: int = 1) -> FrameBlock:
             np.full(n_frames, 0.3, np.float32),
         ),
         np.where(np.arange(n_frames) % 3 == 1, 0, lags) if order else np.zeros(n_frames, np.int64),
+        np.abs(normal(n_frames, config.mel.n_mels)),
     )
+
+
+def block_of(voice: Voice, mel: Floats) -> FrameBlock:
+    """What a voice's front end makes of a whole mel (F, M)."""
+    return whole_block(ConditioningWeights(voice, fold(voice)), mel)

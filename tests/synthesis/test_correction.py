@@ -37,7 +37,7 @@ def corrected(audio: Floats, mel: Floats, config: MelConfig, passes: int, sizes:
     corrections, parts, first = Corrections(config, passes), [], 0
     for size in sizes:
         samples = slice(first * config.hop_samples, (first + size) * config.hop_samples)
-        parts.append(corrections.push(audio[samples], mel[first : first + size]))
+        parts.append(corrections.push(audio[samples], to_linear(mel[first : first + size], config)))
         first += size
     return np.concatenate([*parts, corrections.finish()])
 
@@ -96,7 +96,9 @@ def test_frames_come_as_late_as_is_said() -> None:
     config = MelConfig()
     corrections = Corrections(config, 2)
     mel = stretches_mel(chord(20, config), config)
-    sizes = [corrections.push(np.zeros(200, np.float32), frame[None]).size for frame in mel]
+    sizes = [
+        corrections.push(np.zeros(200, np.float32), to_linear(frame[None], config)).size for frame in mel
+    ]
     delay = check_corrections(config, 2)
     assert delay == 4 == check_corrections(config, 5)
     assert sizes == [0] * delay + [200] * (20 - delay)

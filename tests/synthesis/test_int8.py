@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from support import naive, small
-from support.folded import HOP, random_block, random_network, voiceless_config
+from support.folded import HOP, block_of, random_block, random_network, voiceless_config
 from torch import Tensor
 
 from gru_audio.config import Config, ModelConfig
@@ -26,6 +26,7 @@ from gru_audio.synthesis.folding import FoldedNetwork, fold
 from gru_audio.synthesis.frontend import FrameBlock
 from gru_audio.synthesis.int8.engine import Int8Loop
 from gru_audio.synthesis.int8.packing import Int8Network, pack
+from gru_audio.synthesis.sampling import Sampling
 from gru_audio.synthesis.torch_engine import sample_loop
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.voice.voice import Voice
@@ -319,7 +320,7 @@ def spoken(speech: Floats) -> Spoken:
     audio = audio[: audio.size // HOP * HOP]
     mel = log_mel(audio, config.mel)
     network = spread_network(config, mel)
-    block = Vocoder(voice_of(network), "float32")._whole_block(mel, len(mel))
+    block = block_of(voice_of(network), mel)
     trace = run_closed_loop(pre_emphasis(audio, config.signal.preemphasis), block.filters, config.signal)
     read = np.stack([trace.previous_signal, trace.prediction]).astype(np.int64)
     return Spoken(network, mel, block, trace.target.astype(np.int64), read)
@@ -369,7 +370,7 @@ def test_silence_and_a_very_loud_mel(spoken: Spoken, level: str) -> None:
     mel = silent_frames(20, config.mel) if level == "silent" else np.full((20, small.N_MELS), 10, np.float32)
     vocoder = Vocoder(voice_of(spoken.network), "int8")
     for temperature, tail_cut in ((1.0, 0.0), (10.0, 0.0), (0.01, 0.49)):
-        audio = vocoder.synthesize(mel, temperature=temperature, tail_cut=tail_cut)
+        audio = vocoder.synthesize(mel, Sampling(temperature=temperature, tail_cut=tail_cut))
         assert np.isfinite(audio).all()
 
 
@@ -405,7 +406,7 @@ def test_float32_draws_what_torch_draws_for_a_whole_clip(
     monkeypatch.setattr(sample_loop, "drawn", recording_draw)
     vocoder = Vocoder(voice, "torch", "cpu")
     block, uniforms = (
-        vocoder._whole_block(mel, len(mel)),
+        block_of(voice, mel),
         np.random.default_rng(0).random((1, 16_000), np.float32),
     )
     vocoder._engine.generate(vocoder._engine.start(1), [block], uniforms, 1.0, 0.0)

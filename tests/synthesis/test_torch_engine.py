@@ -70,6 +70,7 @@ def random_block(config: Config, n_frames: int, seed: int = 0) -> FrameBlock:
         random.standard_normal((n_frames, model.readout_size), np.float32),
         FrameFilters(coefficients, excitation_scale, signal_scale),
         lags,
+        random.random((n_frames, config.mel.n_mels), np.float32),
     )
 
 

@@ -28,7 +28,7 @@ class TorchEngine:
     setting of the sampling, and replayed from then on.
     """
 
-    in_step = True
+    streams_at_once = 8  # cost little more than one
 
     def __init__(self, network: FoldedNetwork, device: torch.device, voiced: VoicedDraws = PLAIN) -> None:
         """Move a folded network to a device; `voiced` says how it draws in voiced frames."""
