@@ -1,4 +1,4 @@
-"""Bad input, through the real command: one line that names the thing, what was got and a mend; nothing lost."""
+"""Bad input to the commands: one line that names the thing, what was got and a mend; nothing lost."""
 
 import errno
 import hashlib
@@ -606,8 +606,36 @@ def assert_says(text: str, parts: Iterable[str]) -> None:
         place += len(part)
 
 
+@pytest.fixture
+def in_this_process(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[[str], Result]:
+    """Runs a command as `gru_audio` does, without the second that a process of its own takes to begin."""
+    monkeypatch.chdir(world)
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def run(command: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["gru-audio", *shlex.split(command)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capfd.readouterr()
+        code = ended.value.code
+        return Result(command, code if isinstance(code, int) else 0, said.out, said.err)
+
+    return run
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.command.split()[0]}: {case.what}")
-def test_bad_input_is_told_in_one_line(case: Case, world: Path) -> None:
+def test_bad_input_is_told_in_one_line(case: Case, in_this_process: Callable[[str], Result]) -> None:
+    assert_one_line(in_this_process(case.command), *case.says, code=case.code)
+
+
+REAL = ("a path that does not exist", "no --output", "a text file as voice")
+
+
+@pytest.mark.parametrize("what", REAL)
+def test_so_does_the_real_command(what: str, world: Path) -> None:
+    case = next(case for case in CASES if case.what == what)
     assert_one_line(gru_audio(case.command, world), *case.says, code=case.code)
 
 

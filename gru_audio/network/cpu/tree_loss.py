@@ -45,7 +45,8 @@ def tree_loss(readout: Readout, rows: Tensor, codes: Tensor) -> Tensor:
     Returns:
         A scalar, in nats.
     """
-    return _apply(torch.is_grad_enabled(), rows, codes, *readout)
+    goes_back = torch.is_grad_enabled() and any(part.requires_grad for part in readout)
+    return _apply(goes_back, rows, codes, *readout)
 
 
 class _TreeLoss(torch.autograd.Function):
