@@ -20,7 +20,8 @@ from rich.table import Table
 
 from gru_audio.config import MelConfig, SignalConfig
 from gru_audio.errors import GruAudioError
-from gru_audio.signal.audio import AUDIO_SUFFIXES, read_audio, resample
+from gru_audio.signal.audio import resample
+from gru_audio.signal.audio_file.reading import AUDIO_SUFFIXES, read_audio
 from gru_audio.signal.codec import de_emphasis, pre_emphasis, run_closed_loop
 from gru_audio.signal.lpc import frame_filters, linear_prediction
 from gru_audio.signal.mel import log_mel

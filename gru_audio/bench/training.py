@@ -15,7 +15,7 @@ from gru_audio.config import CONTEXT_FRAMES, Config
 from gru_audio.data.dataset import Dataset
 from gru_audio.data.prepare import prepare
 from gru_audio.network.cpu.memory import keep_freed_memory
-from gru_audio.signal.audio import write_audio
+from gru_audio.signal.audio_file.writing import write_audio
 from gru_audio.training.batches.crops import CropSource
 from gru_audio.training.objective import TensorBatch
 from gru_audio.training.trainer import Trainer

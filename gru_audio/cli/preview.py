@@ -123,7 +123,7 @@ def preview(
 def _read(file: Path, clip: str | None, contract: str | None, quiet: bool) -> _Clip | _Mel:
     """What FILE holds; a folder is a dataset, the suffix tells a mel, all else is audio."""
     from gru_audio.config import MEL_PRESETS, load_mel_config
-    from gru_audio.signal.audio import read_audio, read_encoding
+    from gru_audio.signal.audio_file.reading import read_audio, read_encoding
     from gru_audio.signal.mel_file import MEL_SUFFIXES, read_mel
 
     wanted = None if contract is None else load_mel_config(contract)

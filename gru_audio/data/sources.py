@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from gru_audio.errors import DatasetError
-from gru_audio.signal.audio import AUDIO_SUFFIXES
+from gru_audio.signal.audio_file.reading import AUDIO_SUFFIXES
 
 _VCTK_SPEAKER = re.compile(r"[ps]\d+")
 _SECOND_MICROPHONE = re.compile(r"_mic2$")

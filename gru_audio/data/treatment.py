@@ -27,16 +27,17 @@ from gru_audio.signal.audio import (
     FULL_SCALE,
     from_int16,
     normalise_loudness,
-    read_audio,
     resample,
     to_int16,
     trim_silence,
 )
+from gru_audio.signal.audio_file.reading import read_audio
 from gru_audio.signal.pitch import track_pitch
 
 _GROUP_FILES = 64
 _GROUP_BYTES = 64 << 20
 _PCM_SUFFIXES = frozenset({".wav", ".aiff", ".aif", ".au", ".w64", ".caf", ".rf64"})
+_NO_MEMORY = "takes more memory than there is; cut it in pieces, or use fewer --jobs"
 _COMPRESSION = 8
 """Bytes of PCM in a byte of other formats, roughly; a two-hour podcast is a group of its own."""
 
@@ -80,12 +81,11 @@ def read_sounding(path: Path, input_format: str | None) -> tuple[NDArray[np.floa
     """Read a file as `read_audio` does, and refuse one from which nothing can be learnt.
 
     Raises:
-        AudioError: as `read_audio`, or the file has no samples or only zeros.
+        AudioError: as `read_audio`, or the file has only zeros.
     """
     audio, sample_rate_hz = read_audio(path, input_format=input_format)
     if not audio.any():
-        what = "digital silence throughout" if audio.size else "no samples"
-        raise AudioError(f"{path}: has {what}; leave it out")
+        raise AudioError(f"{path}: has digital silence throughout; leave it out")
     return audio, sample_rate_hz
 
 
@@ -156,8 +156,9 @@ def make_shard(task: ShardTask) -> tuple[ShardHeader, bool]:
             continue
         try:
             clip, pcm, lags = _make_clip(source, task)
-        except AudioError as error:
-            skipped.append((source.name, str(error).removeprefix(f"{source.path}: ")))
+        except (AudioError, MemoryError) as error:
+            reason = str(error) if isinstance(error, AudioError) else _NO_MEMORY
+            skipped.append((source.name, reason.removeprefix(f"{source.path}: ")))
             continue
         clips.append(clip)
         tensors[pcm_key(source.name)] = pcm

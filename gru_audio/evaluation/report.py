@@ -29,7 +29,9 @@ from gru_audio.evaluation.results import (
     Summary,
 )
 from gru_audio.files import atomic_path
-from gru_audio.signal.audio import encode_audio, finite
+from gru_audio.signal.audio import finite
+from gru_audio.signal.audio_file.writing import encode_audio
+from gru_audio.voice.run_folder import VOICE_FILE
 
 PAGE_FILE = "index.html"
 
@@ -109,9 +111,12 @@ def _document(
     systems = [key for key in _SYSTEMS if key in present]
     clips = _clips(evaluation.clips, audio, sample_rate_hz)
     judged = [measure.key for measure in evaluation.measures if measure.key in evaluation.summary(VOICE)]
-    voice = str(evaluation.settings.get("voice", "a voice"))
+    settings = {**evaluation.settings}
+    for key in ("voice", "source"):  # a page goes to others, whom the folders of this machine do not concern
+        if key in settings:
+            settings[key] = _name_of(str(settings[key]))
     document = {
-        "title": f"Listening to {voice}",
+        "title": f"Listening to {settings.get('voice', 'a voice')}",
         "subtitle": f"{len(clips)} clips at {sample_rate_hz} Hz; clips and figures are all in this one file.",
         "sample_rate_hz": sample_rate_hz,
         "systems": [{"key": key, "label": _SYSTEMS[key][0], "meaning": _SYSTEMS[key][1]} for key in systems],
@@ -126,12 +131,20 @@ def _document(
         },
         "clips": clips,
         "missing": [f"{what}: {mend}" for what, mend in evaluation.missing] + list(evaluation.notes),
-        "settings": _plain(evaluation.settings),
+        "settings": _plain(settings),
         "voice": _plain(evaluation.voice),
     }
     # Answers that a browser keeps belong to these very clips.
     digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
     return {"id": digest[:16], **document}
+
+
+def _name_of(path: str) -> str:
+    """What a file or folder is called; a run's voice is called after the run."""
+    found = Path(path)
+    if found.name == VOICE_FILE:
+        return found.absolute().parent.name
+    return (found.stem if found.suffix == ".safetensors" else found.name) or path
 
 
 def _clips(

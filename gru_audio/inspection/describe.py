@@ -29,15 +29,8 @@ from gru_audio.inspection.facts import (
     SplitFacts,
     VoiceFacts,
 )
-from gru_audio.signal.audio import (
-    AUDIO_SUFFIXES,
-    FULL_SCALE,
-    finite,
-    peak_dbfs,
-    read_audio,
-    read_encoding,
-    rms_dbfs,
-)
+from gru_audio.signal.audio import FULL_SCALE, finite, peak_dbfs, rms_dbfs
+from gru_audio.signal.audio_file.reading import AUDIO_SUFFIXES, read_audio, read_encoding
 from gru_audio.signal.mel_file import MEL_SUFFIXES, read_mel
 from gru_audio.voice.run_folder import CONFIG_FILE, METRICS_FILE, VOICE_FILE, checkpoint_steps
 from gru_audio.voice.tensor_file import METADATA_KEY, read_document

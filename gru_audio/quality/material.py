@@ -10,7 +10,8 @@ from gru_audio.arrays import FloatArray
 from gru_audio.data.dataset import DATASET_FILE, Clip, Dataset
 from gru_audio.data.sources import Source, plan_sources
 from gru_audio.errors import AudioError, DatasetError
-from gru_audio.signal.audio import from_int16, read_audio
+from gru_audio.signal.audio import from_int16
+from gru_audio.signal.audio_file.reading import read_audio
 
 HELD_OUT_CLIPS = 24
 """How many of a dataset's clips are taken where no number is given."""
@@ -82,8 +83,6 @@ def _of_files(source: Path, n_clips: int | None) -> tuple[list[Original], list[s
             break
         try:
             audio, rate = read_audio(file.path)
-            if not audio.size:
-                raise AudioError(f"{file.path}: holds no samples; replace it")
         except AudioError as error:
             unreadable.append(str(error))
         else:

@@ -1,104 +1,24 @@
-"""Audio in and out of files, and its level: read, write, resample, loudness, trimming.
+"""Audio as arrays: checks, resampling, 16 bits, levels, loudness, trimming.
 
-Audio is mono throughout, float32 with full scale at 1. libsndfile reads what it can; the rest goes
-through ffmpeg where that is on PATH.
+Audio is mono throughout, float32 with full scale at 1.
 """
 
-import io
 import math
-import os
-import re
-import shutil
-import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gru_audio.errors import AudioError, OutputError
-from gru_audio.files import atomic_path
+from gru_audio.errors import AudioError
+from gru_audio.signal.bounds import check_rate, check_size
 from gru_audio.signal.loudness import BLOCK_S, integrated_loudness
-
-# fmt: off
-AUDIO_SUFFIXES = frozenset({
-    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".snd",
-    ".caf", ".w64", ".rf64", ".sph", ".nist", ".voc",  # to here libsndfile; what follows is ffmpeg's
-    ".m4a", ".m4b", ".aac", ".wma", ".g722", ".gsm", ".mp4", ".mkv", ".mka", ".mov", ".webm", ".weba",
-    ".amr", ".3gp", ".ac3", ".ape", ".wv", ".tta", ".mp2",
-})
-# fmt: on
-"""Suffixes, in lower case, of the files that are taken for audio when a folder is searched."""
 
 FULL_SCALE = 32_767 / 32_768
 """Magnitude from which a sample counts as clipped: the largest that 16 bits hold on both sides."""
 
-_WRITERS = {".wav": "WAV", ".flac": "FLAC"}
+_OUT_OF_SCALE = 100.0  # 40 dB over full scale
 _INT16_SCALE = 32_768.0
 _LOUDNESS_PEAK = 10 ** (-1 / 20)  # -1 dBFS
 _SMALLEST_POWER = 1e-10  # -100 dB: all that is under it is as loud
-# Writers to a pipe do not know the length and put one of these or more into the header.
-_STREAMED_BYTES = 0x7FFF_0000
-_UNSTATED_FRAMES = (1 << 63) - 1  # what libsndfile says of a FLAC that was written to a pipe
-_BLOCK_FRAMES = 1 << 18
-_SHORT_DATA = re.compile(r"^\s*(?:data|SSND)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """How a file holds its audio.
-
-    Attributes:
-        name: container and sample type as libsndfile calls them, such as "WAV PCM_16".
-        n_channels: its channels.
-    """
-
-    name: str
-    n_channels: int
-
-
-def read_audio(path: Path, *, input_format: str | None = None) -> tuple[NDArray[np.float32], int]:
-    """Read a file as mono audio, the mean of its channels.
-
-    Args:
-        path: the file; what libsndfile cannot open is decoded by ffmpeg.
-        input_format: ffmpeg's name of the format, for files that do not say it themselves (`"g722"`);
-            ffmpeg then reads the file in any case.
-
-    Returns:
-        The audio (n_samples,), full scale at 1, and its sample rate in Hz. A file without samples gives
-        an empty array.
-
-    Raises:
-        AudioError: no such file, not audio, truncated or damaged, samples that are not finite, or
-            ffmpeg is needed and missing.
-    """
-    path = Path(path)
-    _require_readable(path)
-    if input_format is not None:
-        reason = f"it is to be read as '{input_format}'"
-        samples, sample_rate_hz = _read_with_ffmpeg(path, reason, ["-f", input_format])
-    elif _is_mp3_of_unstated_length(path):
-        samples, sample_rate_hz = _read_with_ffmpeg(path, "its MP3 stream does not state its length")
-    else:
-        samples, sample_rate_hz = _read_with_libsndfile(path)
-    if not np.isfinite(samples).all():
-        raise AudioError(f"{path}: has samples that are NaN or infinite; export it again from its source")
-    audio = samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
-    return np.ascontiguousarray(audio), sample_rate_hz
-
-
-def read_encoding(path: Path) -> Encoding | None:
-    """How a file holds its audio; None where only ffmpeg reads it."""
-    import soundfile
-
-    try:
-        with _open(path) as file:
-            return Encoding(f"{file.format} {file.subtype}", int(file.channels))
-    except soundfile.LibsndfileError:
-        return None
 
 
 def check_audio(audio: ArrayLike) -> NDArray[np.float32]:
@@ -108,7 +28,7 @@ def check_audio(audio: ArrayLike) -> NDArray[np.float32]:
         audio: (n_samples,), real floats with full scale at 1, or int16.
 
     Raises:
-        AudioError: another shape or type, or samples that are not finite.
+        AudioError: another shape or type, or samples that are not finite or far over full scale.
     """
     given = np.asarray(audio)
     if given.ndim != 1:
@@ -123,53 +43,38 @@ def check_audio(audio: ArrayLike) -> NDArray[np.float32]:
         samples = np.ascontiguousarray(given, dtype=np.float32)
     if not np.isfinite(samples).all():
         raise AudioError("audio has samples that are NaN or infinite; mend them before the call")
+    check_scale(samples, "audio")
     return samples
 
 
+def check_scale(audio: NDArray[np.float32], name: str) -> None:
+    """Refuse audio of any shape whose full scale cannot be 1.
+
+    Raises:
+        AudioError: a sample is 40 dB over full scale; `name` begins the message.
+    """
+    peak = float(np.abs(audio).max(initial=0.0))
+    if peak >= _OUT_OF_SCALE:
+        raise AudioError(
+            f"{name}: a sample of {peak:.0f}, and full scale is 1: integers stored as floats? divide them by 32768 "
+            "(ffmpeg -i FILE -af volume=1/32768 OUT.wav)"
+        )
+
+
 def resample(audio: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np.float32]:
-    """Bring audio (n_samples,) to another sample rate with soxr at its very high quality."""
+    """Bring audio (n_samples,) to another sample rate with soxr at its very high quality.
+
+    Raises:
+        AudioError: a rate that no audio has, or more samples than may be.
+    """
+    check_rate(from_hz)
+    check_size(audio.size * to_hz / from_hz)
     if from_hz == to_hz or not audio.size:
         return audio
     import soxr
 
     resampled: NDArray[np.float32] = soxr.resample(audio, from_hz, to_hz, quality="VHQ")
     return resampled
-
-
-def write_audio(path: Path, audio: NDArray[np.float32], sample_rate_hz: int) -> int:
-    """Write audio (n_samples,) as 16-bit WAV or FLAC, atomically.
-
-    Args:
-        path: its suffix, .wav or .flac, says the format.
-        audio: (n_samples,), full scale at 1.
-        sample_rate_hz: the audio's rate.
-
-    Returns:
-        How many samples were over full scale and were clipped.
-
-    Raises:
-        OutputError: another suffix, or the file cannot be written.
-    """
-    path = Path(path)
-    container = _WRITERS.get(path.suffix.lower())
-    if container is None:
-        raise OutputError(f"{path}: suffix '{path.suffix}' is not written; use {' or '.join(_WRITERS)}")
-    if container == "FLAC" and not audio.size:
-        raise OutputError(f"{path}: FLAC cannot hold 0 samples; use .wav")
-    # Encoded in memory, because libsndfile reports a full disk as an error without a reason.
-    encoded = encode_audio(audio, sample_rate_hz, container)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(encoded)
-    return int(np.count_nonzero(np.abs(audio) > 1.0))
-
-
-def encode_audio(audio: NDArray[np.float32], sample_rate_hz: int, container: str) -> bytes:
-    """Audio (n_samples,) as the contents of a 16-bit file, clipped at full scale; `container` is "WAV" or "FLAC"."""
-    import soundfile
-
-    encoded = io.BytesIO()
-    soundfile.write(encoded, to_int16(audio), sample_rate_hz, format=container, subtype="PCM_16")
-    return encoded.getvalue()
 
 
 def to_int16(audio: NDArray[np.float32]) -> NDArray[np.int16]:
@@ -252,131 +157,3 @@ def trim_silence(
     first, last = loud[0] * hop, (loud[-1] + 1) * hop
     margin = round(margin_s * sample_rate_hz)
     return audio[max(0, int(first) - margin) : int(last) + margin]
-
-
-def _require_readable(path: Path) -> None:
-    try:
-        size = path.stat().st_size
-        if path.is_file():
-            path.open("rb").close()
-    except OSError as error:
-        raise AudioError(f"{path}: {error.strerror or error}; check the path") from error
-    if not path.is_file():
-        raise AudioError(f"{path}: not a file; give an audio file")
-    if size == 0:
-        raise AudioError(f"{path}: the file is empty (0 bytes); replace it")
-
-
-def _open(path: Path) -> Any:
-    """The file, opened by libsndfile, whatever bytes its name has.
-
-    Raises:
-        LibsndfileError: not a format that libsndfile knows.
-    """
-    import soundfile
-
-    return soundfile.SoundFile(os.fsencode(path))  # as str it refuses names that are not UTF-8
-
-
-def _read_with_libsndfile(path: Path) -> tuple[NDArray[np.float32], int]:
-    """Samples (n_samples, n_channels) and the rate, from ffmpeg where libsndfile knows no such format."""
-    import soundfile
-
-    try:
-        file = _open(path)
-    except soundfile.LibsndfileError as error:
-        reason = _one_line(error.error_string)
-        return _read_with_ffmpeg(path, f"libsndfile cannot read it ({reason})")
-    with file:
-        declared = int(file.frames)
-        samples = _read_samples(path, file)
-        if declared != _UNSTATED_FRAMES:
-            _require_whole(path, file, declared, len(samples))
-        return samples, int(file.samplerate)
-
-
-def _read_samples(path: Path, file: Any) -> NDArray[np.float32]:
-    """All samples (n_samples, n_channels) of an open file.
-
-    Raises:
-        AudioError: damaged, or it states more samples than memory holds.
-    """
-    import soundfile
-
-    try:
-        if file.frames == _UNSTATED_FRAMES:
-            return _read_to_end(file)
-        samples: NDArray[np.float32] = file.read(dtype="float32", always_2d=True)
-        return samples
-    except soundfile.LibsndfileError as error:
-        reason = _one_line(error.error_string)
-        raise AudioError(f"{path}: truncated or damaged ({reason}); replace it") from error
-    except (MemoryError, ValueError) as error:  # numpy's word for an array past all bounds is ValueError
-        raise AudioError(
-            f"{path}: states {file.frames} samples, more than memory holds; replace it, or cut it in pieces"
-        ) from error
-
-
-def _read_to_end(file: Any) -> NDArray[np.float32]:
-    """Samples (n_samples, n_channels) of a file that does not state how many it has."""
-    # After each read soundfile seeks to where that ended, which at an end that is not stated fails.
-    file.seekable = lambda: False
-    blocks = [np.zeros((0, file.channels), np.float32)]
-    while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)):
-        blocks.append(block)
-    return np.concatenate(blocks)
-
-
-def _require_whole(path: Path, file: Any, declared: int, read: int) -> None:
-    if read < declared:
-        raise AudioError(f"{path}: truncated: {read} of {declared} samples are there; replace it")
-    # libsndfile silently corrects a PCM header that promises more than the file holds, and logs it.
-    short = _SHORT_DATA.search(file.extra_info)
-    if short and int(short[2]) < int(short[1]) < _STREAMED_BYTES:
-        raise AudioError(f"{path}: truncated: {short[2]} of {short[1]} bytes are there; replace it")
-
-
-def _is_mp3_of_unstated_length(path: Path) -> bool:
-    """Whether the file is an MP3 without the Xing, Info or VBRI header that holds its length.
-
-    libsndfile then guesses the length from the first frame's bit rate and, where that varies, stops
-    reading in the middle without an error.
-    """
-    if path.suffix.lower() != ".mp3":
-        return False
-    with path.open("rb") as file:
-        head = file.read(10)
-        id3 = head[:3] == b"ID3" and len(head) == 10
-        # An ID3v2 tag states its size in four bytes of seven bits each.
-        file.seek(10 + sum(byte << 7 * place for place, byte in enumerate(head[:5:-1])) if id3 else 0)
-        first_frame = file.read(512)
-    return first_frame[:1] == b"\xff" and not any(mark in first_frame for mark in (b"Xing", b"Info", b"VBRI"))
-
-
-def _read_with_ffmpeg(
-    path: Path, because: str, options: Sequence[str] = ()
-) -> tuple[NDArray[np.float32], int]:
-    """Samples (n_samples, n_channels) and the rate of the file's first audio stream."""
-    ffmpeg = shutil.which("ffmpeg")
-    if ffmpeg is None:
-        raise AudioError(f"{path}: {because}, and ffmpeg is not on PATH; install ffmpeg or convert to WAV")
-    import soundfile
-
-    # "file:" and the whitelist keep names such as "http://..." and playlists from opening anything else.
-    # AU states an unknown length as its format says; a piped WAV header holds a wrong one.
-    command = [
-        *(ffmpeg, "-v", "error", "-nostdin", "-xerror", "-protocol_whitelist", "file,pipe"),
-        *options,
-        *("-i", f"file:{path}", "-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "-"),
-    ]
-    done = subprocess.run(command, capture_output=True, check=False)
-    if done.returncode or not done.stdout:
-        lines = done.stderr.decode(errors="replace").replace(f"file:{path}: ", "").strip().splitlines()
-        reason = _one_line(lines[-1]) if lines else f"exit code {done.returncode}"
-        raise AudioError(f"{path}: {because}, and ffmpeg fails ({reason}); is it whole, and audio?")
-    with soundfile.SoundFile(io.BytesIO(done.stdout)) as file:
-        return _read_samples(path, file), int(file.samplerate)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split()).rstrip(".")

@@ -9,10 +9,11 @@ from threading import Lock
 
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
-from gru_audio.errors import AudioError, GruAudioError, OutputError
+from gru_audio.errors import AudioError, GruAudioError, MelError, OutputError
 from gru_audio.files import require_writable
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
-from gru_audio.signal.audio import AUDIO_SUFFIXES, read_audio, write_audio
+from gru_audio.signal.audio_file.reading import AUDIO_SUFFIXES, read_audio
+from gru_audio.signal.audio_file.writing import write_audio
 from gru_audio.signal.mel import convert_mel
 from gru_audio.signal.mel_file import MEL_SUFFIXES, read_mel
 from gru_audio.synthesis.sampling import PLAIN_SAMPLING, Sampling
@@ -194,6 +195,8 @@ def _load(vocoder: Vocoder, job: Job, contract: MelConfig | None) -> "_Loaded | 
         if job.source.suffix.lower() in MEL_SUFFIXES:
             with _reading_mels:
                 mel, given = read_mel(job.source, contract or vocoder.mel_config)
+            if not len(mel):
+                raise MelError(f"{job.source}: has no frames; write it again")
             return _Loaded(
                 convert_mel(mel, given or vocoder.mel_config, vocoder.mel_config, str(job.source)),
                 slice(None),

@@ -14,7 +14,8 @@ import numpy as np
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.errors import AudioError, GruAudioError, MelError
-from gru_audio.signal.audio import from_int16, to_int16, write_audio
+from gru_audio.signal.audio import from_int16, to_int16
+from gru_audio.signal.audio_file.writing import write_audio
 from gru_audio.signal.mel import convert_mel
 from gru_audio.signal.mel_stream import MelStream
 from gru_audio.synthesis.batch import Job, Result

@@ -9,7 +9,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from gru_audio.signal.audio import read_audio, resample
+from gru_audio.signal.audio import resample
+from gru_audio.signal.audio_file.reading import read_audio
 from gru_audio.signal.pitch import track_pitch
 
 RATE_HZ = 16_000

@@ -26,7 +26,7 @@ from speakers import LICENCES, NEVER_TRAIN, PACKAGES, SPEAKERS, Speaker
 from gru_audio.errors import DatasetError, GruAudioError
 from gru_audio.files import atomic_path
 from gru_audio.parallel import map_in_order
-from gru_audio.signal.audio import write_audio
+from gru_audio.signal.audio_file.writing import write_audio
 
 RECIPE = 2
 """Raised where the same files would become other clips."""

@@ -2,6 +2,7 @@ import base64
 import html.parser
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def test_a_clips_name_and_the_title_stay_text(page: Path) -> None:
     markup = parsed(page)
     assert sum(tag == "script" for tag, _ in markup.elements) == 2
     assert not any("onerror" in attributes for _, attributes in markup.elements)
-    assert ("title", "Listening to <small>.safetensors") in markup.texts
+    assert ("title", "Listening to <small>") in markup.texts
     assert data_of(page)["clips"][-1]["name"] == HOSTILE
 
 
@@ -121,3 +122,21 @@ def test_a_folder_that_cannot_be_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "report").write_text("a file")
     with pytest.raises(OutputError, match=r"index\.html: cannot be written: .*; choose another place"):
         write_report(tmp_path / "report", *small_evaluation(), SAMPLE_RATE_HZ)
+
+
+@pytest.mark.parametrize(
+    ("voice", "called"),
+    [
+        ("/home/anna/runs/mine/voice.safetensors", "mine"),
+        ("/home/anna/runs/mine", "mine"),
+        ("/usr/lib/voices/debian-16k.safetensors", "debian-16k"),
+        ("debian-16k", "debian-16k"),
+    ],
+)
+def test_the_page_names_the_voice_without_the_path(tmp_path: Path, voice: str, called: str) -> None:
+    evaluation, audio = small_evaluation()
+    evaluation = replace(evaluation, settings={"voice": voice, "source": "/home/anna/clips", "seed": 0})
+    page = write_report(tmp_path, evaluation, audio, SAMPLE_RATE_HZ)
+    assert ("title", f"Listening to {called}") in parsed(page).texts
+    assert data_of(page)["settings"] == {"voice": called, "source": "clips", "seed": 0}
+    assert "/home/anna" not in page.read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from support.trained import make_dataset, run_to_end
 
 from gru_audio.config import load_config
 from gru_audio.errors import DatasetError
-from gru_audio.signal.audio import read_audio
+from gru_audio.signal.audio_file.reading import read_audio
 from gru_audio.voice.voice import load_voice
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "debian-voices"

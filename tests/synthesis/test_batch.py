@@ -210,10 +210,17 @@ def test_clipped_samples_are_counted(tmp_path: Path, vocoder: Vocoder) -> None:
     assert result.n_clipped == np.count_nonzero(np.abs(audio) > 1) > 0
 
 
-def test_an_empty_file(tmp_path: Path, vocoder: Vocoder) -> None:
-    source = write(tmp_path / "a.wav", 0)
-    assert run(vocoder, plan_jobs([source], tmp_path / "out.wav", ".wav")) == [None]
-    assert soundfile.info(tmp_path / "out.wav").frames == 0
+def test_nothing_in_is_an_error(tmp_path: Path, vocoder: Vocoder) -> None:
+    write(tmp_path / "in/a.wav", 0)
+    np.save(tmp_path / "in/b.npy", np.zeros((0, vocoder.mel_config.n_mels), np.float32))
+    for error, what in zip(
+        run(vocoder, plan_jobs([tmp_path / "in"], tmp_path / "out", ".wav")),
+        ("samples", "frames"),
+        strict=True,
+    ):
+        assert error is not None
+        assert f"has no {what}" in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_sampling_out_of_range(tmp_path: Path, vocoder: Vocoder) -> None:

@@ -23,7 +23,8 @@ from gru_audio.errors import AudioError
 from gru_audio.quality.material import LONGEST_S, SHORTEST_S, in_turn
 from gru_audio.quality.measures import log_mel_distance_db, pesq, silence_level_db
 from gru_audio.quality.pitch_measures import PitchTrack, compare_pitch
-from gru_audio.signal.audio import from_int16, write_audio
+from gru_audio.signal.audio import from_int16
+from gru_audio.signal.audio_file.writing import write_audio
 from gru_audio.signal.mel import log_mel
 from gru_audio.signal.pitch import track_pitch
 from gru_audio.voice.run_folder import reference_path, sample_path, sample_paths

@@ -1,0 +1,215 @@
+"""Audio through ffmpeg, as a program that is not trusted: it may read one file, and not for long.
+
+It is given the open file, not its name, and the formats and protocols that it may use, so that a playlist or a
+reference to another file opens nothing. It ends with its parent, whatever ends that.
+"""
+
+import difflib
+import os
+import re
+import selectors
+import shutil
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from gru_audio.arrays import FloatArray
+from gru_audio.errors import AudioError
+from gru_audio.signal.audio_file.source import Part, Source
+
+# fmt: off
+FORMATS = (
+    "aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "caf", "dsf", "dts", "eac3", "flac", "flv", "iff", "loas",
+    "matroska", "mov", "mp3", "mpc", "mpc8", "mpeg", "mpegts", "nistsphere", "oma", "ogg", "rm", "shn", "tak", "truehd",
+    "tta", "voc", "w64", "wav", "wv", "xwma",
+)
+"""What ffmpeg may take a file for, in its own names: one recording in one file, which says what it is."""
+
+BARE_FORMATS = (
+    "alaw", "amrnb", "amrwb", "codec2", "codec2raw", "g722", "g723_1", "g726", "g726le", "g729", "gsm", "ilbc", "mulaw",
+    "s8", "u8", "s16le", "s16be", "u16le", "u16be", "s24le", "s24be", "u24le", "u24be", "s32le", "s32be", "u32le",
+    "u32be", "f32le", "f32be", "f64le", "f64be",
+)
+"""What it may be told to take a file for, which does not say what it is."""
+# fmt: on
+
+_DIES_WITH_PARENT = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+_LEAST_LIMIT_S = 60.0
+_LIMIT_BYTES_A_SECOND = 50_000  # what the slowest codecs take on the slowest machines
+_READ_BYTES = 1 << 20
+_KEPT_LINES = 200
+_CUT = re.compile(r"prematurely|partial file|truncat", re.IGNORECASE)
+_DURATION = re.compile(r"\bDuration: (\d+):(\d+):(\d+\.\d+)")
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a decoder makes of a recording.
+
+    Attributes:
+        sample_rate_hz: of the audio.
+        n_channels: of the audio.
+        duration_s: as the file states it; None where it does not.
+        blocks: the audio in pieces (n, n_channels), full scale 1; an AudioError at its end says that it is not all.
+    """
+
+    sample_rate_hz: int
+    n_channels: int
+    duration_s: float | None
+    blocks: Iterator[FloatArray]
+
+
+@contextmanager
+def decode_with_ffmpeg(
+    source: Source, part: Part, name: str, because: str, input_format: str | None = None
+) -> Iterator[Decoded]:
+    """The first audio stream of a recording, as it comes.
+
+    Args:
+        source: the file.
+        part: the recording in it.
+        name: begins messages.
+        because: why ffmpeg is needed, in words.
+        input_format: ffmpeg's name of the format, for files that do not say it themselves.
+
+    Raises:
+        AudioError: no ffmpeg, or it cannot read this, in words or in time; or no such format.
+    """
+    known = (*FORMATS, *BARE_FORMATS)
+    if input_format is not None and input_format not in known:
+        near = difflib.get_close_matches(input_format, known, n=1, cutoff=0.4) or ["s16le"]
+        raise AudioError(f"{name}: '{input_format}' is no format that is read; did you mean {near[0]}?")
+    ffmpeg = shutil.which("ffmpeg")
+    if ffmpeg is None:
+        raise AudioError(f"{name}: {because}, and ffmpeg is not on PATH; install ffmpeg or convert to WAV")
+    place = f"file:/dev/fd/{source.descriptor}"
+    if (part.start, part.end) != (0, source.size):
+        place = f"subfile,,start,{part.start},end,{part.end},,:{place}"
+    # AU states an unknown length as its format says; a piped WAV header holds a wrong one.
+    command = [
+        *(ffmpeg, "-hide_banner", "-nostats", "-v", "level+info", "-nostdin", "-xerror"),
+        *("-protocol_whitelist", "file,subfile", "-format_whitelist", ",".join(known)),
+        *(("-f", input_format) if input_format is not None else ()),
+        *("-i", place, "-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "-"),
+    ]
+    if sys.executable:
+        command = [sys.executable, "-I", "-S", "-c", _DIES_WITH_PARENT, str(os.getpid()), *command]
+
+    def failure(line: str) -> AudioError:
+        text = re.sub(r"\[[^]]*\] ?", "", line).replace(f"{place}: ", "")
+        reason = " ".join(text.split()).rstrip(".")
+        return AudioError(f"{name}: {because}, and ffmpeg fails ({reason}); is it whole, and audio?")
+
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=[source.descriptor],
+    )
+    with process:
+        try:
+            limit_s = _LEAST_LIMIT_S + (part.end - part.start) / _LIMIT_BYTES_A_SECOND
+            with selectors.DefaultSelector() as selector:
+                yield _Output(process, selector, limit_s, failure).decoded()
+        finally:
+            process.kill()
+
+
+class _Output:
+    """What a running ffmpeg writes."""
+
+    def __init__(
+        self,
+        process: "subprocess.Popen[bytes]",
+        selector: selectors.BaseSelector,
+        limit_s: float,
+        failure: Callable[[str], AudioError],
+    ) -> None:
+        self._process, self._selector, self._failure = process, selector, failure
+        self._limit_s = limit_s
+        self._ends = time.monotonic() + limit_s
+        self._told, self._lines = b"", list[str]()
+        self._waiting = bytearray()
+        self._open = 0
+        for stream in (process.stdout, process.stderr):
+            assert stream is not None
+            os.set_blocking(stream.fileno(), False)
+            self._selector.register(stream, selectors.EVENT_READ)
+            self._open += 1
+
+    def decoded(self) -> Decoded:
+        """The audio, once its header has come."""
+        header = self._take(24)
+        magic, offset, rate_hz, n_channels = struct.unpack(">4sI8xII", header.ljust(24, b"\0"))
+        if magic != b".snd" or not n_channels:
+            self._require_success()
+            raise self._failure("it gives no audio")
+        self._take(offset - 24)
+        return Decoded(rate_hz, n_channels, self._stated_s(), self._blocks(n_channels))
+
+    def _blocks(self, n_channels: int) -> Iterator[FloatArray]:
+        frame_bytes = 4 * n_channels
+        wanted = max(1, _READ_BYTES // frame_bytes) * frame_bytes
+        while data := self._take(wanted):
+            whole = len(data) // frame_bytes * frame_bytes
+            yield np.frombuffer(data[:whole], ">f4").astype(np.float32).reshape(-1, n_channels)
+        self._require_success()
+
+    def _take(self, n_bytes: int) -> bytes:
+        """So many bytes of stdout, fewer at its end."""
+        while len(self._waiting) < n_bytes and self._open:
+            self._wait()
+        data = bytes(self._waiting[:n_bytes])
+        del self._waiting[:n_bytes]
+        return data
+
+    def _wait(self) -> None:
+        """Take what has come on either stream."""
+        left_s = self._ends - time.monotonic()
+        if left_s <= 0:
+            raise self._failure(f"it was stopped after {self._limit_s:.0f} s")
+        for key, _ in self._selector.select(left_s):
+            data = os.read(key.fd, _READ_BYTES)
+            if not data:
+                self._selector.unregister(key.fileobj)
+                self._open -= 1
+            elif key.fileobj is self._process.stdout:
+                self._waiting += data
+            else:
+                *lines, self._told = (self._told + data).split(b"\n")
+                self._told = self._told[-_READ_BYTES:]
+                self._lines += [line.decode(errors="replace") for line in lines]
+                del self._lines[_KEPT_LINES // 2 : -_KEPT_LINES // 2]  # of the midst of very many
+
+    def _stated_s(self) -> float | None:
+        """The duration of a file that holds audio alone and states how long it is."""
+        text = "\n".join(self._lines)
+        found = _DURATION.search(text)
+        video = any(": Video:" in line and "(attached pic)" not in line for line in self._lines)
+        if found is None or video or "Estimating duration" in text:
+            return None
+        return 3600 * int(found[1]) + 60 * int(found[2]) + float(found[3])
+
+    def _require_success(self) -> None:
+        self._take(_READ_BYTES)  # to the end of what it says
+        try:
+            code = self._process.wait(max(0.1, self._ends - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            raise self._failure(f"it was stopped after {self._limit_s:.0f} s") from None
+        complaints = [line for line in self._lines if "[error]" in line or "[fatal]" in line]
+        cut = [line for line in complaints if _CUT.search(line)]
+        if code or cut:
+            lines = cut or complaints or [f"exit code {code}"]
+            raise self._failure(lines[-1])
