@@ -27,7 +27,7 @@ from scipy.signal import istft, stft
 
 from gru_audio.arrays import FloatArray
 from gru_audio.config import CONTEXT_FRAMES, Config, load_config
-from gru_audio.data.dataset import Clip, Dataset
+from gru_audio.data.dataset import Clip, Clips, Dataset
 from gru_audio.files import atomic_path
 from gru_audio.network.cpu.memory import keep_freed_memory
 from gru_audio.synthesis.vocoder import Vocoder
@@ -148,13 +148,14 @@ class Treated(Dataset):
         dataset.speaker, dataset.change = speaker, change
         return dataset
 
-    def clips(self, split: str | None = None) -> list[Clip]:
+    def clips(self, split: str | None = None) -> Clips:
         clips = super().clips(split)
         weight = self.change.clean_weight
         if split != "train" or weight == 1:
             return clips
-        chosen = [clip for clip in clips if clip.speaker == self.speaker]
-        return chosen * (weight - 1) + clips if weight else chosen
+        own = np.flatnonzero([clips.speakers[number] == self.speaker for number in clips.speaker])
+        rest = np.arange(len(clips)) if weight else own[:0]
+        return clips.chosen(np.concatenate([np.tile(own, abs(weight - 1)), rest]))
 
     def audio(self, clip: Clip, start: int = 0, stop: int | None = None) -> NDArray[np.int16]:
         if not self.change.gated or clip.split != "train" or clip.speaker == self.speaker:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gru_audio.errors import ConfigError
+from gru_audio.text_files import read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -164,12 +165,18 @@ class PrepConfig(_Table):
     """Integrated loudness (ITU-R BS.1770) that every clip is brought to; 0: as it is."""
     min_duration_s: Annotated[float, Field(ge=0)] = 1.0
     """Shorter clips are padded with silence, equally at both ends."""
+    longest_s: Annotated[float, Field(ge=0)] = 15.0
+    """Longer recordings are cut at pauses into clips from 2 s to this; 0: never. See cutting.py."""
     split_by: Literal["clip", "speaker"] = "clip"
     valid_fraction: Fraction = 0.05
     test_fraction: Fraction = 0.05
 
     @model_validator(mode="after")
     def _fits_together(self) -> "PrepConfig":
+        if 0 < self.longest_s < 4:
+            raise ValueError(
+                f"longest_s ({self.longest_s:g}) must be at least 4, or 0 for recordings as they are"
+            )
         if self.valid_fraction + self.test_fraction >= 1:
             raise ValueError(
                 f"valid_fraction + test_fraction ({self.valid_fraction:g} + {self.test_fraction:g}) must be below 1"
@@ -387,7 +394,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     path = _find(source)
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(read_text(path))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(
             f"{path}: not a readable TOML file: {error}; mend it, or name a preset: {', '.join(preset_names())}"

@@ -7,6 +7,7 @@ from gru_audio.errors import MissingPackageError
 _PACKAGES = {
     "train": ("torch", "tensorboard"),
     "eval": ("librosa", "scipy"),
+    "datasets": ("pyarrow",),
 }
 """By extra, the packages without which nothing of its work can be done."""
 
@@ -15,7 +16,7 @@ def require(extra: str, purpose: str) -> None:
     """Make sure that an extra's packages are there, before they are imported.
 
     Args:
-        extra: `"train"` or `"eval"`.
+        extra: `"train"`, `"eval"` or `"datasets"`.
         purpose: what they are for; the subject of the message.
 
     Raises:

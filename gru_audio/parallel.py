@@ -1,7 +1,7 @@
 """Maps over tasks in several processes."""
 
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sized
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ _Result = TypeVar("_Result")
 
 
 def map_in_order(
-    function: Callable[[_Task], _Result], tasks: Sequence[_Task], jobs: int | None = None
+    function: Callable[[_Task], _Result], tasks: Iterable[_Task], jobs: int | None = None
 ) -> Generator[_Result, None, None]:
     """Results of a function of each task, in order, as soon as they are there.
 
@@ -20,7 +20,7 @@ def map_in_order(
 
     Args:
         function: a module's function, so that it can be sent to a process; likewise the tasks.
-        tasks: what to do.
+        tasks: what to do; of a generator only as many are taken as can be under way, from a thread of joblib's.
         jobs: processes; by default one for each CPU core. With 1 the work is done in this process. An
             active `joblib.parallel_config`, for example of a Dask cluster, goes before.
 
@@ -30,7 +30,9 @@ def map_in_order(
     import joblib
 
     # joblib divides the cores' threads among its processes, so that one for each core has one thread.
-    n_jobs = max(1, min(jobs or joblib.cpu_count(), len(tasks)))
+    n_jobs = jobs or joblib.cpu_count()
+    if isinstance(tasks, Sized):
+        n_jobs = max(1, min(n_jobs, len(tasks)))
     pool = joblib.Parallel(n_jobs=n_jobs, prefer="processes", return_as="generator", batch_size=1)
     results = pool(joblib.delayed(function)(task) for task in tasks)
     try:

@@ -1,30 +1,35 @@
-"""A dataset as `prep` writes it and training reads it: dataset.json and shards of clips.
+"""A dataset as `prep` writes it and training reads it: dataset.json, an index and shards of clips.
 
-Nothing is held in memory but the list of clips; audio and pitch lags are read slice by slice.
+Nothing is held in memory: the list of clips is mapped, audio and pitch lags are read slice by slice.
 """
 
 import hashlib
 import json
+import os
+import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from gru_audio.config import MelConfig, PrepConfig, SignalConfig
-from gru_audio.data.shards import DamagedShardError, lags_key, pcm_key, read_header
+from gru_audio.data.index import SPLITS, DamagedIndexError, Index, read_index
+from gru_audio.data.index_writer import index_writer
+from gru_audio.data.shards import DamagedShardError, lags_key, pcm_key, read_header, shard_name
 from gru_audio.errors import DatasetError
 from gru_audio.signal.mel import contract_differences
 
 DATASET_FILE = "dataset.json"
 DATASET_FORMAT = "gru-audio dataset"
-DATASET_VERSION = 1
-SPLITS = ("train", "valid", "test")
+DATASET_VERSION = 2
+
+INDEX_NAME = re.compile(r"index-[0-9a-f]{12}\.safetensors")
 
 _MEND = "delete this file and run the same gru-audio prep again, it redoes only what is missing"
 _OPEN_SHARDS = 64  # far below the usual limit of 1024 open files, workers included
@@ -49,6 +54,48 @@ class Clip:
     split: str
 
 
+class Clips(Sequence[Clip]):
+    """Some clips of a dataset, each made when it is asked for; a million take no memory.
+
+    Attributes:
+        n_samples: (n,), the length of each.
+        speaker: (n,), the number of each one's speaker.
+    """
+
+    def __init__(self, index: Index, rows: NDArray[np.int64], shards: Sequence[str]) -> None:
+        self._index, self._rows, self._shards = index, rows, shards
+        self.n_samples: NDArray[np.int64] = index.samples[rows]
+        self.speaker: NDArray[np.int32] = index.speaker[rows]
+
+    @property
+    def speakers(self) -> dict[int, str]:
+        """Who speaks in them, by number."""
+        return {int(number): self._index.speakers[int(number)] for number in np.unique(self.speaker)}
+
+    def chosen(self, places: NDArray[np.int64]) -> "Clips":
+        """Some of them, by place, each as often as it is named."""
+        return Clips(self._index, self._rows[places], self._shards)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Clip: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Clip]: ...
+    def __getitem__(self, index: int | slice) -> Clip | list[Clip]:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        row, of = int(self._rows[index]), self._index
+        return Clip(
+            of.names[row],
+            of.speakers[int(of.speaker[row])],
+            self._shards[int(of.shard[row])],
+            int(of.samples[row]),
+            SPLITS[of.split[row]],
+        )
+
+
 class Dataset:
     """A dataset's clips; make one with `Dataset.open`.
 
@@ -63,14 +110,14 @@ class Dataset:
         source_note: where the audio comes from, as its maker stated it; may be empty.
     """
 
-    def __init__(self, path: Path, contents: Mapping[str, Any], clips: list[Clip]) -> None:
+    def __init__(self, path: Path, contents: Mapping[str, Any], index: Index, shards: Sequence[str]) -> None:
         self.path = path
         self.mel = MelConfig.model_validate(contents["mel"])
         self.signal = SignalConfig.model_validate(contents["signal"])
         self.prep = PrepConfig.model_validate(contents["prep"])
         self.licence = str(contents["licence"])
         self.source_note = str(contents["source_note"])
-        self._clips = clips
+        self._index, self._shards = index, shards
         self._open_shards: OrderedDict[str, Any] = OrderedDict()
 
     @classmethod
@@ -83,19 +130,19 @@ class Dataset:
         path = Path(path)
         contents = read_contents(path)
         try:
-            return cls(path, contents, _read_clips(path, contents))
+            return cls(path, contents, *index_of(path, contents))
         except (KeyError, TypeError, ValidationError) as error:
             raise DatasetError(f"{path / DATASET_FILE}: damaged ({type(error).__name__}); {_MEND}") from error
 
     @property
     def n_clips(self) -> int:
         """Clips of all splits."""
-        return len(self._clips)
+        return len(self._index)
 
     @cached_property
     def n_samples(self) -> int:
         """Samples of all splits."""
-        return sum(clip.n_samples for clip in self._clips)
+        return int(self._index.samples.sum())
 
     @property
     def duration_s(self) -> float:
@@ -106,15 +153,20 @@ class Dataset:
     def fingerprint(self) -> str:
         """Tells whether two datasets hold the same clips in the same splits."""
         digest = hashlib.blake2b(digest_size=16)
-        for clip in self._clips:
-            digest.update(f"{clip.name}\0{clip.n_samples}\0{clip.split}\n".encode(errors="surrogateescape"))
+        for name, samples, split in zip(
+            self._index.names, self._index.samples, self._index.split, strict=True
+        ):
+            digest.update(f"{name}\0{samples}\0{SPLITS[split]}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
-    def clips(self, split: str | None = None) -> list[Clip]:
+    def clips(self, split: str | None = None) -> Clips:
         """The clips of one split, or of all, in the dataset's order."""
         if split is not None and split not in SPLITS:
             raise DatasetError(f"split '{split}' does not exist; choose one of {', '.join(SPLITS)}")
-        return [clip for clip in self._clips if split in (None, clip.split)]
+        chosen = np.arange(len(self._index))
+        if split is not None:
+            chosen = np.flatnonzero(self._index.split == SPLITS.index(split))
+        return Clips(self._index, chosen, self._shards)
 
     def audio(self, clip: Clip, start: int = 0, stop: int | None = None) -> NDArray[np.int16]:
         """Samples [start, stop) of a clip as 16-bit PCM; only they are read. Bounds are a slice's.
@@ -163,7 +215,11 @@ class Dataset:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open_shards": OrderedDict()}
+        return {**self.__dict__, "_open_shards": OrderedDict(), "_index": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._index, _ = index_of(self.path, read_contents(self.path))
 
     def _read(self, clip: Clip, key: str, size: int, wanted: slice) -> Any:
         import safetensors
@@ -186,6 +242,17 @@ class Dataset:
                 self._open_shards.popitem(last=False)
         self._open_shards.move_to_end(name)
         return self._open_shards[name]
+
+
+def index_name(digest: str) -> str:
+    """The file name of the index with this digest: a new one takes an old one's place once dataset.json names it.
+
+    Raises:
+        TypeError: that is no digest.
+    """
+    if not isinstance(digest, str) or not re.fullmatch(r"[0-9a-f]{32}", digest):
+        raise TypeError("its index has no digest")
+    return f"index-{digest[:12]}.safetensors"
 
 
 def read_contents(path: Path) -> dict[str, Any]:
@@ -214,20 +281,62 @@ def read_contents(path: Path) -> dict[str, Any]:
     return contents
 
 
-def _read_clips(path: Path, contents: Mapping[str, Any]) -> list[Clip]:
-    """Every clip, from the shards' headers, with its split from dataset.json (what it leaves out is train)."""
-    split = {name: split for split in ("valid", "test") for name in contents["splits"][split]}
-    clips = []
-    for shard in contents["shards"]:
-        try:
-            header = read_header(path / shard)
-        except DamagedShardError as error:
-            raise _damaged(path / shard, str(error)) from error
-        clips += [
-            Clip(clip.name, clip.speaker, shard, clip.n_samples, split.get(clip.name, "train"))
-            for clip in header.clips
-        ]
-    return clips
+def index_of(path: Path, contents: Mapping[str, Any]) -> tuple[Index, Sequence[str]]:
+    """The list of a dataset's clips, and its shards' file names.
+
+    Args:
+        path: the dataset's folder.
+        contents: as `read_contents` gives it.
+
+    Raises:
+        DatasetError: the index or a shard is missing or damaged.
+    """
+    if contents["version"] == 1:
+        splits = {name: SPLITS.index(split) for split in SPLITS[1:] for name in contents["splits"][split]}
+        return index_from_shards(path, contents["shards"], splits), contents["shards"]
+    index = stored_index(path, contents)
+    with os.scandir(path) as entries:
+        sizes = {entry.name: entry.stat().st_size for entry in entries if entry.name.startswith("shard-")}
+    shards = [shard_name(number) for number in range(len(index.shard_bytes))]
+    for shard, n_bytes in zip(shards, index.shard_bytes, strict=True):
+        if sizes.get(shard) != n_bytes:
+            raise _damaged(path / shard, f"it has {sizes.get(shard, 0)} bytes in place of {n_bytes}")
+    return index, shards
+
+
+def stored_index(path: Path, contents: Mapping[str, Any]) -> Index:
+    """The index file that a dataset.json names, whatever its shards are.
+
+    Raises:
+        DatasetError: missing or damaged.
+    """
+    file = path / index_name(contents["index"])
+    try:
+        return read_index(file, contents["index"])
+    except DamagedIndexError as error:
+        raise DatasetError(f"{file}: missing or damaged ({error}); {_MEND}") from error
+
+
+def index_from_shards(path: Path, shards: Sequence[str], splits: Mapping[str, int]) -> Index:
+    """The list of a dataset's clips as its shards' headers tell it.
+
+    Args:
+        path: the dataset's folder.
+        shards: file names.
+        splits: the number in SPLITS of each clip's split, by name; what it leaves out is train.
+
+    Raises:
+        DatasetError: a shard is missing or damaged.
+    """
+    with index_writer() as writer:
+        for shard in shards:
+            try:
+                writer.add(read_header(path / shard), (path / shard).stat().st_size)
+            except DamagedShardError as error:
+                raise _damaged(path / shard, str(error)) from error
+        places = [splits.get(name, 0) for name in writer.view().names]
+        writer.set_splits(np.array(places, np.uint8))
+        return writer.view()
 
 
 def _damaged(shard: Path, reason: str) -> DatasetError:

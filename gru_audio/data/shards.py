@@ -35,6 +35,7 @@ class ClipRecord:
         n_samples: its length, a whole number of hops.
         digest: of the PCM; equal for equal clips.
         full_scale_samples: samples of the source that lie at full scale next to another such: clipping.
+        key: of the source that it was made from; see `Source`. Empty in shards of a dataset of version 1.
     """
 
     name: str
@@ -43,6 +44,7 @@ class ClipRecord:
     n_samples: int
     digest: str
     full_scale_samples: int
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,11 @@ def encode_shard(
     header = ShardHeader(fingerprint, _content(tensors), tuple(clips), tuple(skipped))
     text = json.dumps({"version": SHARD_VERSION, **asdict(header)})
     return header, safetensors.numpy.save(dict(tensors), metadata={METADATA_KEY: text})
+
+
+def shard_name(number: int) -> str:
+    """The file name of a dataset's shard."""
+    return f"shard-{number:05}.safetensors"
 
 
 def shard_files(folder: Path) -> list[Path]:

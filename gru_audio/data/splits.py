@@ -1,63 +1,90 @@
 """Which clips train, which validate, which test: by a stable hash, so that no clip's place depends on others."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gru_audio.config import PrepConfig
-from gru_audio.data.shards import ClipRecord
+from gru_audio.data.index import SPLITS, Index
+
+TRAIN, VALID, TEST = range(len(SPLITS))
+OPEN = -1
+"""In a split's place: there is none yet."""
 
 
-@dataclass(frozen=True)
-class Splits:
-    """The split of every clip.
-
-    Attributes:
-        of: "train", "valid" or "test" by clip name.
-        promoted: clips that the hash had put elsewhere, moved so that neither train nor valid is empty.
-    """
-
-    of: dict[str, str]
-    promoted: tuple[str, ...]
-
-
-def assign_splits(clips: Sequence[ClipRecord], prep: PrepConfig) -> Splits:
+def assign_splits(index: Index, prep: PrepConfig, have: NDArray[np.int_] | None = None) -> NDArray[np.uint8]:
     """Split clips by the hash of their name, or of their speaker with `prep.split_by = "speaker"`.
 
-    Where the hash leaves valid empty, the clip of the smallest hash goes there, or the speaker of fewest
-    clips; where it leaves train empty, the clip of the largest hash or the speaker of most clips. So two
-    clips are enough to train and to validate. One speaker alone is divided by clips. With
-    `prep.valid_fraction = 0` valid stays empty.
+    Where the hash leaves valid or test empty, the clip of the smallest hash that can be spared goes there, or the
+    speaker of fewest clips; where it leaves train empty, the clip of the largest hash or the speaker of most clips.
+    So two clips are enough to train and to validate, and three to test, too. One speaker alone is divided by
+    clips. A split whose fraction is 0 stays empty.
+
+    Args:
+        index: the clips.
+        prep: how to split.
+        have: (n_clips,), the splits that are settled, OPEN for those that are not; by default none is settled.
+
+    Returns:
+        (n_clips,), the number in SPLITS of each clip's split.
     """
-    by_speaker = prep.split_by == "speaker" and len({clip.speaker for clip in clips}) > 1
-    key = {clip.name: clip.speaker if by_speaker else clip.name for clip in clips}
-    sizes = Counter(key.values())
-    ranked = sorted(sizes, key=lambda chosen: (sizes[chosen], _hash(chosen)))
-    split = {chosen: _split_of(_hash(chosen), prep) for chosen in ranked}
-    promoted: set[str] = set()
-
-    def promote(chosen: str, to: str) -> None:
-        split[chosen] = to
-        promoted.add(chosen)
-
-    if len(ranked) >= 2:
-        if prep.valid_fraction > 0 and "valid" not in split.values():
-            promote(ranked[0], "valid")
-        if "train" not in split.values():
-            valid = [chosen for chosen in ranked if split[chosen] == "valid"]
-            promote(next(chosen for chosen in reversed(ranked) if valid != [chosen]), "train")
-    of = {name: split[key[name]] for name in key}
-    return Splits(of, tuple(name for name in key if key[name] in promoted))
+    have = np.full(len(index), OPEN) if have is None else have
+    if prep.split_by == "speaker" and len(index.speakers) > 1:
+        sizes = np.bincount(index.speaker, minlength=len(index.speakers))
+        by_speaker = np.full(len(index.speakers), OPEN)
+        known = np.flatnonzero(have != OPEN)[::-1]  # of a speaker's clips the first says it
+        by_speaker[index.speaker[known]] = have[known]
+        found = split_keys(_hashes(index.speakers), sizes, prep, by_speaker)[index.speaker]
+        found = np.where(have == OPEN, found, have)
+    else:
+        found = split_keys(_hashes(index.names), np.ones(len(index), int), prep, have)
+    return found.astype(np.uint8)
 
 
-def _hash(key: str) -> float:
-    """A number in [0, 1), the same on every machine."""
-    digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
-    return (int.from_bytes(digest, "big") >> 11) / (1 << 53)  # 53 bits fit a float exactly
+def split_keys(
+    places: NDArray[np.float64], sizes: NDArray[np.int_], prep: PrepConfig, have: NDArray[np.int_]
+) -> NDArray[np.int_]:
+    """Divide keys, each of which stands for one clip or more, among the splits.
+
+    Args:
+        places: (n,), from 0 to 1, the hash of each key.
+        sizes: (n,), how many clips each stands for.
+        prep: the fractions.
+        have: (n,), the splits that are settled, OPEN for those that are not.
+    """
+    hashed = np.select(
+        [places < prep.valid_fraction, places < prep.valid_fraction + prep.test_fraction],
+        [VALID, TEST],
+        TRAIN,
+    )
+    splits = np.where(have == OPEN, hashed, have)
+    ranked = np.lexsort([places, sizes])
+    ranked = ranked[have[ranked] == OPEN]
+
+    def fill(split: int, candidates: NDArray[np.int_]) -> None:
+        """Where a split is empty, move the first key there that its own can spare; the test goes last."""
+        counts = np.bincount(splits, minlength=len(SPLITS))
+        own = splits[candidates]
+        spare = candidates[(counts[own] > 1) | ((own == TEST) & (split != TEST))]
+        if not counts[split] and spare.size:
+            splits[spare[0]] = split
+
+    if len(splits) > 1:
+        if prep.valid_fraction > 0:
+            fill(VALID, ranked)
+        fill(TRAIN, ranked[::-1])
+        if prep.test_fraction > 0:
+            fill(TEST, ranked[np.argsort(splits[ranked] != TRAIN, kind="stable")])
+    return splits
 
 
-def _split_of(place: float, prep: PrepConfig) -> str:
-    if place < prep.valid_fraction:
-        return "valid"
-    return "test" if place < prep.valid_fraction + prep.test_fraction else "train"
+def _hashes(keys: Iterable[str]) -> NDArray[np.float64]:
+    """A number in [0, 1) for each key, the same on every machine."""
+
+    def one(key: str) -> float:
+        digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+        return (int.from_bytes(digest, "big") >> 11) / (1 << 53)  # 53 bits fit a float exactly
+
+    return np.fromiter(map(one, keys), np.float64)

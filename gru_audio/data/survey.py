@@ -1,15 +1,19 @@
 """A look at a corpus before it is prepared: what there is, what is wrong with it, what it will take."""
 
+import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from gru_audio.config import Config
+from gru_audio.config import Config, PrepConfig
+from gru_audio.data.cutting import cut_at_pauses
+from gru_audio.data.outcome import MOST_NAMED, split_warnings
+from gru_audio.data.reading import read_source
 from gru_audio.data.shards import digest_of
-from gru_audio.data.sources import Source, plan_sources, readable
-from gru_audio.data.treatment import clipped_samples, group, read_sounding
+from gru_audio.data.sources import Source, SpeakerRule, plan_sources, readable
+from gru_audio.data.treatment import NO_MEMORY, clipped_samples, group, longest_piece_s
 from gru_audio.errors import AudioError
 from gru_audio.parallel import map_in_order
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
@@ -21,42 +25,53 @@ _BYTES_A_CLIP = 512  # its record and its tensors' entries in the shard's header
 
 @dataclass(frozen=True)
 class Survey:
-    """What `survey` found.
+    """What `survey` found. Of what is named, no more than the first thousand are.
 
     Attributes:
-        files: files that can be used.
+        files: recordings that can be used.
+        clips: that they will be, long ones cut at pauses.
         duration_s: seconds of audio in them.
-        sample_rates_hz: files by sample rate.
-        formats: files by suffix.
-        speakers: files by speaker.
-        clipped: files with runs of samples at full scale.
-        duplicates: groups of files with equal audio.
-        padded: files that are shorter than `prep.min_duration_s`.
+        sample_rates_hz: recordings by sample rate.
+        formats: recordings by suffix.
+        speakers: recordings by speaker.
+        speaker_minutes: minutes of audio by speaker.
+        clipped: recordings with runs of samples at full scale.
+        duplicates: groups of recordings with equal audio.
+        padded: recordings that are shorter than `prep.min_duration_s`.
         unusable: files that cannot be used and folders that cannot be searched, each with the reason.
         ignored: other files that lie in the folders.
         disk_bytes: what the dataset takes at most; trimming makes it less.
+        notes: how listings were understood.
+        warnings: what training or evaluation will say of the dataset.
     """
 
     files: int
+    clips: int
     duration_s: float
     sample_rates_hz: dict[int, int]
     formats: dict[str, int]
     speakers: dict[str, int]
+    speaker_minutes: dict[str, float]
     clipped: tuple[str, ...]
     duplicates: tuple[tuple[str, ...], ...]
     padded: int
     unusable: tuple[tuple[str, str], ...]
     ignored: int
     disk_bytes: int
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class _Look:
-    """What one file holds."""
+    """What one recording holds."""
 
-    source: Source
+    path: str
+    suffix: str
+    speaker: str
     sample_rate_hz: int = 0
     n_samples: int = 0
+    clips: int = 0
     clipped: bool = False
     digest: str = ""
     reason: str = ""
@@ -66,19 +81,64 @@ class _Look:
         return self.n_samples / self.sample_rate_hz
 
 
+class _Tally:
+    """Counts what is looked at; of the recordings themselves nothing is kept in memory."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.looked = self.files = self.clips = self.padded = self.disk_bytes = 0
+        self.duration_s = 0.0
+        self.rates, self.formats, self.speakers = Counter[int](), Counter[str](), Counter[str]()
+        self.minutes: dict[str, float] = {}
+        self.clipped, self.unusable = list[str](), list[tuple[str, str]]()
+        self._digests = sqlite3.connect("")  # a file that goes with the connection
+        self._digests.execute("CREATE TABLE digests (digest TEXT, path TEXT)")
+
+    def add(self, look: _Look) -> None:
+        self.looked += 1
+        if look.reason:
+            self.unusable += [(look.path, look.reason)][: MOST_NAMED - len(self.unusable)]
+            return
+        self.files += 1
+        self.clips += look.clips
+        self.duration_s += look.duration_s
+        self.padded += look.duration_s < self._config.prep.min_duration_s
+        self.disk_bytes += _disk_bytes(look, self._config)
+        self.rates[look.sample_rate_hz] += 1
+        self.formats[look.suffix] += 1
+        self.speakers[look.speaker] += 1
+        self.minutes[look.speaker] = self.minutes.get(look.speaker, 0.0) + look.duration_s / 60
+        if look.clipped and len(self.clipped) < MOST_NAMED:
+            self.clipped.append(look.path)
+        self._digests.execute("INSERT INTO digests VALUES (?, ?)", (look.digest, look.path))
+
+    def duplicates(self) -> tuple[tuple[str, ...], ...]:
+        """The recordings with equal audio."""
+        repeated = self._digests.execute(
+            "SELECT digest FROM digests GROUP BY digest HAVING COUNT(*) > 1 ORDER BY MIN(rowid) LIMIT ?",
+            (MOST_NAMED,),
+        ).fetchall()
+        paths = "SELECT path FROM digests WHERE digest = ? ORDER BY rowid"
+        return tuple(tuple(path for (path,) in self._digests.execute(paths, digest)) for digest in repeated)
+
+
 def survey(
     sources: Sequence[Path],
     config: Config,
     *,
+    manifests: Sequence[Path] = (),
+    speakers: SpeakerRule | None = None,
     input_format: str | None = None,
     jobs: int | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> Survey:
-    """Read every file that `prepare` would read, and write nothing.
+    """Read every recording that `prepare` would read, and write nothing.
 
     Args:
         sources: files and folders; see `plan_sources`.
-        config: says the rate and the padding of what would be written.
+        config: says the rate, the cuts and the padding of what would be written.
+        manifests: listings and archives; see `read_manifest`.
+        speakers: how speakers are told; by default by what folders look like and listings say.
         input_format: ffmpeg's name of the format of all files, where they do not say it themselves.
         jobs: processes; see `map_in_order`.
         progress: told after every group of files.
@@ -86,51 +146,65 @@ def survey(
     Raises:
         DatasetError: a source is missing, or a folder has no audio.
     """
-    plan = plan_sources(sources, input_format)
-    tasks = [(files, input_format) for files in group(plan.sources)]
-    looks: list[_Look] = []
+    plan = plan_sources(sources, input_format, manifests=manifests, speakers=speakers)
+    n_sources, tally = len(plan.sources), _Tally(config)
+    tasks = ((files, input_format, config.prep, n_sources) for files in group(plan.sources))
     with closing(map_in_order(_look_at_group, tasks, jobs)) as found:
-        for group_looks in found:
-            looks += group_looks
-            figures = {"files": f"{len(looks)}/{len(plan.sources)}"}
-            progress(Progress(len(looks), len(plan.sources), figures))
-    usable = [look for look in looks if not look.reason]
-    alike: dict[str, list[str]] = {}
-    for look in usable:
-        alike.setdefault(look.digest, []).append(readable(look.source.path))
+        for looks in found:
+            for look in looks:
+                tally.add(look)
+            progress(Progress(tally.looked, n_sources, {"files": f"{tally.looked}/{n_sources}"}))
+    # A split is empty only where there are too few clips for all, whatever the hash says.
+    splits = {split: int(tally.clips > number) for number, split in enumerate(("train", "valid", "test"))}
     return Survey(
-        files=len(usable),
-        duration_s=sum(look.duration_s for look in usable),
-        sample_rates_hz=dict(sorted(Counter(look.sample_rate_hz for look in usable).items())),
-        formats=dict(sorted(Counter(look.source.path.suffix.lower() for look in usable).items())),
-        speakers=dict(sorted(Counter(look.source.speaker for look in usable).items())),
-        clipped=tuple(readable(look.source.path) for look in usable if look.clipped),
-        duplicates=tuple(tuple(paths) for paths in alike.values() if len(paths) > 1),
-        padded=sum(look.duration_s < config.prep.min_duration_s for look in usable),
-        unusable=(
-            *((readable(look.source.path), look.reason) for look in looks if look.reason),
-            *plan.unreadable,
-        ),
+        files=tally.files,
+        clips=tally.clips,
+        duration_s=tally.duration_s,
+        sample_rates_hz=dict(sorted(tally.rates.items())),
+        formats=dict(sorted(tally.formats.items())),
+        speakers=dict(sorted(tally.speakers.items())),
+        speaker_minutes={speaker: round(minutes, 2) for speaker, minutes in sorted(tally.minutes.items())},
+        clipped=tuple(tally.clipped),
+        duplicates=tally.duplicates(),
+        padded=tally.padded,
+        unusable=(*tally.unusable, *plan.unreadable),
         ignored=plan.ignored,
-        disk_bytes=sum(_disk_bytes(look.duration_s, config) for look in usable),
+        disk_bytes=tally.disk_bytes,
+        notes=plan.notes,
+        warnings=tuple(split_warnings(_wanted(splits, config.prep), config.prep)),
     )
 
 
-def _look_at_group(task: tuple[tuple[Source, ...], str | None]) -> list[_Look]:
-    sources, input_format = task
-    return [_look_at(source, input_format) for source in sources]
+def _wanted(splits: dict[str, int], prep: PrepConfig) -> dict[str, int]:
+    """Splits without those whose fraction is 0."""
+    fractions = {"train": 1.0, "valid": prep.valid_fraction, "test": prep.test_fraction}
+    return {split: count if fractions[split] else 0 for split, count in splits.items()}
 
 
-def _look_at(source: Source, input_format: str | None) -> _Look:
+def _look_at_group(task: tuple[tuple[Source, ...], str | None, PrepConfig, int]) -> list[_Look]:
+    sources, input_format, prep, n_sources = task
+    return [_look_at(source, input_format, prep, n_sources) for source in sources]
+
+
+def _look_at(source: Source, input_format: str | None, prep: PrepConfig, n_sources: int) -> _Look:
+    path, suffix = readable(source.path), PurePosixPath(source.member or source.path).suffix.lower()
+    if source.member:
+        path = f"{path}: {source.member}"
     try:
-        audio, sample_rate_hz = read_sounding(source.path, input_format)
-    except AudioError as error:
-        return _Look(source, reason=str(error).removeprefix(f"{source.path}: "))
-    digest = digest_of(str(sample_rate_hz).encode(), audio)
-    return _Look(source, sample_rate_hz, audio.size, clipped_samples(audio) > 0, digest)
+        audio, sample_rate_hz = read_source(source, input_format)
+    except (AudioError, MemoryError) as error:
+        reason = str(error).removeprefix(f"{source.path}: ") if isinstance(error, AudioError) else NO_MEMORY
+        return _Look(path, suffix, source.speaker, reason=reason)
+    longest_s = longest_piece_s(audio.size / sample_rate_hz, prep, n_sources)
+    return _Look(
+        path, suffix, source.speaker, sample_rate_hz, audio.size,
+        clips=len(cut_at_pauses(audio, sample_rate_hz, longest_s)),
+        clipped=clipped_samples(audio) > 0,
+        digest=digest_of(str(sample_rate_hz).encode(), audio),
+    )  # fmt: skip
 
 
-def _disk_bytes(duration_s: float, config: Config) -> int:
-    seconds = max(duration_s, config.prep.min_duration_s)
-    frames = int(seconds * config.mel.frame_rate_hz) + 1
-    return frames * (config.mel.hop_samples * _BYTES_A_SAMPLE + _BYTES_A_LAG) + _BYTES_A_CLIP
+def _disk_bytes(look: _Look, config: Config) -> int:
+    seconds = max(look.duration_s, config.prep.min_duration_s)
+    frames = int(seconds * config.mel.frame_rate_hz) + look.clips
+    return frames * (config.mel.hop_samples * _BYTES_A_SAMPLE + _BYTES_A_LAG) + look.clips * _BYTES_A_CLIP

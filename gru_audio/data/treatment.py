@@ -1,15 +1,19 @@
 """What `prep` does to one file, and to the group of files that one shard holds."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gru_audio.config import Config
+from gru_audio.config import Config, PrepConfig
+from gru_audio.data.cutting import SHORTEST_S, cut_at_pauses
+from gru_audio.data.index import SPLITS
+from gru_audio.data.inputs.catalogue import Source, readable, stretch_name
+from gru_audio.data.reading import read_source
 from gru_audio.data.shards import (
     ClipRecord,
     DamagedShardError,
@@ -20,7 +24,6 @@ from gru_audio.data.shards import (
     pcm_key,
     read_verified,
 )
-from gru_audio.data.sources import Source
 from gru_audio.errors import AudioError
 from gru_audio.files import atomic_path
 from gru_audio.signal.audio import (
@@ -28,16 +31,17 @@ from gru_audio.signal.audio import (
     from_int16,
     normalise_loudness,
     resample,
+    sounding_range,
     to_int16,
     trim_silence,
 )
-from gru_audio.signal.audio_file.reading import read_audio
 from gru_audio.signal.pitch import track_pitch
 
 _GROUP_FILES = 64
 _GROUP_BYTES = 64 << 20
 _PCM_SUFFIXES = frozenset({".wav", ".aiff", ".aif", ".au", ".w64", ".caf", ".rf64"})
-_NO_MEMORY = "takes more memory than there is; cut it in pieces, or use fewer --jobs"
+NO_MEMORY = "takes more memory than there is; cut it in pieces, or use fewer --jobs"
+ENOUGH_RECORDINGS = len(SPLITS)
 _COMPRESSION = 8
 """Bytes of PCM in a byte of other formats, roughly; a two-hour podcast is a group of its own."""
 
@@ -51,6 +55,7 @@ class ShardTask:
         sources: the files that it is made of, in order.
         config: of which [mel], [signal] and [prep] matter.
         input_format: ffmpeg's name of the files' format, or None.
+        n_recordings: how many the dataset has; see `longest_piece_s`. Where there are enough, it says just that.
         fingerprint: of all this.
     """
 
@@ -58,15 +63,35 @@ class ShardTask:
     sources: tuple[Source, ...]
     config: Config
     input_format: str | None
+    n_recordings: int
     fingerprint: str
 
 
-def group(sources: Sequence[Source]) -> Iterator[tuple[Source, ...]]:
+@dataclass(frozen=True)
+class MadeShard:
+    """What became of one shard's task.
+
+    Attributes:
+        header: the shard's.
+        was_kept: the file that was there still held.
+        n_sources: how many recordings it was to be made of.
+        skipped: those that could not be used, by their path, each with the reason.
+    """
+
+    header: ShardHeader
+    was_kept: bool
+    n_sources: int
+    skipped: tuple[tuple[str, str], ...]
+
+
+def group(sources: Iterable[Source]) -> Iterator[tuple[Source, ...]]:
     """Sources in groups, in order, by number and by the memory that their audio takes."""
     gathered: list[Source] = []
     weight = 0
     for source in sources:
-        expansion = 1 if source.path.suffix.lower() in _PCM_SUFFIXES else _COMPRESSION
+        expansion = (
+            1 if PurePosixPath(source.member or source.path).suffix.lower() in _PCM_SUFFIXES else _COMPRESSION
+        )
         size = max(0, source.size_bytes) * expansion
         if gathered and (len(gathered) == _GROUP_FILES or weight + size > _GROUP_BYTES):
             yield tuple(gathered)
@@ -75,18 +100,6 @@ def group(sources: Sequence[Source]) -> Iterator[tuple[Source, ...]]:
         weight += size
     if gathered:
         yield tuple(gathered)
-
-
-def read_sounding(path: Path, input_format: str | None) -> tuple[NDArray[np.float32], int]:
-    """Read a file as `read_audio` does, and refuse one from which nothing can be learnt.
-
-    Raises:
-        AudioError: as `read_audio`, or the file has only zeros.
-    """
-    audio, sample_rate_hz = read_audio(path, input_format=input_format)
-    if not audio.any():
-        raise AudioError(f"{path}: has digital silence throughout; leave it out")
-    return audio, sample_rate_hz
 
 
 def treat(audio: NDArray[np.float32], sample_rate_hz: int, config: Config) -> NDArray[np.int16]:
@@ -127,70 +140,145 @@ def clipped_samples(audio: NDArray[np.float32]) -> int:
     return int(np.count_nonzero(full[1:] & full[:-1]))
 
 
-def make_shard(task: ShardTask) -> tuple[ShardHeader, bool]:
+def longest_piece_s(duration_s: float, prep: PrepConfig, n_recordings: int) -> float:
+    """How long the pieces of a recording may be: `prep.longest_s`, or less.
+
+    Where there are fewer recordings than splits, each is cut into as many pieces as leave none empty, as far as it
+    is long enough.
+
+    Args:
+        duration_s: of the recording.
+        prep: the settings.
+        n_recordings: how many the dataset has.
+    """
+    if not prep.longest_s or n_recordings >= ENOUGH_RECORDINGS:
+        return prep.longest_s
+    least_pieces = -(-ENOUGH_RECORDINGS // n_recordings)
+    return min(prep.longest_s, max(2 * SHORTEST_S, duration_s / least_pieces))
+
+
+def make_shard(task: ShardTask) -> MadeShard:
     """Make one shard, or keep the one that is there.
 
-    Returns:
-        The shard's header, and whether the file was kept. What a shard had to skip is tried again: the
-        file may have been mended, or ffmpeg installed. Its clips stay, whether or not their sources can
-        be read now.
+    What a shard had to skip is tried again: the file may have been mended, or ffmpeg installed. Its clips stay,
+    whether or not their sources can be read now.
 
     Raises:
         OutputError: the shard cannot be written.
     """
-    have: dict[str, ClipRecord] = {}
+    have: dict[str, list[ClipRecord]] = {}
     tensors: dict[str, NDArray[Any]] = {}
     try:
         old, old_tensors = read_verified(task.path)
         if old.fingerprint == task.fingerprint:
             if not old.skipped:
-                return old, True
-            have, tensors = {clip.name: clip for clip in old.clips}, old_tensors
+                return MadeShard(old, True, len(task.sources), ())
+            tensors = old_tensors
+            for clip in old.clips:
+                have.setdefault(clip.key, []).append(clip)
     except DamagedShardError:
         pass  # missing, cut short or altered: made below
     clips: list[ClipRecord] = []
     skipped: list[tuple[str, str]] = []
+    paths: list[tuple[str, str]] = []
     for source in task.sources:
-        if source.name in have:
-            clips.append(have[source.name])
+        if source.key in have:
+            clips += have[source.key]
             continue
         try:
-            clip, pcm, lags = _make_clip(source, task)
+            made = list(_make_clips(source, task))
         except (AudioError, MemoryError) as error:
-            reason = str(error) if isinstance(error, AudioError) else _NO_MEMORY
-            skipped.append((source.name, reason.removeprefix(f"{source.path}: ")))
+            reason = (
+                str(error).removeprefix(f"{source.path}: ") if isinstance(error, AudioError) else NO_MEMORY
+            )
+            skipped.append((source.name, reason))
+            paths.append((readable(source.path), reason))
             continue
-        clips.append(clip)
-        tensors[pcm_key(source.name)] = pcm
-        tensors[lags_key(source.name)] = lags
-    if have and len(clips) == len(have):
-        return replace(old, skipped=tuple(skipped)), True  # the reasons of this time
+        for record, pcm, lags in made:
+            clips.append(record)
+            tensors[pcm_key(record.name)] = pcm
+            tensors[lags_key(record.name)] = lags
+    if have and len(clips) == sum(map(len, have.values())):
+        header = replace(old, skipped=tuple(skipped))  # of this time
+        return MadeShard(header, True, len(task.sources), tuple(paths))
     header, encoded = encode_shard(task.fingerprint, clips, skipped, tensors)
     with atomic_path(task.path) as temporary:
         temporary.write_bytes(encoded)
-    return header, False
+    return MadeShard(header, False, len(task.sources), tuple(paths))
 
 
-def _make_clip(source: Source, task: ShardTask) -> tuple[ClipRecord, NDArray[np.int16], NDArray[np.float32]]:
-    """One clip's record, PCM (n_samples,) and pitch lags (n_frames,)."""
-    config = task.config
-    audio, sample_rate_hz = read_sounding(source.path, task.input_format)
-    pcm = treat(audio, sample_rate_hz, config)
-    lags = track_pitch(
-        from_int16(pcm),
-        config.mel.sample_rate_hz,
-        hop_samples=config.mel.hop_samples,
-        n_frames=pcm.size // config.mel.hop_samples,
-        lag_min_samples=config.lag_min_samples,
-        lag_max_samples=config.lag_max_samples,
-        lead_samples=config.mel.lead_samples,
-    )
-    record = ClipRecord(
-        name=source.name,
-        speaker=source.speaker,
-        source=source.relative,
-        n_samples=pcm.size,
-        digest=digest_of(pcm),
-        full_scale_samples=clipped_samples(audio),
-    )
-    return record, pcm, lags
+class _Piece(NamedTuple):
+    """A stretch of a recording that becomes a clip.
+
+    Attributes:
+        audio: (n,), at the dataset's rate.
+        first: its first sample in the recording.
+        stop: the one after its last.
+    """
+
+    audio: NDArray[np.float32]
+    first: int
+    stop: int
+
+
+def _pieces(audio: NDArray[np.float32], config: Config, n_sources: int) -> Iterator[_Piece]:
+    """The stretches (at the dataset's rate) that a recording is cut into, without silence at their ends.
+
+    One alone is the whole recording, as it is. Of several, those that are silent beside the others are left out.
+    """
+    rate, prep = config.mel.sample_rate_hz, config.prep
+    longest_s = longest_piece_s(audio.size / rate, prep, n_sources)
+    bounds = cut_at_pauses(audio, rate, longest_s)
+    if len(bounds) == 1:
+        yield _Piece(audio, 0, audio.size)
+        return
+    peak = float(np.abs(audio).max())
+    silent = peak * 10 ** (-prep.trim_db / 20) if prep.trim_db > 0 else 0.0
+    for first, stop in bounds:
+        piece = audio[first:stop]
+        if np.abs(piece).max() <= silent:
+            continue
+        if prep.trim_db > 0:
+            low, high = sounding_range(piece, rate, prep.trim_db, prep.trim_margin_s)
+            first, stop = first + low, first + high  # noqa: PLW2901 - the piece's own bounds
+        yield _Piece(audio[first:stop], first, stop)
+
+
+def _make_clips(
+    source: Source, task: ShardTask
+) -> Iterator[tuple[ClipRecord, NDArray[np.int16], NDArray[np.float32]]]:
+    """Of each clip its record, PCM (n_samples,) and pitch lags (n_frames,)."""
+    config, rate = task.config, task.config.mel.sample_rate_hz
+    recorded, recorded_hz = read_source(source, task.input_format)
+    audio = resample(recorded, recorded_hz, rate)
+    for piece in _pieces(audio, config, task.n_recordings):
+        is_whole, name = piece.audio.size == audio.size, source.name
+        if not is_whole:
+            times_s = (source.start_s + sample / rate for sample in (piece.first, piece.stop))
+            name = stretch_name(source.name, *times_s)
+        pcm = treat(piece.audio, rate, config if is_whole else _untrimmed(config))
+        lags = track_pitch(
+            from_int16(pcm),
+            rate,
+            hop_samples=config.mel.hop_samples,
+            n_frames=pcm.size // config.mel.hop_samples,
+            lag_min_samples=config.lag_min_samples,
+            lag_max_samples=config.lag_max_samples,
+            lead_samples=config.mel.lead_samples,
+        )
+        bounds = (round(sample / rate * recorded_hz) for sample in (piece.first, piece.stop))
+        record = ClipRecord(
+            name=name,
+            speaker=source.speaker,
+            source=source.relative,
+            n_samples=pcm.size,
+            digest=digest_of(pcm),
+            full_scale_samples=clipped_samples(recorded[slice(*bounds)]),
+            key=source.key,
+        )
+        yield record, pcm, lags
+
+
+def _untrimmed(config: Config) -> Config:
+    """The settings of a piece, which is trimmed already."""
+    return config.model_copy(update={"prep": config.prep.model_copy(update={"trim_db": 0.0})})

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import safe_open
 
 from gru_audio.config import MEL_PRESETS, Config, MelConfig, config_from_dict, load_config
-from gru_audio.data.dataset import DATASET_FILE, SPLITS, Clip, Dataset, read_contents
+from gru_audio.data.dataset import DATASET_FILE, Dataset, read_contents
+from gru_audio.data.index import SPLITS
 from gru_audio.data.shards import is_shard, shard_files
 from gru_audio.data.sources import readable
 from gru_audio.errors import AudioError, CheckpointError, DatasetError, GruAudioError
@@ -188,16 +190,18 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
 def _describe_dataset(path: Path) -> DatasetFacts:
     dataset = Dataset.open(path)
     rate_hz = dataset.mel.sample_rate_hz
-    by_speaker: dict[str, list[Clip]] = {}
-    for clip in dataset.clips():
-        by_speaker.setdefault(clip.speaker, []).append(clip)
+    clips = dataset.clips()
+    speakers = {
+        name: _amount(clips.n_samples[clips.speaker == number], rate_hz)
+        for number, name in clips.speakers.items()
+    }
     return DatasetFacts(
         path=readable(path),
         disk_bytes=sum(file.stat().st_size for file in path.iterdir() if file.is_file()),
         version=read_contents(path)["version"],
-        total=_amount(dataset.clips(), rate_hz),
-        splits={split: _amount(dataset.clips(split), rate_hz) for split in SPLITS},
-        speakers={name: _amount(clips, rate_hz) for name, clips in sorted(by_speaker.items())},
+        total=_amount(clips.n_samples, rate_hz),
+        splits={split: _amount(dataset.clips(split).n_samples, rate_hz) for split in SPLITS},
+        speakers=dict(sorted(speakers.items())),
         mel=_contract(dataset.mel),
         licence=dataset.licence,
         source_note=dataset.source_note,
@@ -205,8 +209,8 @@ def _describe_dataset(path: Path) -> DatasetFacts:
     )
 
 
-def _amount(clips: Sequence[Clip], rate_hz: int) -> SplitFacts:
-    return SplitFacts(len(clips), sum(clip.n_samples for clip in clips) / rate_hz / 3600)
+def _amount(n_samples: NDArray[np.int64], rate_hz: int) -> SplitFacts:
+    return SplitFacts(len(n_samples), int(n_samples.sum()) / rate_hz / 3600)
 
 
 def _describe_mel(path: Path) -> MelFacts:

@@ -1,7 +1,7 @@
 """The clips that an evaluation uses: a dataset's held-out ones, or the audio files of a folder."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -63,7 +63,7 @@ def find_originals(source: Path, n_clips: int | None = None) -> tuple[list[Origi
 
 def _of_dataset(dataset: Dataset, n_clips: int) -> list[Original]:
     rate = dataset.mel.sample_rate_hz
-    held_out = dataset.clips("test") + dataset.clips("valid")
+    held_out = [*dataset.clips("test"), *dataset.clips("valid")]
     if not held_out:
         raise DatasetError(
             f"{dataset.path}: no clip is held out of training; prepare it with --set prep.test_fraction=0.05, "
@@ -92,7 +92,7 @@ def _of_files(source: Path, n_clips: int | None) -> tuple[list[Original], list[s
     return originals, unreadable
 
 
-def in_turn(items: Sequence[_Item], speaker_of: Callable[[_Item], str]) -> list[_Item]:
+def in_turn(items: Iterable[_Item], speaker_of: Callable[[_Item], str]) -> list[_Item]:
     """One of each speaker, then the next of each, each speaker's in the order given."""
     by_speaker: dict[str, list[_Item]] = {}
     for item in items:

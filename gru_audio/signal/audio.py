@@ -135,7 +135,15 @@ def normalise_loudness(
 def trim_silence(
     audio: NDArray[np.float32], sample_rate_hz: int, below_peak_db: float, margin_s: float
 ) -> NDArray[np.float32]:
-    """Cut leading and trailing silence.
+    """Cut leading and trailing silence; see `sounding_range`."""
+    first, last = sounding_range(audio, sample_rate_hz, below_peak_db, margin_s)
+    return audio[first:last]
+
+
+def sounding_range(
+    audio: NDArray[np.float32], sample_rate_hz: int, below_peak_db: float, margin_s: float
+) -> tuple[int, int]:
+    """Where audio is without leading and trailing silence.
 
     Args:
         audio: (n_samples,).
@@ -144,10 +152,10 @@ def trim_silence(
         margin_s: seconds of the silence that are kept at each end.
 
     Returns:
-        The part of `audio` that stays; all of it where it is silent throughout.
+        Its first sample and the one after its last; all of `audio` where it is silent throughout.
     """
     if not audio.any():
-        return audio
+        return 0, audio.size
     frame = 1 << round(math.log2(0.032 * sample_rate_hz))
     hop = frame // 4
     total = np.concatenate([[0.0], np.cumsum(np.pad(audio, frame // 2).astype(np.float64) ** 2)])
@@ -156,4 +164,4 @@ def trim_silence(
     loud = np.flatnonzero(powers > powers.max() * 10 ** (-below_peak_db / 10))
     first, last = loud[0] * hop, (loud[-1] + 1) * hop
     margin = round(margin_s * sample_rate_hz)
-    return audio[max(0, int(first) - margin) : int(last) + margin]
+    return max(0, int(first) - margin), min(int(last) + margin, audio.size)

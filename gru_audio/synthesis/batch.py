@@ -11,6 +11,7 @@ from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.errors import AudioError, GruAudioError, MelError, OutputError
 from gru_audio.files import require_writable
+from gru_audio.folders import walk
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.signal.audio_file.reading import AUDIO_SUFFIXES, read_audio
 from gru_audio.signal.audio_file.writing import write_audio
@@ -225,7 +226,7 @@ def _search(given: Path) -> Iterable[tuple[Path, Path]]:
     if not given.is_dir():
         raise AudioError(f"{given}: no such file or folder; check the path")
     known = AUDIO_SUFFIXES | MEL_SUFFIXES
-    files = sorted(path for path in given.rglob("*") if path.is_file() and path.suffix.lower() in known)
+    files = sorted(path for path in walk(given) if path.is_file() and path.suffix.lower() in known)
     if not files:
         raise AudioError(
             f"{given}: holds neither audio nor mels; known are files that end in {', '.join(sorted(known))}"

@@ -19,8 +19,10 @@ from gru_audio.cli import app
 from gru_audio.config import Config, MelConfig, PrepConfig
 from gru_audio.data import treatment
 from gru_audio.data.dataset import Dataset
-from gru_audio.data.prepare import Summary, prepare
-from gru_audio.data.sources import plan_sources
+from gru_audio.data.outcome import Summary
+from gru_audio.data.prepare import prepare
+from gru_audio.data.reading import read_source
+from gru_audio.data.sources import Source, plan_sources
 from gru_audio.data.survey import survey
 from gru_audio.data.treatment import clipped_samples, group, pad, treat
 from gru_audio.errors import AudioError, DatasetError, GruAudioError, OutputError
@@ -98,7 +100,7 @@ def test_ljspeech_takes_what_its_metadata_lists(tmp_path: Path) -> None:
         ("wavs/LJ001-0002", "LJSpeech-1.1"),
         ("wavs/LJ001-0009", "LJSpeech-1.1"),
     ]
-    assert plan.sources[-1].size_bytes == -1
+    assert list(plan.sources)[-1].size_bytes == -1
     assert plan.ignored == 2  # metadata.csv and the clip that is not listed
 
 
@@ -162,7 +164,7 @@ def test_names_stay_unique_when_suffixes_are_put_back(tmp_path: Path) -> None:
 def test_names_whose_bytes_read_the_same_are_numbered(tmp_path: Path) -> None:
     for name in (b"caf\xe9.wav", rb"caf\xe9.wav"):
         write(tmp_path / "a.wav", voice(0.3, 100 + len(name))).rename(tmp_path / os.fsdecode(name))
-    assert list(names_and_speakers(tmp_path)) == [r"caf\xe9", r"caf\xe9 (2)"]
+    assert list(names_and_speakers(tmp_path)) == [r"caf\xe9.wav", r"caf\xe9.wav (2)"]
     prepare([tmp_path], tmp_path / "out", CONFIG, jobs=1)
     assert Dataset.open(tmp_path / "out").n_clips == 2
 
@@ -232,7 +234,7 @@ def test_names_of_any_bytes_can_be_stored(tmp_path: Path) -> None:
 
 
 def test_groups_are_bounded_by_number_and_by_bytes(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sources = plan_sources([corpus]).sources
+    sources = list(plan_sources([corpus]).sources)
     assert [len(found) for found in group(sources)] == [2, 2, 2, 1]
     monkeypatch.setattr(treatment, "_GROUP_FILES", 64)
     monkeypatch.setattr(treatment, "_GROUP_BYTES", 3 * sources[0].size_bytes)
@@ -422,7 +424,10 @@ def test_another_plan_needs_overwrite(corpus: Path, tmp_path: Path) -> None:
     assert summary.made_shards == 4
     assert Dataset.open(out).licence == ""  # the old notes spoke of the old sources
     prepare([corpus / "ann"], out, CONFIG, jobs=1, overwrite=True)
-    assert sorted(contents(out)) == ["dataset.json", "shard-00000.safetensors", "shard-00001.safetensors"]
+    index = f"index-{json.loads((out / 'dataset.json').read_text())['index'][:12]}.safetensors"
+    assert sorted(contents(out)) == [
+        "dataset.json", index, "shard-00000.safetensors", "shard-00001.safetensors",
+    ]  # fmt: skip
 
 
 def test_a_changed_file_redoes_its_shard_alone(corpus: Path, tmp_path: Path) -> None:
@@ -507,11 +512,11 @@ def test_a_later_run_loses_no_clip(corpus: Path, tmp_path: Path, monkeypatch: py
     prepare([corpus], out, CONFIG, jobs=1)
     before = contents(out)
 
-    def fail(path: Path, input_format: str | None) -> None:
-        raise AudioError(f"{path}: ffmpeg is not on PATH")
+    def fail(source: Source, input_format: str | None) -> None:
+        raise AudioError(f"{source.path}: ffmpeg is not on PATH")
 
     with monkeypatch.context() as patch:
-        patch.setattr(treatment, "read_sounding", fail)
+        patch.setattr(treatment, "read_source", fail)
         summary = prepare([corpus], out, CONFIG, jobs=1)
     assert summary.clips == Dataset.open(out).n_clips == 6
     assert summary.skipped == ((str(corpus / "ann/1.wav"), "ffmpeg is not on PATH"),)
@@ -522,19 +527,19 @@ def test_a_shard_gains_what_was_mended_and_keeps_the_rest(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare([corpus], tmp_path / "whole", CONFIG, jobs=1)
-    read = treatment.read_sounding
+    read = read_source
 
     def fail_on(*names: str) -> Callable[..., object]:
-        def read_some(path: Path, input_format: str | None) -> object:
-            if path.stem in names:
-                raise AudioError(f"{path}: gone")
-            return read(path, input_format)
+        def read_some(source: Source, input_format: str | None) -> object:
+            if source.path.stem in names:
+                raise AudioError(f"{source.path}: gone")
+            return read(source, input_format)
 
         return read_some
 
-    monkeypatch.setattr(treatment, "read_sounding", fail_on("1"))
+    monkeypatch.setattr(treatment, "read_source", fail_on("1"))
     assert prepare([corpus], tmp_path / "out", CONFIG, jobs=1).clips == 6
-    monkeypatch.setattr(treatment, "read_sounding", fail_on("0"))
+    monkeypatch.setattr(treatment, "read_source", fail_on("0"))
     summary = prepare([corpus], tmp_path / "out", CONFIG, jobs=1)
     assert (summary.clips, summary.skipped, summary.made_shards) == (7, (), 1)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
@@ -548,10 +553,10 @@ def test_dataset_json_goes_with_its_shards(
     for shard in out.glob("*.safetensors"):
         shard.write_bytes(b"damaged")
 
-    def fail(path: Path, input_format: str | None) -> None:
-        raise AudioError(f"{path}: ffmpeg is not on PATH")
+    def fail(source: Source, input_format: str | None) -> None:
+        raise AudioError(f"{source.path}: ffmpeg is not on PATH")
 
-    monkeypatch.setattr(treatment, "read_sounding", fail)
+    monkeypatch.setattr(treatment, "read_source", fail)
     with pytest.raises(DatasetError, match="none of 7 files can be used"):
         prepare([corpus], out, CONFIG, jobs=1)
     assert contents(out) == {}
@@ -683,7 +688,34 @@ def test_command_dry_run(corpus: Path, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
 
 
+def test_command_takes_listings_rules_for_speakers_and_additions(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("corpus/ann/0.wav|zoe|words here\ncorpus/bob/4.wav|yan|more words\n")
+    out = tmp_path / "out"
+    code, text, err = run("--manifest", tmp_path / "train.csv", "-o", out, "-j", "1", "-c", "tiny")
+    assert code == 0
+    assert "2 (yan, zoe)" in text
+    assert "audio in column 1, speaker in column 2, without a line of names" in err
+    code, text, _ = run(
+        corpus, "-o", out, "--append", "-j", "1", "-c", "tiny", "--speaker-level", "0", "--json"
+    )
+    assert (code, json.loads(text)["speakers"]) == (0, {"corpus": 7, "yan": 1, "zoe": 1})
+    code, text, _ = run(corpus, "--dry-run", "-j", "1", "--speaker-pattern", "(.)/")
+    assert code == 0
+    assert "2: b 0.0 min, n 0.0 min" in text
+
+
+def test_command_says_what_training_would(corpus: Path, tmp_path: Path) -> None:
+    alone = corpus / "ann/0.wav"
+    for arguments in ((alone, "-o", tmp_path / "out"), (alone, "--dry-run")):
+        code, _, err = run(*arguments, "-j", "1", "-c", "tiny")
+        assert code == 0
+        assert err.startswith("warning: the split 'valid' is empty, so that training will refuse the dataset")
+
+
 def test_command_usage_errors(corpus: Path) -> None:
+    assert run(corpus, "-o", "x", "--append", "--overwrite")[0] == 2
+    assert run(corpus, "-o", "x", "--speaker-level", "1", "--speaker-pattern", "(a)")[0] == 2
+    assert run("-o", "x")[0] == 2
     assert run(corpus)[0] == 2
     assert run()[0] == 2
     assert run(corpus, "-o", "x", "--jobs", "0")[0] == 2

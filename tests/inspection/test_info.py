@@ -241,7 +241,7 @@ def test_a_run_that_has_only_begun(tmp_path: Path) -> None:
 def test_a_dataset(dataset: Path) -> None:
     facts = describe(dataset)
     assert isinstance(facts, DatasetFacts)
-    assert facts.version == 1
+    assert facts.version == 2
     assert facts.total == SplitFacts(3, 4.5 / 3600)
     assert sum(split.clips for split in facts.splits.values()) == 3
     assert facts.speakers == {"ann": SplitFacts(2, 3.0 / 3600), "bob": SplitFacts(1, 1.5 / 3600)}

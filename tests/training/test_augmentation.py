@@ -180,10 +180,11 @@ def test_unknown_settings_are_named() -> None:
 
 def test_balance_shares_crops_among_speakers() -> None:
     """Balance 1 gives each speaker the same share, 0 goes by minutes."""
-    from gru_audio.data.dataset import Clip
+    from support.clips import clips_of
+
     from gru_audio.training.batches.crops import _weights
 
-    clips = [Clip("a", "long", "s", 90_000, "train"), Clip("b", "short", "s", 10_000, "train")]
+    clips = clips_of(("a", "long", 90_000), ("b", "short", 10_000))
     for balance, share in ((0.0, 0.1), (0.5, 0.25), (1.0, 0.5)):
-        weights = _weights(clips, balance) * [clip.n_samples for clip in clips]
+        weights = _weights(clips, balance) * clips.n_samples
         assert weights[1] / weights.sum() == pytest.approx(share)

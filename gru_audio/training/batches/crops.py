@@ -6,8 +6,7 @@ interrupted one would have seen, and so do several processes that share a batch,
 Shapes: see model.py; W is the run-in before a crop, in samples.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy.typing as npt
 
 from gru_audio.arrays import FloatArray
 from gru_audio.config import Config
-from gru_audio.data.dataset import Clip, Dataset
+from gru_audio.data.dataset import Clip, Clips, Dataset
 from gru_audio.errors import DatasetError
 from gru_audio.signal.audio import from_int16
 from gru_audio.signal.codec import CodecTrace, pre_emphasis, run_closed_loop
@@ -161,18 +160,22 @@ class CropSource:
     def _spot(self, rng: np.random.Generator, n_frames: int) -> tuple[Clip, int]:
         """A clip and the frame at which a crop of F frames starts in it."""
         if n_frames not in self._ends:
-            counts = np.array([self._count_starts(clip, n_frames) for clip in self._clips])
+            counts = self._count_starts(self._clips.n_samples, n_frames)
             self._ends[n_frames] = np.cumsum(counts * self._weights)
         ends = self._ends[n_frames]
         position = rng.random() * ends[-1]
         index = min(int(np.searchsorted(ends, position, side="right")), len(ends) - 1)
-        n_starts, before = self._count_starts(self._clips[index], n_frames), ends[index - 1] if index else 0.0
+        clip, before = self._clips[index], ends[index - 1] if index else 0.0
+        n_starts = int(self._count_starts(np.array(clip.n_samples), n_frames))
         first = int((position - before) / self._weights[index])
-        return self._clips[index], min(first, n_starts - 1)
+        return clip, min(first, n_starts - 1)
 
-    def _count_starts(self, clip: Clip, n_frames: int) -> int:
-        """At how many frames of a clip a crop can start; a clip shorter than one has one."""
-        return max(1, clip.n_samples // self._config.mel.hop_samples - n_frames + 1)
+    def _count_starts(self, n_samples: npt.NDArray[np.int64], n_frames: int) -> npt.NDArray[np.int64]:
+        """At how many frames of clips of some lengths a crop can start; a clip shorter than one has one."""
+        counts: npt.NDArray[np.int64] = np.maximum(
+            1, n_samples // self._config.mel.hop_samples - n_frames + 1
+        )
+        return counts
 
     def _draw(self, rng: np.random.Generator, n_frames: int) -> Batch:
         """One crop of F frames, as a batch without its first axis."""
@@ -245,9 +248,7 @@ class CropSource:
         return Batch(*(np.stack(column) for column in zip(*crops, strict=True)))
 
 
-def _weights(clips: Sequence[Clip], balance: float) -> npt.NDArray[np.float64]:
+def _weights(clips: Clips, balance: float) -> npt.NDArray[np.float64]:
     """(clips,), how often each start in a clip is taken: a speaker's share goes with its samples to 1 - balance."""
-    samples = Counter[str]()
-    for clip in clips:
-        samples[clip.speaker] += clip.n_samples
-    return np.array([float(samples[clip.speaker]) ** -balance for clip in clips])
+    samples = np.bincount(clips.speaker, clips.n_samples)
+    return np.power(samples[clips.speaker], -balance, dtype=np.float64)

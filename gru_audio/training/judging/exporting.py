@@ -32,8 +32,8 @@ def voice_of(
         "steps": step,
         "validation": dict(figures),
         "dataset": str(dataset.path.resolve().name),
-        "training_hours": sum(clip.n_samples for clip in clips) / config.mel.sample_rate_hz / 3600,
-        "speakers": sorted({clip.speaker for clip in clips}),
+        "training_hours": int(clips.n_samples.sum()) / config.mel.sample_rate_hz / 3600,
+        "speakers": sorted(clips.speakers.values()),
         "licence": _joint_licence(dataset.licence, origin),
         "source_note": dataset.source_note,
     }

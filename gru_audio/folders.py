@@ -1,0 +1,53 @@
+"""The one walk through folders, for all commands."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+
+def walk(
+    folder: Path, *, ordered: bool = True, on_error: Callable[[OSError], None] | None = None
+) -> Iterator[Path]:
+    """Files below a folder, through links, without dotfiles, without going in circles.
+
+    What is neither a file nor a folder, such as a pipe or a socket, is passed over; a link to nothing is not.
+
+    Args:
+        folder: where to begin.
+        ordered: a folder's files first, by name, then its folders, by name; else as the system has them,
+            for which no folder's names need to be in memory at once.
+        on_error: told of a folder that cannot be searched, whose path is the error's `filename`; without it
+            such a folder is passed over.
+    """
+    entered: set[str] = set()
+    waiting = [os.fspath(folder)]
+    while waiting:
+        place = waiting.pop()
+        if (real := os.path.realpath(place)) in entered:
+            continue
+        entered.add(real)
+        folders: list[str] = []
+        try:
+            with os.scandir(place) as entries:
+                seen = sorted(entries, key=lambda entry: entry.name) if ordered else entries
+                for entry in seen:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir():
+                        folders.append(entry.path)
+                    elif entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path)):  # noqa: PTH110
+                        yield Path(entry.path)
+        except OSError as error:
+            if on_error is not None:
+                on_error(error)
+        waiting += sorted(folders, reverse=True)
+
+
+def place_of(relative: str) -> bytes:
+    """A key that sorts paths as `walk` gives them: each folder's files before its folders.
+
+    Args:
+        relative: the path below the folder that is walked.
+    """
+    *folders, name = os.fsencode(relative).split(b"/")
+    return b"".join(b"\1" + part + b"\0" for part in folders) + b"\0" + name
