@@ -39,28 +39,44 @@ class _Table(BaseModel):
 
 
 class MelConfig(_Table):
-    """How a log-mel spectrogram is made from audio: the mel contract (design 3).
+    """How a log-mel spectrogram is made from audio: the mel contract (docs/design.md, 3).
 
     The stored value is `scale * log(max(mel, floor)) + offset`, where `mel` is the filterbank applied to
     the short-time spectrum's magnitude or power.
     """
 
     sample_rate_hz: Annotated[int, Field(ge=8_000, le=48_000)] = 16_000
+    """Of the audio, and of all that is synthesised."""
     n_fft: Annotated[int, Field(ge=64, le=16_384)] = 1024
+    """Samples of the Fourier transform; even."""
     window_samples: Positive = 800
+    """Samples of the Hann window, in the middle of the transform; at most `n_fft`."""
     hop_samples: Positive = 200
+    """Samples from one frame to the next; at most `window_samples`."""
     n_mels: Annotated[int, Field(ge=8, le=512)] = 80
+    """Mel bands."""
     f_min_hz: Annotated[float, Field(ge=0)] = 0.0
+    """Where the lowest band begins."""
     f_max_hz: PositiveFloat = 8_000.0
+    """Where the highest band ends; at most half the sample rate."""
     spectrum: Literal["magnitude", "power"] = "magnitude"
+    """What the filterbank is applied to."""
     filter_norm: Literal["slaney", "none"] = "slaney"
+    """Filters of equal area (`"slaney"`), or of equal height."""
     mel_scale: Literal["slaney", "htk"] = "slaney"
+    """Which of the two common mel scales."""
     log: Literal["ln", "log10", "db"] = "ln"
+    """Natural, to the base 10, or in decibels (20 log10 of a magnitude, 10 log10 of a power)."""
     floor: Annotated[float, Field(ge=1e-30, le=1)] = 1e-5
+    """The least value of a band before the logarithm."""
     scale: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
+    """Factor of the logarithm."""
     offset: float = 0.0
+    """What is added after it."""
     preemphasis: Fraction = 0.0
+    """Of the audio before the analysis; 0: none."""
     padding: Literal["same", "center"] = "same"
+    """Where frame 0 stands: over the first hop (`"same"`), or around sample 0 (`"center"`)."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "MelConfig":
@@ -97,9 +113,10 @@ class MelConfig(_Table):
 
 
 class SignalConfig(_Table):
-    """What signal processing does before and after the network (design 1)."""
+    """What signal processing does before and after the network (docs/design.md, 1)."""
 
     preemphasis: Fraction = 0.85
+    """Of the signal that the network models: s[t] = x[t] - preemphasis x[t - 1]."""
     lpc_order: Annotated[int, Field(ge=0, le=32)] = 16
     """Order of the linear prediction; 0 turns it, gain normalisation and the long-term tap off."""
     bits: Annotated[int, Field(ge=6, le=10)] = 8
@@ -109,7 +126,9 @@ class SignalConfig(_Table):
     signal_range: PositiveFloat = 6.0
     """Full scale of the signal and prediction inputs, in units of the frame's signal RMS."""
     pitch_min_hz: PositiveFloat = 50.0
+    """The lowest pitch that is looked for; its lag is the longest."""
     pitch_max_hz: PositiveFloat = 500.0
+    """The highest pitch that is looked for."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "SignalConfig":
@@ -126,16 +145,20 @@ class SignalConfig(_Table):
 
 
 class ModelConfig(_Table):
-    """The network's shape (design 2)."""
+    """The network's shape (docs/design.md, 2)."""
 
     cell: Literal["gru", "lstm", "rnn"] = "gru"
+    """The recurrent cell; the compiled engines run a gru."""
     output: Literal["tree", "softmax"] = "tree"
+    """How the distribution over codes is made: yes/no questions down a tree, or one softmax."""
     gru_size: Positive = 384
     """H, the size of the recurrent state, whichever the cell."""
     conditioning_size: Positive = 128
     """C, the size of the conditioning vector and of the embeddings that are added to it."""
     readout_size: Positive = 128
+    """R, the size of the layer between the recurrent state and the output."""
     pitch_size: Positive = 128
+    """The size of the pitch head's layers."""
     samples_per_step: Literal[1, 2, 4] = 1
     """S, samples generated for each step of the recurrent cell."""
     recurrent_density: Annotated[tuple[Share, Share, Share], Field(strict=False)] = (1.0, 1.0, 1.0)
@@ -156,11 +179,12 @@ class ModelConfig(_Table):
 
 
 class PrepConfig(_Table):
-    """How `prep` treats audio (design 6)."""
+    """How `prep` treats audio."""
 
     trim_db: Annotated[float, Field(ge=0)] = 45.0
     """Leading and trailing audio this far below the clip's loudest frame is silence; 0: no trimming."""
     trim_margin_s: Annotated[float, Field(ge=0)] = 0.1
+    """Silence that is left at both ends."""
     loudness_lufs: Annotated[float, Field(ge=-70, le=0)] = 0.0
     """Integrated loudness (ITU-R BS.1770) that every clip is brought to; 0: as it is."""
     min_duration_s: Annotated[float, Field(ge=0)] = 1.0
@@ -168,8 +192,11 @@ class PrepConfig(_Table):
     longest_s: Annotated[float, Field(ge=0)] = 15.0
     """Longer recordings are cut at pauses into clips from 2 s to this; 0: never. See cutting.py."""
     split_by: Literal["clip", "speaker"] = "clip"
+    """Whether clips or whole speakers are held out."""
     valid_fraction: Fraction = 0.05
+    """The share that is held out for validation during training."""
     test_fraction: Fraction = 0.05
+    """The share that is held out for `evaluate`."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "PrepConfig":
@@ -190,14 +217,18 @@ class Stage(_Table):
     from_step: NonNegative
     """How many steps are done before its first."""
     batch_size: Positive
+    """B, crops a step."""
     crop_samples: Positive
+    """T, samples of each crop; a multiple of the hop."""
 
 
 class TrainConfig(_Table):
-    """How `train` learns (design 2)."""
+    """How `train` learns (docs/design.md, 2)."""
 
     steps: Positive = 100_000
+    """Optimiser steps."""
     batch_size: Positive = 32
+    """B, crops a step, until the first of `stages`."""
     crop_samples: Positive = 1600
     """T, samples of each training crop; a multiple of the hop."""
     stages: Annotated[tuple[Stage, ...], Field(strict=False)] = ()
@@ -217,14 +248,19 @@ class TrainConfig(_Table):
     augment_speed: Annotated[float, Field(ge=0, le=0.3)] = 0.0
     """Largest share by which a crop is played faster or slower, its pitch and formants with it."""
     learning_rate: PositiveFloat = 1e-3
+    """The highest rate, after the warm-up."""
     learning_rate_schedule: Literal["cosine", "decay"] = "cosine"
     """After the warm-up: half a cosine over all steps, or constant until a decay at the end."""
     decay_share: Share = 0.2
     """The share of all steps over which a schedule `decay` falls."""
     warm_up_steps: NonNegative = 200
+    """Steps over which the learning rate rises from 0."""
     final_learning_rate: PositiveFloat = 5e-5
+    """The rate at the last step."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """AdamW's, of matrices alone."""
     gradient_clip: PositiveFloat = 1.0
+    """The largest norm of the whole gradient."""
     average_decay: Fraction = 0.999
     """Decay of the moving average of the weights."""
     pitch_handover_step: NonNegative = 50_000
@@ -236,19 +272,27 @@ class TrainConfig(_Table):
     sparsify_every: Positive = 100
     """Steps from one choice of the blocks to the next."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Of the autocast; auto: bf16 where the device has it, else fp32."""
     workers: NonNegative = 1
     """Processes that prepare batches; 0 prepares them in the training process."""
     seed: NonNegative = 0
+    """Of the first weights and of every crop."""
     log_every: Positive = 20
+    """Steps between two lines of training figures."""
     valid_every: Positive = 500
+    """Steps between two validations under teacher forcing."""
     valid_crops: Positive = 64
+    """Crops that these are made on."""
     free_running_every: NonNegative = 5_000
     """Steps from one free-running validation to the next, and at the last step; 0: never."""
     free_running_clips: Positive = 6
+    """Held-out clips that these are made on."""
     patience: NonNegative = 0
     """Stop after so many free runs in a row that were no better than the best before; 0: do all steps."""
     checkpoint_every: Positive = 500
+    """Steps between two checkpoints."""
     checkpoints_kept: Positive = 3
+    """How many stay."""
     max_bad_steps: Positive = 10
     """Steps in a row without a finite loss and gradient after which the run has diverged; each changes no weight."""
     spike_bits: PositiveFloat = 1.0

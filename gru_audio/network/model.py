@@ -1,4 +1,4 @@
-"""The network: conditioner, pitch head and the sample-level recurrent network (design 2).
+"""The network: conditioner, pitch head and the sample-level recurrent network (docs/design.md, 2).
 
 Shapes, here and in every file that handles the network: B batch, T samples, F frames, K = T / S
 recurrent steps, M mel bands, C conditioning size, H recurrent size, R readout size, Q mu-law classes,

@@ -1,7 +1,7 @@
 """The codec around the network: pre-emphasis, and the closed loop of prediction and mu-law excitation.
 
 Both training and synthesis see the signal only through this loop: sample t is predicted from what was
-*rebuilt* before it, and the mu-law code of the rest is what the network models (design 1.3, 1.5, 1.6).
+*rebuilt* before it, and the mu-law code of the rest is what the network models (docs/design.md, 1.3, 1.5 and 1.6).
 """
 
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
 From each mel frame come the coefficients of a linear predictor of the pre-emphasised signal and two
 levels, the prediction error's and the signal's RMS. Nothing but the mel is needed, so training and
 synthesis have the same predictor. Source: Valin & Skoglund, LPCNet (2019), section 3; the levels and
-the mel's inversion are this project's (design 1.2).
+the mel's inversion are this project's (docs/design.md, 1.2).
 """
 
 from dataclasses import dataclass
