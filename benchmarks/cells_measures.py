@@ -10,8 +10,9 @@ import math
 import torch
 from torch import Tensor, nn
 
+from gru_audio.network.cell import State
 from gru_audio.network.distribution import log_probabilities, negative_log_likelihood
-from gru_audio.network.model import CodeInputs, Network, State
+from gru_audio.network.model import CodeInputs, Network
 from gru_audio.training.objective import TensorBatch, bits, code_inputs, compute_losses
 
 TIME_CONSTANTS_SAMPLES = tuple(2.0 ** (k / 2) for k in range(2 * 15 + 1))  # edges of the histogram's bins

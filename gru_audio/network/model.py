@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gru_audio.config import Config
+from gru_audio.network.cell import State, run_cell
 from gru_audio.network.cpu.linear import linear
 from gru_audio.network.cpu.scan import can_scan, scan
 from gru_audio.network.cpu.tree_loss import Readout, tree_loss
@@ -21,8 +22,6 @@ _CELLS = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 _EMBEDDING_SPREAD = 0.5  # size of the ramp over the codes with which embeddings start
 _EMBEDDING_NOISE = 0.05
 _VOICED_SHARE = 0.5  # from this probability on a frame is voiced
-
-State = Tensor | tuple[Tensor, Tensor]
 
 
 class CodeInputs(NamedTuple):
@@ -190,8 +189,7 @@ class SampleNetwork(nn.Module):
         steps_per_frame = self.hop_samples // self.samples_per_step
         inputs = self.step_embedding(self._step_codes(codes))  # (B, K, C)
         inputs = inputs + conditioning.repeat_interleave(steps_per_frame, 1)
-        hidden, last = self.cell(inputs, state)
-        return hidden, last
+        return run_cell(self.cell, inputs, state)
 
     def _scan(self, conditioning: Tensor, codes: CodeInputs, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """Hidden states (K, B, H), and the last one (1, B, H)."""
