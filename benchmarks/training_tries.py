@@ -193,7 +193,7 @@ def make(name: str, change: Try, dataset: Dataset, base_steps: int) -> Result:
     fixed = config.model_copy(update={"train": base.train})
     figures = Validation(dataset, fixed, CPU).measure(average)
     voice = voice_of(average, config, dataset, learner.n_steps, figures, None)
-    figures |= FreeRunning(dataset, config, synthesise).run(voice).figures
+    figures |= FreeRunning(dataset, config, synthesize).run(voice).figures
     return Result(name, learner.n_steps, cost, figures)
 
 
@@ -229,7 +229,7 @@ def relative_cost(one: Learner, other: Learner) -> float:
     return statistics.median(time for time, _ in pairs) / statistics.median(time for _, time in pairs)
 
 
-def synthesise(voice: Voice, mels: Sequence[FloatArray]) -> list[Made]:
+def synthesize(voice: Voice, mels: Sequence[FloatArray]) -> list[Made]:
     """As `gru-audio train` does it."""
     return [Made(*both) for both in Vocoder(voice).synthesize_both(mels)]
 

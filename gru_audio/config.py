@@ -46,7 +46,7 @@ class MelConfig(_Table):
     """
 
     sample_rate_hz: Annotated[int, Field(ge=8_000, le=48_000)] = 16_000
-    """Of the audio, and of all that is synthesised."""
+    """Of the audio, and of all that is synthesized."""
     n_fft: Annotated[int, Field(ge=64, le=16_384)] = 1024
     """Samples of the Fourier transform; even."""
     window_samples: Positive = 800

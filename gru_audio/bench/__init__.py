@@ -1,1 +1,1 @@
-"""How fast this machine synthesises and trains, beside how fast it could: what `gru-audio bench` shows."""
+"""How fast this machine synthesizes and trains, beside how fast it could: what `gru-audio bench` shows."""

@@ -20,7 +20,7 @@ _LONGEST_STEP = 4  # times the seconds of a turn; a training step that would tak
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchPlan:
     """What to measure.
 
     Attributes:
@@ -63,7 +63,7 @@ class Report:
     missing_peers: tuple[str, ...]
 
 
-def run_bench(plan: Plan, progress: ProgressCallback = ignore_progress) -> Report:
+def run_bench(plan: BenchPlan, progress: ProgressCallback = ignore_progress) -> Report:
     """Measure; everything takes turns on the same machine, so that the figures can be compared.
 
     For figures of one core, OMP_NUM_THREADS must have been 1 when numpy was imported.
@@ -100,7 +100,7 @@ def run_bench(plan: Plan, progress: ProgressCallback = ignore_progress) -> Repor
     )
 
 
-def _subjects(plan: Plan, progress: ProgressCallback) -> list[Subject]:
+def _subjects(plan: BenchPlan, progress: ProgressCallback) -> list[Subject]:
     subjects = []
     for case in plan.cases:
         voice = random_voice(case.config)
@@ -110,7 +110,7 @@ def _subjects(plan: Plan, progress: ProgressCallback) -> list[Subject]:
     return subjects
 
 
-def _trainees(plan: Plan, progress: ProgressCallback) -> list[TrainingSubject]:
+def _trainees(plan: BenchPlan, progress: ProgressCallback) -> list[TrainingSubject]:
     trainees = []
     for case in plan.cases:
         if plan.training and case.trains:

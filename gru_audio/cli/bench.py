@@ -1,4 +1,4 @@
-"""`gru-audio bench`: how fast this machine synthesises and trains."""
+"""`gru-audio bench`: how fast this machine synthesizes and trains."""
 
 import os
 from typing import TYPE_CHECKING, Annotated
@@ -60,7 +60,7 @@ def bench(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Measure how fast this machine synthesises and trains, stage by stage, beside what it could do at most.
+    """Measure how fast this machine synthesizes and trains, stage by stage, beside what it could do at most.
 
     Networks have random weights. All figures take turns, and medians are shown; all cases together take some
     minutes. The limit is the time that a core needs to read a sample's weights and table rows, or to multiply
@@ -83,13 +83,13 @@ def bench(
 
     require("train", "bench")
     cases, engines = find_cases(case or []), find_engines(engine or [])
-    from gru_audio.bench.run import Plan, run_bench  # now, as it imports torch, which takes seconds
+    from gru_audio.bench.run import BenchPlan, run_bench  # now, as it imports torch, which takes seconds
 
-    plan = Plan(
+    plan = BenchPlan(
         cases=cases,
         engines=engines,
-        seconds=seconds or (_QUICK_SECONDS if quick else Plan.seconds),
-        turns=turns or (_QUICK_TURNS if quick else Plan.turns),
+        seconds=seconds or (_QUICK_SECONDS if quick else BenchPlan.seconds),
+        turns=turns or (_QUICK_TURNS if quick else BenchPlan.turns),
         training=training,
         peers=peers,
     )

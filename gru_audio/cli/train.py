@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gru_audio.config import Config
     from gru_audio.data.dataset import Dataset
     from gru_audio.training.fine_tuning import StartingVoice
-    from gru_audio.training.judging.free_running import Synthesiser
+    from gru_audio.training.judging.free_running import Synthesizer
     from gru_audio.training.result import TrainResult
     from gru_audio.voice.voice import Voice
 
@@ -138,23 +138,23 @@ def _train(
         found.require_pitch_range(settings.signal)
     from gru_audio.training import run as run_room
 
-    synthesise = _free_running_synthesiser(settings, quiet=quiet)
+    synthesize = _free_running_synthesizer(settings, quiet=quiet)
     with progress_bar("training", quiet=quiet) as progress:
         result = run_room.train(
-            dataset, run, settings, resume=resume, start=start, synthesise=synthesise, device=device, threads=threads,
+            dataset, run, settings, resume=resume, start=start, synthesize=synthesize, device=device, threads=threads,
             progress=progress,
         )  # fmt: skip
-    if result.finished and synthesise is not None and leads:
-        _choose_sampling(run, found, synthesise, quiet=quiet)
+    if result.finished and synthesize is not None and leads:
+        _choose_sampling(run, found, synthesize, quiet=quiet)
     return result
 
 
-def _choose_sampling(run: Path, dataset: "Dataset", synthesise: "Synthesiser", *, quiet: bool) -> None:
+def _choose_sampling(run: Path, dataset: "Dataset", synthesize: "Synthesizer", *, quiet: bool) -> None:
     """Store in the run's voice how it is drawn best, and tell."""
     from gru_audio.synthesis.sampling import CANDIDATES
     from gru_audio.training.judging.best_sampling import choose_sampling
 
-    best, score = choose_sampling(run, dataset, synthesise, [candidate.told() for candidate in CANDIDATES])
+    best, score = choose_sampling(run, dataset, synthesize, [candidate.told() for candidate in CANDIDATES])
     told = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in best.items())
     measured = (
         "" if score is None else f" ({score.measure.replace('_', ' ')} {score.value:.2f} on held-out clips)"
@@ -177,7 +177,7 @@ def _settings(
     return (load_config(config, overrides) if config else with_overrides(start.config, overrides)), start
 
 
-def _free_running_synthesiser(settings: "Config", *, quiet: bool) -> "Synthesiser | None":
+def _free_running_synthesizer(settings: "Config", *, quiet: bool) -> "Synthesizer | None":
     """What makes the audio of free-running validation; None where that is off."""
     if not settings.train.free_running_every:
         return None
@@ -191,7 +191,7 @@ def _free_running_synthesiser(settings: "Config", *, quiet: bool) -> "Synthesise
             quiet=quiet,
         )
 
-    def synthesise(voice: "Voice", mels: "Sequence[FloatArray]") -> list[Made]:
+    def synthesize(voice: "Voice", mels: "Sequence[FloatArray]") -> list[Made]:
         return [Made(*both) for both in Vocoder(voice).synthesize_both(mels)]
 
-    return synthesise
+    return synthesize

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gru_audio.config import PrepConfig
 from gru_audio.data.index import SPLITS, Index
-from gru_audio.data.sources import Plan
+from gru_audio.data.sources import SourcePlan
 from gru_audio.data.treatment import MadeShard
 
 MOST_NAMED = 1_000
@@ -61,7 +61,7 @@ class Summary:
 class Tally:
     """Counts while shards are made."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: SourcePlan) -> None:
         self._plan = plan
         self._skipped: list[tuple[str, str]] = []
         self.n_skipped = self.kept = self.made = self.sources = self.samples = self.fresh_samples = 0

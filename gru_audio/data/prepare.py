@@ -26,7 +26,7 @@ from gru_audio.data.index_writer import IndexWriter, index_writer
 from gru_audio.data.outcome import Summary, Tally, totals
 from gru_audio.data.place import Claim, Old, Part, find_old, release, remove, settings_of, stale_files, tidy
 from gru_audio.data.shards import SHARD_VERSION, digest_of, shard_name
-from gru_audio.data.sources import Plan, SpeakerRule, plan_sources
+from gru_audio.data.sources import SourcePlan, SpeakerRule, plan_sources
 from gru_audio.data.splits import OPEN, assign_splits
 from gru_audio.data.treatment import ENOUGH_RECORDINGS, ShardTask, group, make_shard
 from gru_audio.errors import DatasetError, OutputError
@@ -199,7 +199,7 @@ class _Work:
     """
 
     out: Path
-    plan: Plan
+    plan: SourcePlan
     config: Config
     input_format: str | None
     first_shard: int

@@ -11,11 +11,11 @@ from gru_audio.data.inputs.manifests import read_manifest
 from gru_audio.data.inputs.speakers import SpeakerRule
 from gru_audio.errors import DatasetError
 
-__all__ = ["Plan", "Source", "SpeakerRule", "plan_sources", "readable"]
+__all__ = ["Source", "SourcePlan", "SpeakerRule", "plan_sources", "readable"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class SourcePlan:
     """What there is to prepare.
 
     Attributes:
@@ -42,7 +42,7 @@ def plan_sources(
     manifests: Sequence[Path] = (),
     speakers: SpeakerRule | None = None,
     known: Callable[[str], Iterable[tuple[bytes, str]]] | None = None,
-) -> Plan:
+) -> SourcePlan:
     """Find the recordings in files, folders, listings and archives.
 
     Folders are searched to their depth in a stable order; names that begin with a dot are passed over.
@@ -93,7 +93,7 @@ def plan_sources(
     digest = catalogue.digest()
     n_known = catalogue.drop_known(known(digest)) if known else 0
     catalogue.name_all()
-    return Plan(catalogue, ignored, tuple(unreadable.items()), tuple(notes), digest, n_known)
+    return SourcePlan(catalogue, ignored, tuple(unreadable.items()), tuple(notes), digest, n_known)
 
 
 def _file(path: Path, rule: SpeakerRule) -> Found:

@@ -156,7 +156,7 @@ def _resolved(vocoder: Vocoder, sampling: Sampling) -> Sampling:
 
 
 def _warm_up(vocoder: Vocoder, sampling: Sampling) -> None:
-    """Synthesise a little, so that what is done once is not timed."""
+    """Synthesize a little, so that what is done once is not timed."""
     silence = np.zeros(_WARM_UP_FRAMES * vocoder.mel_config.hop_samples, np.float32)
     mel = vocoder.mel(silence, vocoder.sample_rate)
     vocoder.synthesize_both([mel], sampling)

@@ -264,20 +264,20 @@ def _transitions(log_lags: _Floats) -> _Floats:
     return steps
 
 
-class _Plan(library.Struct):
+class _CorrelationPlan(library.Struct):
     _fields_ = PLAN_FIELDS
 
 
 @lru_cache(maxsize=4)
-def _correlation_plan(n_samples: int) -> tuple[_Plan, _Floats]:
+def _correlation_plan(n_samples: int) -> tuple[_CorrelationPlan, _Floats]:
     """Tables for transforms of at least so many samples, and as many ones."""
     size = 2 * next(half for half in itertools.count(-(-n_samples // 2)) if max(factors_of(half)) <= 5)
-    return _Plan(**plan_of(size)), np.ones(size, np.float32)
+    return _CorrelationPlan(**plan_of(size)), np.ones(size, np.float32)
 
 
 _filter = library.function(
     "gru_filter", [library.Floats, library.Int, library.Floats, library.Int, library.Floats]
 )
 _products = library.function(
-    "gru_correlate", [_Plan, library.Floats, *[library.Int] * 5, *[library.Floats] * 3]
+    "gru_correlate", [_CorrelationPlan, library.Floats, *[library.Int] * 5, *[library.Floats] * 3]
 )

@@ -27,7 +27,7 @@ _reading_mels = Lock()  # mel_file changes the warnings' filters, which are the 
 
 @dataclass(frozen=True)
 class Job:
-    """One file to synthesise from, and where the result goes."""
+    """One file to synthesize from, and where the result goes."""
 
     source: Path
     target: Path

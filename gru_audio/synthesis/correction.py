@@ -50,7 +50,7 @@ class Corrections:
             return
         plan = self._plan = plan_of_contract(config)
         n_samples, self.delay = (plan.n_open - 1) * plan.hop + plan.width, delay_of(plan)
-        self._stream = _Stream(
+        self._stream = _CorrectionStream(
             audio=np.zeros(plan.n_audio, np.float32),
             sums=np.zeros(n_samples, np.float32),
             weights=np.zeros(n_samples, np.float32),
@@ -121,7 +121,7 @@ def check_corrections(config: MelConfig, n_rounds: int) -> int:
     return delay_of(plan_of_contract(config)) if n_rounds else 0
 
 
-class _Plan(library.Struct):
+class _CorrectionPlan(library.Struct):
     """What a contract's streams share; see native/correction.c."""
 
     _fields_ = (
@@ -141,7 +141,7 @@ class _Plan(library.Struct):
     )
 
 
-class _Stream(library.Struct):
+class _CorrectionStream(library.Struct):
     """What one stream goes on with; see native/correction.c."""
 
     _fields_ = (
@@ -155,13 +155,13 @@ class _Stream(library.Struct):
     )
 
 
-def delay_of(plan: _Plan) -> int:
+def delay_of(plan: _CorrectionPlan) -> int:
     """Frames from audio in to audio out."""
     return int(plan.n_open - 1 + plan.reach)
 
 
 @lru_cache(maxsize=8)
-def plan_of_contract(config: MelConfig) -> _Plan:
+def plan_of_contract(config: MelConfig) -> _CorrectionPlan:
     hop, width, bank = config.hop_samples, config.window_samples, filterbank(config)
     before = (config.n_fft - hop) // 2 - first_of_window(config)  # from a window's beginning to its frame's
     reach = -(-(width - before - hop) // hop)
@@ -170,7 +170,7 @@ def plan_of_contract(config: MelConfig) -> _Plan:
     shares = bank / np.maximum(bank.sum(0), np.finfo(np.float32).tiny)
     first, lengths = values["first_bin"], -(-values["length"] // _LANES) * _LANES
     padded = ((0, 0), (0, _LANES))
-    return _Plan(
+    return _CorrectionPlan(
         **values,
         **one_plan_of(config.n_fft),
         band_first=first,
@@ -198,11 +198,11 @@ def _rows(
     return np.concatenate(parts).astype(np.float32)
 
 
-_scratch_size = library.function("gru_correction_scratch_size", [_Plan], library.Int)
+_scratch_size = library.function("gru_correction_scratch_size", [_CorrectionPlan], library.Int)
 _correct = library.function(
     "gru_correct",
     [
-        *(_Plan, _Stream, library.Int, library.Int),
+        *(_CorrectionPlan, _CorrectionStream, library.Int, library.Int),
         *(library.Floats, library.Floats, library.Bools, library.Floats),
     ],
 )

@@ -21,7 +21,7 @@ from gru_audio.progress import ProgressCallback, ignore_progress
 from gru_audio.training.distributed import joined
 from gru_audio.training.fine_tuning import StartingVoice
 from gru_audio.training.interrupt import StopRequest, stop_on_signals
-from gru_audio.training.judging.free_running import FreeRunning, Synthesiser
+from gru_audio.training.judging.free_running import FreeRunning, Synthesizer
 from gru_audio.training.launch import Launch, LeaderLostError, ProcessLostError
 from gru_audio.training.recovery import Diverged
 from gru_audio.training.result import TrainResult
@@ -53,7 +53,7 @@ def train(
     *,
     resume: bool = False,
     start: StartingVoice | None = None,
-    synthesise: Synthesiser | None = None,
+    synthesize: Synthesizer | None = None,
     device: str = "auto",
     threads: int | None = None,
     progress: ProgressCallback = ignore_progress,
@@ -71,7 +71,7 @@ def train(
         resume: go on from the run's newest checkpoint that can be read; from the start, where a run ended before
             its first.
         start: the voice whose weights a new run starts from; None starts from random ones.
-        synthesise: makes the audio of free-running validation; without it there is none.
+        synthesize: makes the audio of free-running validation; without it there is none.
         device: `"auto"`, `"cpu"`, `"cuda"` or another torch device.
         threads: torch's threads on the CPU; None shares the cores among the processes, and leaves one to each data
             worker.
@@ -102,8 +102,8 @@ def train(
         if start is not None:
             trainer.start_from(start)
         notes = _start(trainer, found)
-        if synthesise is not None and config.train.free_running_every and processes.leads:
-            trainer.judge.free_running = FreeRunning(dataset, config, synthesise)
+        if synthesize is not None and config.train.free_running_every and processes.leads:
+            trainer.judge.free_running = FreeRunning(dataset, config, synthesize)
         if start is not None and not trainer.step and processes.leads:
             trainer.save()  # so that the run can be resumed from its first step on without the voice
         with stop_on_signals(with_echo=launch.n_processes > 1) as stopped:

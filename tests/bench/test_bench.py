@@ -17,7 +17,7 @@ from gru_audio.bench import limits as bench_limits
 from gru_audio.bench import peers
 from gru_audio.bench.cases import Case, find_cases, find_engines, known_cases, random_voice
 from gru_audio.bench.limits import Limits, ReadSpeed, measure_limits, read_bytes_per_s
-from gru_audio.bench.run import Plan, run_bench
+from gru_audio.bench.run import BenchPlan, run_bench
 from gru_audio.bench.stages import STAGES, Int8Stages
 from gru_audio.bench.turns import Speed, Task, frames_a_turn, take_turns
 from gru_audio.bench.work import Work, bound_of, work_of
@@ -145,12 +145,14 @@ def test_options_out_of_range(options: list[str]) -> None:
 def test_an_engine_that_cannot_run_the_case() -> None:
     case = Case("lstm", small_config(cell="lstm"), trains=False)
     with pytest.raises(ConfigError, match=r"engine 'int8' runs a gru with a tree.*; use the engine torch"):
-        run_bench(Plan([case], ["int8"], seconds=0.02, turns=1))
+        run_bench(BenchPlan([case], ["int8"], seconds=0.02, turns=1))
 
 
 def test_engines_that_auto_picks_are_told_by_case(capsys: pytest.CaptureFixture[str]) -> None:
     cases = [Case(f"lstm {i}", small_config(cell="lstm"), trains=False) for i in (1, 2)]
-    report = run_bench(Plan([*cases, Case("gru", small_config(), False)], ["torch"], 0.02, 1, training=False))
+    report = run_bench(
+        BenchPlan([*cases, Case("gru", small_config(), False)], ["torch"], 0.02, 1, training=False)
+    )
     assert list(report.engine_choice) == ["lstm 1", "lstm 2", "gru"]
     print_report(report)
     lstm, gru = (line for line in capsys.readouterr().out.splitlines() if line.startswith("engine auto"))
@@ -424,7 +426,7 @@ def test_streams_run_at_the_same_time() -> None:
     seen = set[str]()
     case = Case("small", small_config(), trains=False)
     run_bench(
-        Plan([case], ["float32"], seconds=0.02, turns=1, training=False),
+        BenchPlan([case], ["float32"], seconds=0.02, turns=1, training=False),
         lambda report: seen.update(thread.name for thread in threading.enumerate()),
     )
     assert any(name.startswith("ThreadPoolExecutor") for name in seen)

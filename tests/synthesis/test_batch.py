@@ -116,7 +116,7 @@ def test_nothing_may_be_replaced_by_mistake(tmp_path: Path) -> None:
 # What is written
 
 
-def test_audio_is_synthesised_to_its_own_length(tmp_path: Path, vocoder: Vocoder) -> None:
+def test_audio_is_synthesized_to_its_own_length(tmp_path: Path, vocoder: Vocoder) -> None:
     source, target = write(tmp_path / "a.wav", 500), tmp_path / "new" / "out.wav"
     (result,) = synthesize_files(vocoder, plan_jobs([source], target, ".wav"), sampling=Sampling(seed=4))
     assert result.error is None

@@ -67,7 +67,7 @@ def through_safetensors(arrays: Saved) -> Saved:
 # Frames in, audio out
 
 
-def test_pushed_frames_are_the_synthesised_mel(vocoder: Vocoder, mel: Floats) -> None:
+def test_pushed_frames_are_the_synthesized_mel(vocoder: Vocoder, mel: Floats) -> None:
     stream = vocoder.start(Sampling(seed=3, temperature=0.8, tail_cut=0.01))
     parts = [stream.push(mel[:1]), stream.push(mel[1:1]), stream.push(mel[1:9]), stream.push(mel[9:])]
     parts.append(stream.finish())

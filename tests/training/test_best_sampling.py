@@ -29,7 +29,7 @@ def test_the_best_is_stored(dataset: Path, tmp_path: Path) -> None:
     clips = FreeRunning(opened, before.config, lambda voice, mels: []).clips
     wanted, tried = CANDIDATES[3], list[VoiceSampling]()
 
-    def synthesise(voice: Voice, mels: Sequence[Floats]) -> list[Made]:
+    def synthesize(voice: Voice, mels: Sequence[Floats]) -> list[Made]:
         tried.append(VoiceSampling.of(voice.metadata))
         noise = 0.001 if tried[-1] == wanted else 0.1
         rng, hop = np.random.default_rng(0), voice.config.mel.hop_samples
@@ -40,7 +40,7 @@ def test_the_best_is_stored(dataset: Path, tmp_path: Path) -> None:
             made.append(Made(audio, audio))
         return made
 
-    best, score = choose_sampling(tmp_path / "run", opened, synthesise, [one.told() for one in CANDIDATES])
+    best, score = choose_sampling(tmp_path / "run", opened, synthesize, [one.told() for one in CANDIDATES])
     after = load_voice(tmp_path / "run")
     assert tried == list(CANDIDATES)
     assert best == wanted.told()

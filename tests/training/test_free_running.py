@@ -66,7 +66,7 @@ def no_pesq(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def whole_run(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("whole") / "run"
-    run_to_end(dataset, run, *FREE, synthesise=with_float32)
+    run_to_end(dataset, run, *FREE, synthesize=with_float32)
     return run
 
 
@@ -145,8 +145,8 @@ def test_figures_audio_and_pictures(dataset: Path, whole_run: Path) -> None:
 @pytest.mark.parametrize("stop", [3, 4])
 def test_resume_is_exact(dataset: Path, whole_run: Path, tmp_path: Path, stop: int) -> None:
     """Between two free runs, and at one."""
-    run_to_end(dataset, tmp_path, *FREE, synthesise=with_float32, progress=stop_at(stop))
-    assert run_to_end(dataset, tmp_path, *FREE, synthesise=with_float32, resume=True).finished
+    run_to_end(dataset, tmp_path, *FREE, synthesize=with_float32, progress=stop_at(stop))
+    assert run_to_end(dataset, tmp_path, *FREE, synthesize=with_float32, resume=True).finished
     assert logged(tmp_path, "free_running") == logged(whole_run, "free_running")
     for name in (
         "voice.safetensors",
@@ -162,8 +162,8 @@ def test_resume_is_exact(dataset: Path, whole_run: Path, tmp_path: Path, stop: i
 def test_the_best_is_what_sounds_best(dataset: Path, clips: list[FloatArray], tmp_path: Path) -> None:
     """Not what has the lowest loss, which falls to the end here; and the best one's audio stays."""
     stub = Stub(clips, [0.1, 0.01, 0.05, 0.02])
-    run_to_end(dataset, tmp_path, *FREE, synthesise=stub, progress=stop_at(5))
-    run_to_end(dataset, tmp_path, *FREE, synthesise=stub, resume=True)
+    run_to_end(dataset, tmp_path, *FREE, synthesize=stub, progress=stop_at(5))
+    run_to_end(dataset, tmp_path, *FREE, synthesize=stub, resume=True)
     bits = [line["bits"] for line in logged(tmp_path, "valid")]
     assert bits == sorted(bits, reverse=True)
     assert stub.steps == [2, 4, 6, 7]
@@ -185,7 +185,7 @@ def test_a_voice_from_before_the_last_pruning_is_replaced(
         "train.sparsify_end_step=5",
         "train.sparsify_every=4",
     )
-    run_to_end(dataset, tmp_path, *FREE, *pruned, synthesise=Stub(clips, [0.01, 0.02, 0.05, 0.1]))
+    run_to_end(dataset, tmp_path, *FREE, *pruned, synthesize=Stub(clips, [0.01, 0.02, 0.05, 0.1]))
     assert load_voice(tmp_path).metadata["steps"] == 6
 
 
@@ -209,7 +209,7 @@ def test_what_is_measured(dataset: Path, clips: list[FloatArray]) -> None:
 
 
 def test_it_can_be_off(dataset: Path, tmp_path: Path) -> None:
-    run_to_end(dataset, tmp_path, "train.free_running_every=0", "train.steps=1", synthesise=Stub([], []))
+    run_to_end(dataset, tmp_path, "train.free_running_every=0", "train.steps=1", synthesize=Stub([], []))
     assert logged(tmp_path, "free_running") == []
     assert not (tmp_path / "samples").exists()
 
@@ -225,11 +225,11 @@ def test_patience(dataset: Path, clips: list[FloatArray], tmp_path: Path, stop: 
     settings = (*FREE, "train.steps=40", "train.patience=2")
     stub = Stub(clips, [0.1, 0.05, 0.05, 0.07, 0.01])
     if stop is not None:
-        run_to_end(dataset, tmp_path, *settings, synthesise=stub, progress=stop_at(stop))
-    result = run_to_end(dataset, tmp_path, *settings, synthesise=stub, resume=stop is not None)
+        run_to_end(dataset, tmp_path, *settings, synthesize=stub, progress=stop_at(stop))
+    result = run_to_end(dataset, tmp_path, *settings, synthesize=stub, resume=stop is not None)
     assert (result.finished, result.settled, result.step, result.steps) == (True, True, 8, 40)
     assert load_voice(tmp_path).metadata["steps"] == 4
-    again = run_to_end(dataset, tmp_path, *settings, synthesise=stub, resume=True)
+    again = run_to_end(dataset, tmp_path, *settings, synthesize=stub, resume=True)
     assert (again.settled, again.step) == (True, 8)
 
 
@@ -246,5 +246,5 @@ def test_patience_begins_when_the_blocks_are_settled(
     )
     settings = (*FREE, *pruned, "train.steps=40", "train.patience=1")
     stub = Stub(clips, [0.01, 0.02, 0.05, 0.06, 0.01])
-    result = run_to_end(dataset, tmp_path, *settings, synthesise=stub)
+    result = run_to_end(dataset, tmp_path, *settings, synthesize=stub)
     assert (result.settled, result.step) == (True, 8)

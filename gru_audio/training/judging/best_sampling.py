@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gru_audio.data.dataset import Dataset
-from gru_audio.training.judging.free_running import FreeRunning, Score, Synthesiser
+from gru_audio.training.judging.free_running import FreeRunning, Score, Synthesizer
 from gru_audio.voice.run_folder import VOICE_FILE
 from gru_audio.voice.voice import Voice, load_voice, save_voice
 
@@ -14,14 +14,14 @@ SAMPLING = "sampling"
 
 
 def choose_sampling(
-    run: Path, dataset: Dataset, synthesise: Synthesiser, candidates: Sequence[Mapping[str, Any]]
+    run: Path, dataset: Dataset, synthesize: Synthesizer, candidates: Sequence[Mapping[str, Any]]
 ) -> tuple[Mapping[str, Any], Score | None]:
     """Let a run's voice make the clips of its free runs with each candidate, and store the best in the voice.
 
     Args:
         run: a run's folder that holds a voice.
         dataset: that it was trained on; clips of its valid split are made, none that `evaluate` prefers.
-        synthesise: as of the run's free runs; it draws as the voice's metadata say.
+        synthesize: as of the run's free runs; it draws as the voice's metadata say.
         candidates: as metadata hold them, the one that wins a draw first.
 
     Returns:
@@ -32,7 +32,7 @@ def choose_sampling(
         OutputError: the voice cannot be written.
     """
     voice = load_voice(run)
-    free_running = FreeRunning(dataset, voice.config, synthesise)
+    free_running = FreeRunning(dataset, voice.config, synthesize)
     best, best_score = candidates[0], None
     for candidate in candidates:
         made = free_running.run(_drawn_with(voice, candidate))

@@ -43,7 +43,7 @@ class Made(NamedTuple):
     raw: FloatArray
 
 
-Synthesiser = Callable[[Voice, Sequence[FloatArray]], list[Made]]
+Synthesizer = Callable[[Voice, Sequence[FloatArray]], list[Made]]
 """Makes the audio (F * hop,) of each mel (F, M) with a voice in memory, with the same draws at every call."""
 
 
@@ -111,13 +111,13 @@ class FreeRunning:
         clips: `train.free_running_clips` of the validation split.
     """
 
-    def __init__(self, dataset: Dataset, config: Config, synthesise: Synthesiser) -> None:
+    def __init__(self, dataset: Dataset, config: Config, synthesize: Synthesizer) -> None:
         """Choose the clips, the same for every run on a dataset.
 
         Raises:
             DatasetError: a clip cannot be read.
         """
-        self._config, self._synthesise = config, synthesise
+        self._config, self._synthesize = config, synthesize
         chosen = choose_clips(dataset.clips("valid"), config)
         longest = round(LONGEST_S * config.mel.frame_rate_hz) * config.mel.hop_samples
         self.clips = [
@@ -127,7 +127,7 @@ class FreeRunning:
 
     def run(self, voice: Voice) -> FreeRun:
         """Make all clips with a voice, and measure them."""
-        lead, made = self._config.mel.lead_samples, self._synthesise(voice, [clip.mel for clip in self.clips])
+        lead, made = self._config.mel.lead_samples, self._synthesize(voice, [clip.mel for clip in self.clips])
         cut = [
             Made(*(part[lead : lead + clip.audio.size] for part in parts))
             for parts, clip in zip(made, self.clips, strict=True)
