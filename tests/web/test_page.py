@@ -22,6 +22,7 @@ from support.browser import (
     text_of,
     wait_for,
 )
+from support.documentation import program
 
 from gru_audio.native import library
 from gru_audio.synthesis.vocoder import Vocoder
@@ -56,6 +57,13 @@ DROP = """
     document.body.dispatchEvent(new DragEvent("drop", event));"""
 
 
+PROGRAM_PAGE = """<!doctype html><title>program</title><link rel="icon" href="data:,"><script type="module">
+    globalThis.played = [];
+    globalThis.play = (samples) => played.push(...samples);
+    await import("./program.js");
+    document.title = "played";</script>"""
+
+
 class Recording(http.server.SimpleHTTPRequestHandler):
     paths: ClassVar[set[str]] = set()
 
@@ -71,6 +79,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     spec.loader.exec_module(module)
     folder = tmp_path_factory.mktemp("dist")
     module.build(DEFAULT_VOICE, folder=folder)
+    (folder / "program.js").write_text(program("browser.md", "js"))
+    (folder / "program.html").write_text(PROGRAM_PAGE)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Recording, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/"
@@ -216,6 +226,14 @@ def test_the_page_stays_alive_while_the_voice_speaks(browser: Any) -> None:
             if (document.getElementById("speed").textContent) { clearInterval(timer); done(longest); }
         }, 10);""")
     assert longest < 1000  # 0.1 s where nothing else runs
+
+
+def test_the_documentations_program_speaks(browser: Any, address: str) -> None:
+    browser.get(f"{address}program.html")
+    wait_for(lambda: browser.title == "played", "the program", LIMIT_S)
+    played = np.array(browser.execute_script("return played"), np.float32)
+    mel = np.full((400, 80), -5.0, np.float32)
+    np.testing.assert_array_equal(played, Vocoder(load_voice(DEFAULT_VOICE), "int8").synthesize(mel))
 
 
 def test_it_fits_a_phone_and_can_be_read_by_everyone(browser: Any) -> None:

@@ -1,0 +1,53 @@
+"""The shortest programs that speak, out of the documentation; the browser's is in tests/web."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from support.documentation import ROOT, program
+
+import gru_audio
+
+Floats = NDArray[np.float32]
+
+
+def spoken(n_frames: int = 400) -> Floats:
+    """What each of the programs speaks."""
+    vocoder = gru_audio.load(engine="int8")
+    return vocoder.synthesize(np.full((n_frames, 80), -5.0, np.float32))
+
+
+def test_python() -> None:
+    played: list[Floats] = []
+    exec(program("streams.md", "python"), {"play": played.append})
+    np.testing.assert_array_equal(np.concatenate(played), spoken())
+
+
+def test_c(tmp_path: Path) -> None:
+    (tmp_path / "speak.c").write_text(program("c.md", "c"))
+    told = re.search(r"python (-m ziglang cc .*) speak.c (.*) -o speak\n", (ROOT / "docs/c.md").read_text())
+    assert told
+    command = [sys.executable, *shlex.split(told[1]), "-Wall", "-Wextra", "-Werror"]
+    build = [*command, str(tmp_path / "speak.c"), *shlex.split(told[2]), "-o", str(tmp_path / "speak")]
+    subprocess.run(build, cwd=ROOT, check=True)
+    export = [sys.executable, "-m", "gru_audio", "export", "-o", str(tmp_path / "voice.gru"), "--quiet"]
+    subprocess.run(export, check=True)
+    with (tmp_path / "voice.gru").open("rb") as voice:
+        done = subprocess.run([str(tmp_path / "speak")], stdin=voice, capture_output=True, check=True)
+    np.testing.assert_array_equal(np.frombuffer(done.stdout, np.float32), spoken())
+
+
+def test_all_pages_are_linked() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f"docs/{page.name}" in readme, page.name
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

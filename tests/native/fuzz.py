@@ -1,0 +1,101 @@
+"""Compiles fuzz.c with clang's libFuzzer and sanitizers, and runs it.
+
+    python tests/native/fuzz.py                        each input of the corpus once, as CI does
+    python tests/native/fuzz.py --minutes 60           new inputs, and what is new of them into the corpus
+    python tests/native/fuzz.py FILE                   one input, such as one that was found to crash
+
+It needs Debian's clang-19 and libclang-rt-19-dev.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1]))
+
+from run import with_sanitizers  # noqa: E402
+
+from gru_audio.config import Config, MelConfig, ModelConfig, SignalConfig, TrainConfig  # noqa: E402
+from gru_audio.synthesis.int8.voice_file import pack_voice  # noqa: E402
+from gru_audio.voice.voice import Voice  # noqa: E402
+
+CORPUS = HERE / "corpus"
+HEADER_BYTES, PLACES_BYTES = 24, 8 * 46  # before the numbers; of them
+_GAP = bytes(128)
+
+
+def voice(order: int, bits: int, stride: int, **mel: object) -> bytes:
+    """A voice as small as they come, with gaps between its arrays."""
+    import torch
+
+    from gru_audio.network.model import Network
+
+    sizes = {"gru_size": 16, "conditioning_size": 4, "readout_size": 8, "pitch_size": 4}
+    contract = {"n_fft": 64, "window_samples": 64, "hop_samples": 16, "n_mels": 8, "f_max_hz": 4000.0, **mel}
+    config = Config(
+        mel=MelConfig.model_validate({"sample_rate_hz": 8000, **contract}),
+        signal=SignalConfig(lpc_order=order, bits=bits),
+        model=ModelConfig.model_validate({**sizes, "samples_per_step": stride}),
+        train=TrainConfig(crop_samples=240),
+    )
+    torch.manual_seed(0)
+    tensors = {name: tensor.numpy() for name, tensor in Network(config).state_dict().items()}
+    return spread(pack_voice(Voice(config, tensors, {})))
+
+
+def spread(packed: bytes) -> bytes:
+    """A voice's file with bytes between its arrays that nothing may read; its checksum is left to fuzz.c."""
+    first = HEADER_BYTES + PLACES_BYTES
+    n_arrays = (int(np.frombuffer(packed, "<u8", 1, first)[0]) - first) // 16
+    places = np.frombuffer(packed, "<u8", 2 * n_arrays, first).reshape(-1, 2).copy()
+    result = bytearray(packed[: first + 16 * n_arrays])
+    for place in places:
+        begin, n_bytes = map(int, place)
+        result += _GAP + bytes(-len(result) % 64)
+        place[0] = len(result)
+        result += packed[begin : begin + n_bytes]
+    result[first : first + 16 * n_arrays] = places.tobytes()
+    return bytes(result)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("inputs", nargs="*", type=Path, help="inputs to run once; by default the corpus")
+    parser.add_argument("--minutes", type=float, default=0.0, help="how long to look for new inputs")
+    parser.add_argument("--processor", default="x86_64_v3", help="what it is compiled for")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        program, paths = Path(folder) / "fuzz", []
+        for name, packed in {
+            "plain": voice(4, 6, 2),
+            "alone": voice(0, 6, 1, n_fft=128, padding="center", spectrum="power", log="db"),
+            "wide": voice(2, 8, 4, window_samples=40, hop_samples=24, preemphasis=0.9),
+        }.items():
+            path = Path(folder) / f"{name}.gru"
+            path.write_bytes(packed)
+            paths.append(str(path))
+        compiler = [*with_sanitizers(options.processor), "-O2", "-fsanitize=fuzzer", str(HERE / "fuzz.c")]
+        subprocess.run([*compiler, "-o", str(program)], check=True)
+        inputs = options.inputs or sorted(CORPUS.glob("*"))
+        arguments = [str(path) for path in inputs]
+        if options.minutes:
+            arguments = [str(CORPUS), f"-max_total_time={round(60 * options.minutes)}", "-max_len=600"]
+            arguments += ["-print_final_stats=1", f"-artifact_prefix={HERE}/crash-", "-timeout=20"]
+        environment = {
+            **os.environ,
+            "GRU_FUZZ_VOICES": ":".join(paths),
+            "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
+        }
+        sys.exit(subprocess.run([str(program), *arguments], env=environment, check=False).returncode)
+
+
+if __name__ == "__main__":
+    main()
