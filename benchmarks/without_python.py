@@ -29,17 +29,39 @@ sys.path.insert(0, str(ROOT))
 from hatch_build import PROCESSORS  # noqa: E402
 
 NATIVE = ROOT / "gru_audio" / "native"
-CLIPS = ("ru-nsh-0045", "ru-nsh-0079", "es-allison-tt-weasels", "en-allison-vm-mismatch")
+CLIPS = ("ru-nsh-0045",)
 
 
-def compiled(target: str, processor: str, folder: Path, *options: str) -> Path:
-    """The program examples/c/speak.c, or with -shared the library alone."""
-    out = folder / f"{target}-{processor}"
-    sources = [str(NATIVE / "gru_audio.c")]
-    if "-shared" not in options:
-        sources.append(str(ROOT / "examples" / "c" / "speak.c"))
-    command = [sys.executable, "-m", "ziglang", "cc", "-O3", "-target", target, f"-mcpu={processor}", "-s"]
-    subprocess.run([*command, *options, f"-I{NATIVE}", *sources, "-o", str(out)], check=True)
+def compiler(target: str, processor: str) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "ziglang",
+        "cc",
+        "-O3",
+        "-target",
+        target,
+        f"-mcpu={processor}",
+        f"-I{NATIVE}",
+    ]
+
+
+def library_bytes(target: str, processor: str, folder: Path) -> int:
+    """The size of the C interface as a shared library."""
+    core, linked = folder / "core.o", folder / "core.so"
+    for step in (
+        ["-c", "-fPIC", "-fvisibility=hidden", str(NATIVE / "gru_audio.c"), "-o", str(core)],
+        ["-shared", "-nostdlib", "-s", str(core), "-o", str(linked)],
+    ):
+        subprocess.run([*compiler(target, processor), *step], check=True)
+    return linked.stat().st_size
+
+
+def program(target: str, processor: str, folder: Path) -> Path:
+    """The program examples/c/speak.c."""
+    out = folder / f"speak-{processor}"
+    sources = [str(NATIVE / "gru_audio.c"), str(ROOT / "examples" / "c" / "speak.c")]
+    subprocess.run([*compiler(target, processor), "-s", *sources, "-o", str(out)], check=True)
     return out
 
 
@@ -65,21 +87,19 @@ def main() -> None:
         mel = np.concatenate([vocoder.mel(clip, 16_000) for clip in clips])
         np.save(folder / "mel.npy", mel)
         duration_s = len(mel) / vocoder.mel_config.frame_rate_hz
-        hidden = ("-shared", "-nostdlib", "-fPIC", "-fvisibility=hidden")
         for machine, sets in PROCESSORS.items():
             for processor in sets.values():
-                size = compiled(f"{machine}-linux-gnu", processor, folder, *hidden).stat().st_size
-                print(f"library, {machine} {processor}: {size:,} bytes")
+                print(
+                    f"{machine} {processor}: {library_bytes(f'{machine}-linux-gnu', processor, folder):,} bytes"
+                )
         programs = {
-            name: compiled("x86_64-linux-gnu.2.17", PROCESSORS["x86_64"][name], folder)
+            name: program("x86_64-linux-gnu.2.17", PROCESSORS["x86_64"][name], folder)
             for name in library.supported()
         }
         spent: dict[str, list[float]] = {name: [] for name in programs}
         for _ in range(turns):
-            for name, program in programs.items():
-                spent[name].append(
-                    cpu_s(program, folder / "voice.gru", folder / "mel.npy", folder / "out.wav")
-                )
+            for name, path in programs.items():
+                spent[name].append(cpu_s(path, folder / "voice.gru", folder / "mel.npy", folder / "out.wav"))
         for name, times in spent.items():
             print(f"{name}: {duration_s / statistics.median(times):.1f} times real time")
 

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from support import c_interface
 from support.documentation import ROOT, program
 
 import gru_audio
+from gru_audio.synthesis.int8.voice_file import pack_voice
+from gru_audio.voice.bundled import DEFAULT_VOICE
+from gru_audio.voice.voice import load_voice
 
 Floats = NDArray[np.float32]
 
@@ -39,6 +43,18 @@ def test_c(tmp_path: Path) -> None:
     with (tmp_path / "voice.gru").open("rb") as voice:
         done = subprocess.run([str(tmp_path / "speak")], stdin=voice, capture_output=True, check=True)
     np.testing.assert_array_equal(np.frombuffer(done.stdout, np.float32), spoken())
+
+
+def test_memory_is_as_told() -> None:
+    packed = pack_voice(load_voice(DEFAULT_VOICE))
+    voice, text = c_interface.CVoice(packed), (ROOT / "docs/c.md").read_text()
+    for what, n_bytes in {
+        "the voice's file, which may lie in read-only memory": len(packed),
+        "memory of an opened voice": c_interface.voice_size(),
+        "memory of a stream": c_interface.stream_size(voice.pointer),
+        "a saved stream": c_interface.saved_size(voice.pointer),
+    }.items():
+        assert f"| {what} | {n_bytes:,} |" in text
 
 
 def test_all_pages_are_linked() -> None:
