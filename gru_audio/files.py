@@ -72,7 +72,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with output_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-            with temporary.open("rb") as written:
+            with temporary.open("r+b") as written:  # Windows flushes only what may be written to
                 os.fsync(written.fileno())
             temporary.replace(path)
     finally:

@@ -19,14 +19,15 @@ class Machine:
     Attributes:
         cpu: the processor's name, as Linux tells it.
         cores: that this process may use.
-        load: processes that wanted a core over the last minute, before anything was measured.
+        load: processes that wanted a core over the last minute, before anything was measured;
+            None where the system does not tell, as Windows.
         torch: its version; None where it is not installed.
         instructions: the instruction set that the compiled core uses, such as `"avx512"`; see native/library.py.
     """
 
     cpu: str
     cores: int
-    load: float
+    load: float | None
     gru_audio: str
     python: str
     torch: str | None
@@ -38,7 +39,7 @@ def this_machine() -> Machine:
     return Machine(
         cpu=_processor_name(),
         cores=joblib.cpu_count(),
-        load=os.getloadavg()[0],
+        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         gru_audio=__version__,
         python=platform.python_version(),
         torch=_version("torch"),

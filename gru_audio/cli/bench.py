@@ -109,8 +109,9 @@ def bench(
 def print_report(report: "Report") -> None:
     """Tell what was measured, as text."""
     machine, limits = report.machine, report.limits
+    load = "unknown" if machine.load is None else f"{machine.load:.1f}"
     typer.echo(
-        f"{machine.cpu} ({machine.instructions}), {machine.cores} cores, load {machine.load:.1f} before; "
+        f"{machine.cpu} ({machine.instructions}), {machine.cores} cores, load {load} before; "
         f"Python {machine.python}, torch {machine.torch or 'not installed'}, gru-audio {machine.gru_audio}"
     )
     for choice in dict.fromkeys(report.engine_choice.values()):

@@ -125,7 +125,9 @@ def _checksum(tensors: Mapping[str, Array]) -> int:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Have the disk keep a folder's names, a rename among them."""
+    """Have the disk keep a folder's names, a rename among them; Windows does so unasked, and opens no folders."""
+    if os.name == "nt":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
