@@ -1,8 +1,7 @@
 // Bad input for the C interface, by clang's libFuzzer; see fuzz.py, which compiles and runs it.
 //
 // An input is a small program of steps. It begins with a sound voice, breaks some of its numbers, opens it, and lets
-// streams speak: so that even a few bytes reach everything, and the checksum, which is made right before the voice is
-// opened, holds nothing back.
+// streams speak: so that even a few bytes reach everything. Checksums are left out, see voice_file.h.
 //
 //     | which voice | step | its bytes | step | its bytes | ...
 //
@@ -14,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { MOST_VOICES = 8, MOST_FRAMES = 40, MOST_BYTES = 64 << 20, MOST_WORK = 1 << 24 };
+enum { MOST_VOICES = 8, MOST_FRAMES = 20, MOST_BYTES = 64 << 20, MOST_WORK = 1 << 24 };
 enum step {
     SET_NUMBER,
     SET_PLACE,
@@ -95,7 +94,7 @@ static void open_voice(struct run *run) {
         struct voice_header header;
         memcpy(&header, run->file, sizeof header);
         header.n_bytes = run->n_bytes;
-        header.checksum = voice_checksum(run->file + sizeof header, run->n_bytes - sizeof header);
+        header.checksum = 0;
         memcpy(run->file, &header, sizeof header);
     }
     run->voice_memory = malloc(gru_audio_voice_size());
@@ -176,15 +175,11 @@ static void save(struct run *run) {
     }
 }
 
-// Changes a saved stream, and makes its checksum right.
+// Changes a saved stream.
 static void break_saved(struct run *run, struct input *input) {
-    struct saved_header header;
     const size_t at = take(input, 4) % run->n_saved;
     const uint64_t number = take_number(input);
     memcpy(run->saved + at, &number, run->n_saved - at < 8 ? run->n_saved - at : 8);
-    memcpy(&header, run->saved, sizeof header);
-    header.checksum = voice_checksum(run->saved + sizeof header, run->n_saved - sizeof header);
-    memcpy(run->saved, &header, sizeof header);
 }
 
 static void restore(struct run *run) {

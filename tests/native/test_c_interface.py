@@ -2,6 +2,7 @@
 
 import struct
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from gru_audio.native import library
 from gru_audio.network.model import Network
 from gru_audio.signal.mel import from_linear
 from gru_audio.synthesis.int8.voice_file import pack_voice
-from gru_audio.synthesis.sampling import SAMPLING
+from gru_audio.synthesis.sampling import SAMPLING, Sampling
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.voice.bundled import DEFAULT_VOICE, voice_path
 from gru_audio.voice.voice import Voice, load_voice
@@ -80,9 +81,9 @@ def test_the_bundled_voice_speaks_as_in_python(bundled: c.CVoice, speech: Floats
     mel = vocoder.mel(audio, 16_000)
     np.testing.assert_array_equal(bundled.mel(audio), mel)
     np.testing.assert_array_equal(bundled.synthesize(mel), vocoder.synthesize(mel))
-    settings = {"seed": 2**40 + 1, "temperature": 1.1, "tail_cut": 0.02}
-    expected = vocoder.synthesize(mel, **settings)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(bundled.synthesize(mel, **settings), expected)
+    sampling = Sampling(seed=2**40 + 1, temperature=1.1, tail_cut=0.02)
+    expected = vocoder.synthesize(mel, sampling)
+    np.testing.assert_array_equal(bundled.synthesize(mel, **asdict(sampling)), expected)
 
 
 @pytest.mark.parametrize("model", MODELS)
