@@ -72,7 +72,7 @@ def test_the_quick_start_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     }
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/python-and-c.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
 def test_the_python_runs(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     examples = blocks(ROOT / page, "python")

@@ -55,15 +55,3 @@ def test_memory_is_as_told() -> None:
         "a saved stream": c_interface.saved_size(voice.pointer),
     }.items():
         assert f"| {what} | {n_bytes:,} |" in text
-
-
-def test_all_pages_are_linked() -> None:
-    readme = (ROOT / "README.md").read_text()
-    for page in (ROOT / "docs").glob("*.md"):
-        assert f"docs/{page.name}" in readme, page.name
-
-
-def test_links_lead_somewhere() -> None:
-    for page in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]:
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
