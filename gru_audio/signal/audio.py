@@ -4,6 +4,7 @@ Audio is mono throughout, float32 with full scale at 1.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -75,6 +76,32 @@ def resample(audio: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np
 
     resampled: NDArray[np.float32] = soxr.resample(audio, from_hz, to_hz, quality="VHQ")
     return resampled
+
+
+class ResampleStream:
+    """Audio that comes in pieces, brought to another sample rate: bit for bit what `resample` gives of the whole."""
+
+    def __init__(self, from_hz: int, to_hz: int) -> None:
+        """Begin a stream.
+
+        Raises:
+            AudioError: a rate that no audio has.
+        """
+        check_rate(from_hz)
+        self._inner: Any = None
+        if from_hz != to_hz:
+            import soxr
+
+            self._inner = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="VHQ")
+
+    def push(self, audio: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take the next audio (n,): what is complete now of it."""
+        return audio if self._inner is None else self._inner.resample_chunk(audio)
+
+    def finish(self) -> NDArray[np.float32]:
+        """End the stream: the rest."""
+        nothing = np.zeros(0, np.float32)
+        return nothing if self._inner is None else self._inner.resample_chunk(nothing, last=True)
 
 
 def to_int16(audio: NDArray[np.float32]) -> NDArray[np.int16]:

@@ -2,8 +2,9 @@
 
 import contextlib
 import time
-from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from threading import Lock
 
@@ -13,15 +14,15 @@ from gru_audio.errors import AudioError, GruAudioError, MelError, OutputError
 from gru_audio.files import require_writable
 from gru_audio.folders import walk
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
-from gru_audio.signal.audio_file.reading import AUDIO_SUFFIXES, read_audio
-from gru_audio.signal.audio_file.writing import write_audio
+from gru_audio.signal.audio_file.reading import AUDIO_SUFFIXES, StoppedEarlyError, open_audio, read_audio
+from gru_audio.signal.audio_file.writing import WRITTEN_SUFFIXES, open_writer
 from gru_audio.signal.mel import convert_mel
 from gru_audio.signal.mel_file import MEL_SUFFIXES, read_mel
+from gru_audio.synthesis.feeding import Feed, audio_feed, drain, mel_feed
 from gru_audio.synthesis.sampling import PLAIN_SAMPLING, Sampling
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.threads import map_in_threads
 
-_WRITTEN = (".wav", ".flac")
 _reading_mels = Lock()  # mel_file changes the warnings' filters, which are the whole process's
 
 
@@ -67,11 +68,15 @@ def plan_jobs(sources: Sequence[Path], output: Path | None, suffix: str) -> list
         OutputError: an output would replace an input or another output, or cannot be written.
     """
     found = [(source, relative) for given in sources for source, relative in _search(given)]
-    if output is not None and output.suffix.lower() in AUDIO_SUFFIXES - set(_WRITTEN) and not output.is_dir():
+    if (
+        output is not None
+        and output.suffix.lower() in AUDIO_SUFFIXES - set(WRITTEN_SUFFIXES)
+        and not output.is_dir()
+    ):
         raise OutputError(
-            f"{output}: only {' and '.join(_WRITTEN)} are written; choose one of them, or a folder"
+            f"{output}: only {' and '.join(WRITTEN_SUFFIXES)} are written; choose one of them, or a folder"
         )
-    is_file = output is not None and output.suffix.lower() in _WRITTEN
+    is_file = output is not None and output.suffix.lower() in WRITTEN_SUFFIXES
     if is_file and (len(found) != 1 or sources[0].is_dir()):
         raise OutputError(f"{output}: one file cannot take {len(found)} results; give a folder")
     jobs = []
@@ -164,13 +169,51 @@ def _run(
     progress: ProgressCallback,
 ) -> list[Result]:
     """The results of jobs that the engine runs together; they alone are in memory."""
+    if vocoder.streams_at_once == 1:
+        return [_run_alone(vocoder, job, sampling, contract, progress) for job in group]
     loaded = [_load(vocoder, job, contract) for job in group]
     mels = [item.mel for item in loaded if isinstance(item, _Loaded)]
     audio = iter(vocoder.synthesize_batch(mels, sampling, progress=progress))
     return [
-        _write(job, item, next(audio), vocoder) if isinstance(item, _Loaded) else Result(job, error=item)
+        _write_made(job, next(audio)[item.keep], vocoder)
+        if isinstance(item, _Loaded)
+        else Result(job, error=item)
         for job, item in zip(group, loaded, strict=True)
     ]
+
+
+def _run_alone(
+    vocoder: Vocoder,
+    job: Job,
+    sampling: Sampling,
+    contract: MelConfig | None,
+    progress: ProgressCallback,
+    ask_ffmpeg: bool = False,
+) -> Result:
+    """The result of a job that is read, run and written as it comes, so that its length takes no memory."""
+    stream, config = vocoder.start(sampling), vocoder.mel_config
+    try:
+        with contextlib.ExitStack() as stack:
+            if _is_mel(job):
+                feed = mel_feed(_read_mel(vocoder, job, contract), config)
+            else:
+                feed = audio_feed(stack.enter_context(open_audio(job.source, ask_ffmpeg=ask_ffmpeg)), config)
+            counted = replace(feed, frames=_counted(feed, progress))
+            return _write(job, drain(stream, counted), vocoder)
+    except StoppedEarlyError:
+        return _run_alone(vocoder, job, sampling, contract, progress, ask_ffmpeg=True)
+    except (GruAudioError, MemoryError) as error:
+        return Result(job, error=_told(job, error))
+
+
+def _counted(feed: Feed, progress: ProgressCallback) -> Iterator[FloatArray]:
+    """A feed's frames; those done are reported when the next are asked for."""
+    n_done = 0
+    for frames in feed.frames:
+        yield frames
+        n_done += len(frames)
+        if n_done:  # where nobody knows how many there will be, half of them are done
+            progress(Progress(n_done, max(n_done, 2 * n_done if feed.n_frames is None else feed.n_frames)))
 
 
 def _cores(n_jobs: int) -> int:
@@ -193,30 +236,52 @@ class _Loaded:
 def _load(vocoder: Vocoder, job: Job, contract: MelConfig | None) -> "_Loaded | str":
     """The job's mel, or the error that prevents it."""
     try:
-        if job.source.suffix.lower() in MEL_SUFFIXES:
-            with _reading_mels:
-                mel, given = read_mel(job.source, contract or vocoder.mel_config)
-            if not len(mel):
-                raise MelError(f"{job.source}: has no frames; write it again")
-            return _Loaded(
-                convert_mel(mel, given or vocoder.mel_config, vocoder.mel_config, str(job.source)),
-                slice(None),
-            )
+        if _is_mel(job):
+            return _Loaded(_read_mel(vocoder, job, contract), slice(None))
         audio, sample_rate_hz = read_audio(job.source)
         n_samples = -(-audio.size * vocoder.sample_rate // sample_rate_hz)
         lead = vocoder.mel_config.lead_samples
         return _Loaded(vocoder.mel(audio, sample_rate_hz), slice(lead, lead + n_samples))
-    except GruAudioError as error:
-        return str(error)
+    except (GruAudioError, MemoryError) as error:
+        return _told(job, error)
 
 
-def _write(job: Job, loaded: _Loaded, audio: FloatArray, vocoder: Vocoder) -> Result:
-    kept = audio[loaded.keep]
+def _is_mel(job: Job) -> bool:
+    return job.source.suffix.lower() in MEL_SUFFIXES
+
+
+def _read_mel(vocoder: Vocoder, job: Job, contract: MelConfig | None) -> FloatArray:
+    """A mel file's frames (F, M) under the voice's contract, F > 0."""
+    with _reading_mels:
+        mel, given = read_mel(job.source, contract or vocoder.mel_config)
+    if not len(mel):
+        raise MelError(f"{job.source}: has no frames; write it again")
+    return convert_mel(mel, given or vocoder.mel_config, vocoder.mel_config, str(job.source))
+
+
+def _told(job: Job, error: GruAudioError | MemoryError) -> str:
+    """An error as a line."""
+    if isinstance(error, MemoryError):
+        return f"{job.source}: takes more memory than there is; cut it in pieces, or use fewer --jobs"
+    return str(error)
+
+
+def _write(job: Job, audio: Iterable[FloatArray], vocoder: Vocoder) -> Result:
+    """Write audio as it comes; nothing is made at its place before the first of it has."""
+    pieces = iter(audio)
+    first = list(islice(pieces, 1))
+    with open_writer(job.target, vocoder.sample_rate) as writer:
+        for piece in chain(first, pieces):
+            writer.write(piece)
+    return Result(job, writer.n_samples / vocoder.sample_rate, writer.n_clipped)
+
+
+def _write_made(job: Job, audio: FloatArray, vocoder: Vocoder) -> Result:
+    """Write audio that is there as a whole."""
     try:
-        n_clipped = write_audio(job.target, kept, vocoder.sample_rate)
-    except GruAudioError as error:
-        return Result(job, error=str(error))
-    return Result(job, kept.size / vocoder.sample_rate, n_clipped)
+        return _write(job, [audio], vocoder)
+    except (GruAudioError, MemoryError) as error:
+        return Result(job, error=_told(job, error))
 
 
 def _search(given: Path) -> Iterable[tuple[Path, Path]]:

@@ -14,11 +14,12 @@ import numpy as np
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.errors import AudioError, GruAudioError, MelError
-from gru_audio.signal.audio import from_int16, to_int16
-from gru_audio.signal.audio_file.writing import write_audio
+from gru_audio.signal.audio import from_int16
+from gru_audio.signal.audio_file.kinds import HEAD_BYTES, kind_of
+from gru_audio.signal.audio_file.writing import finite_int16, open_writer
 from gru_audio.signal.mel import convert_mel
-from gru_audio.signal.mel_stream import MelStream
 from gru_audio.synthesis.batch import Job, Result
+from gru_audio.synthesis.feeding import AudioFrames, Feed, drain
 from gru_audio.synthesis.sampling import Sampling
 from gru_audio.synthesis.vocoder import Vocoder
 
@@ -26,7 +27,11 @@ Content = Literal["mel", "pcm"]
 """What the bytes that come in are."""
 
 _FRAMES_AT_ONCE = 16  # read at most, so that input that is far ahead does not hold back the first audio
-_SIGNATURES = {b"RIFF": "WAV", b"fLaC": "FLAC", b"OggS": "Ogg", b"\x93NUM": ".npy", b"PK\x03\x04": ".npz"}
+_PCM_HEAD_BYTES = 1_500  # the analysis waits for more than so many
+# Samples that are read as float32 have values beyond these; values that are read as samples would all be within the
+# next two, of which samples keep no dozen in a row.
+_LEAST_IN_MEL, _LARGEST_IN_MEL = 1e-30, 1e4
+_LEAST_AS_FLOAT, _LARGEST_AS_FLOAT, _FLOATS_TO_BELIEVE = 1e-7, 32.0, 24
 
 
 def synthesize_pipe(
@@ -46,7 +51,7 @@ def synthesize_pipe(
     Args:
         vocoder: the voice and engine.
         content: what comes in.
-        output: a file to write at the end, atomically, instead of `target`.
+        output: a file to write, which stands at its place at the end, instead of `target`.
         sampling: how codes are drawn.
         contract: of the mel frames; None for the voice's own.
         source: the descriptor to read from, stdin by default.
@@ -54,27 +59,44 @@ def synthesize_pipe(
 
     Raises:
         MelError: the contract cannot be converted to the voice's, or nothing that came in can be used.
-        AudioError: nothing that came in can be used.
+        AudioError: nothing came in, or nothing that did can be used.
         OutputError: the file cannot be written.
         OSError: `target` cannot be written; BrokenPipeError where its reader has left.
     """
     pieces = _read_pieces(source, _FRAMES_AT_ONCE * bytes_per_frame(vocoder.mel_config, content))
-    parts, n_samples, n_clipped, error = [np.zeros(0, np.float32)], 0, 0, None
-    try:
-        for audio in synthesize_pieces(vocoder, pieces, content, sampling, contract):
-            n_samples += audio.size
-            if output is None:
-                n_clipped += int(np.count_nonzero(np.abs(audio) > 1.0))
-                _write_all(target, to_int16(audio).astype("<i2").tobytes())
-            else:
-                parts.append(audio)
-    except (AudioError, MelError) as caught:
-        if not n_samples:
-            raise
-        error = str(caught)
-    if output is not None:
-        n_clipped = write_audio(output, np.concatenate(parts), vocoder.sample_rate)
-    return Result(Job(Path("-"), output or Path("-")), n_samples / vocoder.sample_rate, n_clipped, error)
+    error, rate_hz = None, vocoder.sample_rate
+    with _PcmWriter(target, rate_hz) if output is None else open_writer(output, rate_hz) as writer:
+        try:
+            for audio in synthesize_pieces(vocoder, pieces, content, sampling, contract):
+                writer.write(audio)
+        except (AudioError, MelError) as caught:
+            if not writer.n_samples:
+                raise
+            error = str(caught)
+        if not writer.n_samples:
+            what = "mel frames" if content == "mel" else "samples"
+            raise AudioError(f"stdin: nothing came in; pipe {what} in")
+    job = Job(Path("-"), output or Path("-"))
+    return Result(job, writer.n_samples / rate_hz, writer.n_clipped, error)
+
+
+class _PcmWriter:
+    """A descriptor that audio is written to as bare PCM; it has what an `AudioWriter` has."""
+
+    def __init__(self, target: int, sample_rate_hz: int) -> None:
+        self.n_samples = self.n_clipped = 0
+        self._target, self._rate_hz = target, sample_rate_hz
+
+    def __enter__(self) -> "_PcmWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def write(self, audio: FloatArray) -> None:
+        pcm, n_clipped = finite_int16(audio, self.n_samples, self._rate_hz, "stdout")
+        self.n_samples, self.n_clipped = self.n_samples + pcm.size, self.n_clipped + n_clipped
+        _write_all(self._target, pcm.astype("<i2").tobytes())
 
 
 def bytes_per_frame(config: MelConfig, content: Content) -> int:
@@ -100,25 +122,26 @@ def synthesize_pieces(
         AudioError: half a sample at the end, likewise; or the pieces begin as a file with a header does.
     """
     source = _MelSource(vocoder, contract) if content == "mel" else _PcmSource(vocoder)
-    stream, waiting, n_given = vocoder.start(sampling), b"", -source.lead_samples
-    for piece in _refuse_files(pieces):
-        waiting += piece
-        n_whole = len(waiting) // source.item_bytes * source.item_bytes
-        audio = stream.push(source.push(waiting[:n_whole]))
-        waiting = waiting[n_whole:]
-        heard = audio[max(0, -n_given) :]
-        n_given += audio.size
-        if heard.size:
-            yield heard
-        if source.error:
-            break
-    audio = np.concatenate([stream.push(source.finish()), stream.finish()])
-    if max(0, n_given) < source.n_samples:
-        yield audio[max(0, -n_given) : source.n_samples - n_given]
+    frames = _frames(source, _refuse_files(pieces, content, source.head_bytes))
+    stream = vocoder.start(sampling)
+    yield from drain(stream, Feed(frames, None, source.lead_samples, lambda: source.n_samples))
     if source.error:
         raise source.error
-    if waiting:
-        raise source.cut(len(waiting))
+
+
+def _frames(source: "_Source", pieces: Iterable[bytes]) -> Iterator[FloatArray]:
+    """The mel frames of bytes that come in pieces cut anywhere, up to what is wrong in them."""
+    waiting = b""
+    for piece in pieces:
+        waiting += piece
+        n_whole = len(waiting) // source.item_bytes * source.item_bytes
+        yield from source.push(waiting[:n_whole])
+        waiting = waiting[n_whole:]
+        if source.error:
+            break
+    yield from source.finish()
+    if waiting and not source.error:
+        source.error = source.cut(len(waiting))
 
 
 class _Source(Protocol):
@@ -126,20 +149,24 @@ class _Source(Protocol):
 
     Attributes:
         item_bytes: of a mel frame or a sample.
+        head_bytes: how many of the first tell what comes in, before any audio can be had.
         lead_samples: how far before the audio that is wanted the stretch of the first frame begins.
         n_samples: how long the audio of all items so far shall be.
         error: why the items after those taken cannot be used.
     """
 
     item_bytes: int
+    head_bytes: int
     lead_samples: int
-    n_samples: int
     error: GruAudioError | None
 
-    def push(self, items: bytes) -> FloatArray:
+    @property
+    def n_samples(self) -> int: ...
+
+    def push(self, items: bytes) -> Iterator[FloatArray]:
         """The frames (k, M) that are complete now."""
 
-    def finish(self) -> FloatArray:
+    def finish(self) -> Iterator[FloatArray]:
         """The last frames (k, M)."""
 
     def cut(self, n_bytes: int) -> GruAudioError:
@@ -153,25 +180,20 @@ class _MelSource:
 
     def __init__(self, vocoder: Vocoder, contract: MelConfig | None) -> None:
         self._wanted, self._given = vocoder.mel_config, contract or vocoder.mel_config
-        self.item_bytes, self.n_samples = bytes_per_frame(self._given, "mel"), 0
+        self.item_bytes = self.head_bytes = bytes_per_frame(self._given, "mel")
+        self._n_frames = 0
         self.error: GruAudioError | None = None
-        self.push(b"")  # a contract that cannot be converted is refused before anything has come
+        self._convert(b"")  # a contract that cannot be converted is refused before anything has come
 
-    def push(self, items: bytes) -> FloatArray:
-        frames = np.frombuffer(items, "<f4").astype(np.float32).reshape(-1, self._given.n_mels)
-        finite = np.isfinite(frames).all(axis=1)
-        if not finite.all():
-            frames = frames[: np.argmin(finite)]
-            number = self.n_samples // self._wanted.hop_samples + len(frames)
-            self.error = MelError(
-                f"stdin: mel frame {number} has NaN or infinite values; the audio ends before it, "
-                f"pipe in {self._given.n_mels} finite float32 values a frame"
-            )
-        self.n_samples += len(frames) * self._wanted.hop_samples
-        return convert_mel(frames, self._given, self._wanted, "stdin")
+    @property
+    def n_samples(self) -> int:
+        return self._n_frames * self._wanted.hop_samples
 
-    def finish(self) -> FloatArray:
-        return np.zeros((0, self._wanted.n_mels), np.float32)
+    def push(self, items: bytes) -> Iterator[FloatArray]:
+        yield self._convert(items)
+
+    def finish(self) -> Iterator[FloatArray]:
+        return iter(())
 
     def cut(self, n_bytes: int) -> GruAudioError:
         return MelError(
@@ -179,25 +201,39 @@ class _MelSource:
             "values); pipe in whole frames"
         )
 
+    def _convert(self, items: bytes) -> FloatArray:
+        frames = np.frombuffer(items, "<f4").astype(np.float32).reshape(-1, self._given.n_mels)
+        finite = np.isfinite(frames).all(axis=1)
+        if not finite.all():
+            frames = frames[: np.argmin(finite)]
+            self.error = MelError(
+                f"stdin: mel frame {self._n_frames + len(frames)} has NaN or infinite values; the audio ends before "
+                f"it, pipe in {self._given.n_mels} finite float32 values a frame"
+            )
+        self._n_frames += len(frames)
+        return convert_mel(frames, self._given, self._wanted, "stdin")
+
 
 class _PcmSource:
     """The mel of samples."""
 
     item_bytes = 2
-    error = None
 
     def __init__(self, vocoder: Vocoder) -> None:
-        self._config, self._analysis = vocoder.mel_config, MelStream(vocoder.mel_config)
-        self.lead_samples, self.n_samples = vocoder.mel_config.lead_samples, 0
+        config = vocoder.mel_config
+        self._frames = AudioFrames(config, config.sample_rate_hz)
+        self.lead_samples, self.head_bytes = config.lead_samples, min(_PCM_HEAD_BYTES, 6 * config.hop_samples)
+        self.error: GruAudioError | None = None
 
-    def push(self, items: bytes) -> FloatArray:
-        pcm = np.frombuffer(items, "<i2").astype(np.int16)
-        self.n_samples += pcm.size
-        return self._analysis.push(from_int16(pcm))
+    @property
+    def n_samples(self) -> int:
+        return self._frames.n_samples
 
-    def finish(self) -> FloatArray:
-        padding = np.zeros(-self.n_samples % self._config.hop_samples, np.float32)  # as Vocoder.mel pads
-        return np.concatenate([self._analysis.push(padding), self._analysis.finish()])
+    def push(self, items: bytes) -> Iterator[FloatArray]:
+        return self._frames.push(from_int16(np.frombuffer(items, "<i2").astype(np.int16)))
+
+    def finish(self) -> Iterator[FloatArray]:
+        return self._frames.finish()
 
     def cut(self, n_bytes: int) -> GruAudioError:
         return AudioError(
@@ -205,16 +241,33 @@ class _PcmSource:
         )
 
 
-def _refuse_files(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The pieces, unless they begin as a file does whose header would be taken for mel frames or samples."""
+def _refuse_files(pieces: Iterable[bytes], content: Content, head_bytes: int) -> Iterator[bytes]:
+    """The pieces, unless they begin as what is surely no mel frames or samples does."""
     pieces, head = iter(pieces), b""
-    while len(head) < 4 and (piece := next(pieces, b"")):
+    while len(head) < head_bytes and (piece := next(pieces, b"")):
         head += piece
-    kind = _SIGNATURES.get(head[:4])
-    if kind:
+    if kind := kind_of(head[:HEAD_BYTES]):
+        article = "an" if kind[0] in "AEIOU" else "a"
         raise AudioError(
-            f"stdin: a {kind} file, bare frames or samples are needed; name the file instead of -, or strip its "
-            "header (ffmpeg -i FILE -f s16le -ac 1 -ar RATE -)"
+            f"stdin: {article} {kind} file, bare frames or samples are needed; name the file instead of -, or strip "
+            "its header (ffmpeg -i FILE -f s16le -ac 1 -ar RATE -)"
+        )
+    values = np.frombuffer(head[: min(len(head), head_bytes) // 4 * 4], "<f4")
+    with np.errstate(invalid="ignore"):
+        sizes = np.abs(values[values != 0])
+        wild = sizes[(sizes > _LARGEST_IN_MEL) | (sizes < _LEAST_IN_MEL)]
+        floats = sizes.size >= _FLOATS_TO_BELIEVE and bool(
+            ((sizes > _LEAST_AS_FLOAT) & (sizes < _LARGEST_AS_FLOAT)).all()
+        )
+    if content == "mel" and wild.size:
+        raise MelError(
+            f"stdin: the first frame has a value of {wild[0]:.3g}, which no mel has; pipe in little-endian float32 "
+            "values, or say --stdin pcm of 16-bit samples"
+        )
+    if content == "pcm" and floats:
+        raise AudioError(
+            "stdin: float32 values, signed 16-bit samples are needed; say --stdin mel of mel frames, or convert "
+            "samples (ffmpeg -f f32le -ar RATE -i - -f s16le -)"
         )
     yield head
     yield from pieces

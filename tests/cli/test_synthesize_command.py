@@ -272,9 +272,12 @@ def test_a_cut_end_is_an_error_after_the_audio(
     assert done.stderr.decode() == f"error: {says}\n"
 
 
-def test_nothing_in_nothing_out(world: Path) -> None:
-    done = run(f"- {VOICE} --quiet", world)
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+@pytest.mark.parametrize(("content", "what"), [("mel", "mel frames"), ("pcm", "samples")])
+def test_nothing_in_is_an_error(world: Path, tmp_path: Path, content: str, what: str) -> None:
+    done = run(f"- --stdin {content} {VOICE} --quiet -o {tmp_path}/out.wav", world)
+    said = f"error: stdin: nothing came in; pipe {what} in\n"
+    assert (done.returncode, done.stdout, done.stderr.decode()) == (1, b"", said)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_file_with_a_header_is_refused(world: Path, tmp_path: Path) -> None:
@@ -285,6 +288,45 @@ def test_a_file_with_a_header_is_refused(world: Path, tmp_path: Path) -> None:
         b"error: stdin: a WAV file, bare frames or samples are needed; name the file"
     )
     assert not list(tmp_path.iterdir())
+
+
+FIRST_BYTES = {
+    "m4a": b"\0\0\0\x1cftypM4A \0\0\2\0M4A isomiso2",
+    "AIFF": b"FORM\0\1\0\0AIFFCOMM",
+    "webm": b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\1",
+    "safetensors": b'\x48\0\0\0\0\0\0\0{"mel":{"dtype":"F32"',
+    "JSON": b"[[-11.5, -11.5, -11.5, -11.5],",
+    "text": b"-4.25 -4.5 -3.75 -2.0 -1.5 0.25\n",
+    "gzip": b"\x1f\x8b\x08\0\0\0\0\0\0\3",
+    "MP3": (b"\xff\xfb\x50\xc0" + bytes(204)) * 3,
+    "ADTS": (b"\xff\xf1\x60\x40\x0f\xff\xfc" + bytes(120)) * 5,
+    "ID3": b"ID3\4\0\0\0\0\0\x23TSSE",
+    "HDF5": b"\x89HDF\r\n\x1a\n",
+}
+
+
+@pytest.mark.parametrize("content", ["mel", "pcm"])
+@pytest.mark.parametrize("kind", FIRST_BYTES)
+def test_what_is_no_stream_is_refused_at_its_first_bytes(
+    vocoder: Vocoder, kind: str, content: Content
+) -> None:
+    """However it is cut, and also where a whole file is no longer than its head."""
+    random = np.random.default_rng(0).bytes(5_000)
+    for data in (FIRST_BYTES[kind] + bytes(40), FIRST_BYTES[kind] + random):
+        for size in (7, 64, 10_000):
+            with pytest.raises(GruAudioError, match=r"^stdin: .*(needed|no mel has)"):
+                next(synthesize_pieces(vocoder, pieces_of(data, size), content, Sampling()))
+
+
+def test_one_kind_of_numbers_for_another_is_refused(vocoder: Vocoder, mel: Floats) -> None:
+    clip = speech_like(4_000)
+    for wrong in (clip.astype("<f4"), mel.astype("<f4"), (0.01 * clip).astype("<f4")):
+        with pytest.raises(GruAudioError, match="stdin: float32 values, signed 16-bit samples are needed"):
+            next(synthesize_pieces(vocoder, pieces_of(wrong.tobytes(), 100), "pcm", Sampling()))
+    for scale in (1, 0.01, 0.1):
+        pcm = to_int16(scale * clip).tobytes()
+        with pytest.raises(GruAudioError, match=r"no mel has; pipe in little-endian|mel frame 0 has NaN"):
+            next(synthesize_pieces(vocoder, pieces_of(pcm, 100), "mel", Sampling()))
 
 
 def test_a_reader_that_leaves_ends_it_quietly(world: Path, mel: Floats) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -560,6 +561,30 @@ def test_dataset_json_goes_with_its_shards(
     with pytest.raises(DatasetError, match="none of 7 files can be used"):
         prepare([corpus], out, CONFIG, jobs=1)
     assert contents(out) == {}
+
+
+def test_headers_out_of_bounds_and_scarce_memory_end_no_other(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, rate in (("slow", 1), ("fast", 2**31 - 1), ("slower", 999)):
+        data = (corpus / "ann/1.wav").read_bytes()
+        (corpus / f"{name}.wav").write_bytes(data[:24] + struct.pack("<I", rate) + data[28:])
+    write(corpus / "long.wav", 0.1 * np.ones(RATE))
+    treat = treatment.treat
+
+    def scarce(audio: NDArray[np.float32], sample_rate_hz: int, config: Config) -> NDArray[np.int16]:
+        if audio.size == RATE and audio[0] == audio[-1] != 0:
+            raise MemoryError
+        return treat(audio, sample_rate_hz, config)
+
+    monkeypatch.setattr(treatment, "treat", scarce)
+    summary = prepare([corpus], tmp_path / "out", CONFIG, jobs=1)
+    reasons = {Path(path).name: reason for path, reason in summary.skipped}
+    assert set(reasons) == {"slow.wav", "fast.wav", "slower.wav", "long.wav"}
+    assert summary.clips == 7
+    assert reasons["long.wav"].startswith("takes more memory than there is; cut it in pieces")
+    for name in ("fast", "slower"):
+        assert "from 1000 to 768000 are taken" in reasons[f"{name}.wav"]
 
 
 def test_bad_files_are_skipped_named_and_tried_again(corpus: Path, tmp_path: Path) -> None:

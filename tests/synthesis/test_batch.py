@@ -1,6 +1,9 @@
 """Files in, files out: which file goes where, and what becomes of each."""
 
+import shutil
+import tracemalloc
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,11 @@ from gru_audio.config import Config, MelConfig, ModelConfig, SignalConfig, Train
 from gru_audio.errors import AudioError, ConfigError, OutputError
 from gru_audio.network.model import Network
 from gru_audio.progress import Progress
+from gru_audio.signal.audio import to_int16
+from gru_audio.signal.audio_file import reading
+from gru_audio.signal.audio_file.reading import AudioStream, open_audio, read_audio
 from gru_audio.signal.mel import log_mel
+from gru_audio.synthesis import batch
 from gru_audio.synthesis.batch import Job, plan_jobs, synthesize_files
 from gru_audio.synthesis.sampling import Sampling
 from gru_audio.synthesis.vocoder import Vocoder
@@ -132,6 +139,63 @@ def test_audio_of_another_rate_keeps_its_duration(tmp_path: Path, vocoder: Vocod
     source = write(tmp_path / "a.wav", 1_103, 11_025)
     assert run(vocoder, plan_jobs([source], tmp_path / "out.wav", ".wav")) == [None]
     assert soundfile.info(tmp_path / "out.wav").frames == -(-1_103 * RATE // 11_025)
+
+
+@pytest.mark.parametrize("rate", [RATE, 11_025, 44_100])
+@pytest.mark.parametrize("padding", ["same", "center"])
+def test_audio_that_is_read_in_pieces_gives_what_the_whole_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: int, padding: str
+) -> None:
+    monkeypatch.setattr(reading, "_BLOCK_VALUES", 1_234)
+    vocoder = vocoder_with(padding=padding)
+    source = write(tmp_path / "a.wav", 9_001, rate)
+    assert run(vocoder, plan_jobs([source], tmp_path / "out.wav", ".wav")) == [None]
+    n_samples, lead = -(-9_001 * RATE // rate), vocoder.mel_config.lead_samples
+    whole = vocoder.synthesize(vocoder.mel(read_audio(source)[0], rate))[lead : lead + n_samples]
+    written, _ = soundfile.read(tmp_path / "out.wav", dtype="int16")
+    np.testing.assert_array_equal(written, to_int16(whole))
+
+
+def test_memory_does_not_grow_with_the_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vocoder: Vocoder
+) -> None:
+    monkeypatch.setattr(reading, "_BLOCK_VALUES", 50_000)
+    peaks = []
+    for n_samples in (200_000, 1_000_000):
+        (job,) = plan_jobs(
+            [write(tmp_path / f"{n_samples}.wav", n_samples, 48_000)], tmp_path / "out", ".flac"
+        )
+        tracemalloc.start()
+        assert run(vocoder, [job]) == [None]
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 400_000, "the audio would take 4 MB, and its mel 2"
+
+
+def test_memory_that_is_not_there_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vocoder: Vocoder
+) -> None:
+    sources = [write(tmp_path / f"in/{name}.wav") for name in "abc"]
+
+    def scarce(path: Path, *, ask_ffmpeg: bool) -> AbstractContextManager[AudioStream]:
+        if path == sources[1]:
+            raise MemoryError
+        return open_audio(path, ask_ffmpeg=ask_ffmpeg)
+
+    monkeypatch.setattr(batch, "open_audio", scarce)
+    errors = run(vocoder, plan_jobs(sources, tmp_path / "out", ".wav"))
+    assert [errors[0], errors[2]] == [None, None]
+    assert str(errors[1]).startswith(f"{sources[1]}: takes more memory than there is")
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not on PATH")
+def test_ffmpeg_is_asked_where_libsndfile_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vocoder: Vocoder
+) -> None:
+    soundfile.write(tmp_path / "a.mp3", noise(9_000), RATE, format="MP3")
+    monkeypatch.setattr(reading, "_read", lambda path, file: iter([np.zeros((1_000, 1), np.float32)]))
+    assert run(vocoder, plan_jobs([tmp_path / "a.mp3"], tmp_path / "out.wav", ".wav")) == [None]
+    assert soundfile.info(tmp_path / "out.wav").frames == pytest.approx(9_000, abs=2_400)
 
 
 def test_with_a_centred_contract_the_audio_stays_in_place(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ import numpy as np
 
 from gru_audio.arrays import FloatArray
 from gru_audio.errors import AudioError
-from gru_audio.signal.audio import check_scale
 from gru_audio.signal.audio_file.ffmpeg import BARE_FORMATS, Decoded, decode_with_ffmpeg
 from gru_audio.signal.audio_file.kinds import HEAD_BYTES, NO_AUDIO_KINDS, kind_of
+from gru_audio.signal.audio_file.mixing import Mixer
 from gru_audio.signal.audio_file.parts import find_parts
 from gru_audio.signal.audio_file.source import Part, Source, Stretch
 from gru_audio.signal.bounds import allowed_loss_s, check_rate, check_size
@@ -35,7 +35,6 @@ AUDIO_SUFFIXES = frozenset({
 
 _UNSTATED_FRAMES = (1 << 63) - 1  # what libsndfile says of a FLAC that was written to a pipe
 _BLOCK_VALUES = 1 << 20
-_CANCELLED = 0.02  # of the power that the mean of unlike channels has: one is the other, inverted
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,8 @@ class AudioStream:
     blocks: Iterator[FloatArray]
 
 
-class _StoppedEarlyError(AudioError):
-    """libsndfile ended before the recording does."""
+class StoppedEarlyError(AudioError):
+    """libsndfile ended before the recording does; ffmpeg may not."""
 
 
 def read_audio(path: Path, *, input_format: str | None = None) -> tuple[FloatArray, int]:
@@ -91,7 +90,7 @@ def read_audio(path: Path, *, input_format: str | None = None) -> tuple[FloatArr
     """
     try:
         return _gather(path, input_format, ask_ffmpeg=False)
-    except _StoppedEarlyError:
+    except StoppedEarlyError:
         return _gather(path, input_format, ask_ffmpeg=True)
 
 
@@ -107,7 +106,7 @@ def open_audio(
         ask_ffmpeg: even where libsndfile reads the file.
 
     Raises:
-        AudioError: see `read_audio`.
+        AudioError: see `read_audio`. A StoppedEarlyError says that `ask_ffmpeg` may help.
     """
     path = Path(path)
     with ExitStack() as stack:
@@ -125,7 +124,7 @@ def open_audio(
         n_samples = _stated_samples(first, parts)
         if n_samples is not None:
             check_size(n_samples, str(path), source.size)
-        mixer = _Mixer(path, source.size, first)
+        mixer = Mixer(path, source.size, first)
         yield AudioStream(first.sample_rate_hz, n_samples, mixer.mixed(_joined(path, first, decoders[1:])))
 
 
@@ -285,7 +284,7 @@ def _complete(decoded: Decoded, duration_s: float | None, path: Path, by: str) -
         yield block
     got_s = n_samples / decoded.sample_rate_hz
     if _is_short(got_s, duration_s):
-        kind = _StoppedEarlyError if by == "libsndfile" else AudioError
+        kind = StoppedEarlyError if by == "libsndfile" else AudioError
         raise kind(
             f"{path}: truncated or damaged: {by} reads {got_s:.2f} of {duration_s:.2f} s; replace it, or convert it"
         )
@@ -316,49 +315,6 @@ def _joined(
                     f"{decoded.sample_rate_hz} Hz; take it apart"
                 )
             yield from decoded.blocks
-
-
-class _Mixer:
-    """Makes checked mono audio of blocks with channels."""
-
-    def __init__(self, path: Path, file_bytes: int, decoded: Decoded) -> None:
-        self._path, self._file_bytes = path, file_bytes
-        self._n_samples, self._power, self._mixed_power = 0, 0.0, 0.0
-        self._n_channels = decoded.n_channels
-
-    def mixed(self, blocks: Iterator[FloatArray]) -> Iterator[FloatArray]:
-        """The blocks (n,), each when the next is there, so that the last comes when all is well."""
-        held: FloatArray | None = None
-        for block in blocks:
-            if not len(block):
-                continue
-            mono = self._mix(block)
-            if held is not None:
-                yield held
-            held = mono
-        if held is None:
-            raise AudioError(f"{self._path}: has no samples; replace it, or leave it out")
-        if self._mixed_power < _CANCELLED * self._power / self._n_channels:
-            drop_db = 10 * math.log10(self._power / max(self._mixed_power, 1e-12 * self._power))
-            raise AudioError(
-                f"{self._path}: its channels cancel each other: their mean is {drop_db:.0f} dB below them, as if one "
-                "were inverted; take one (ffmpeg -i FILE -af pan=mono|c0=c0 OUT.wav)"
-            )
-        yield held
-
-    def _mix(self, block: FloatArray) -> FloatArray:
-        name = str(self._path)
-        self._n_samples += len(block)
-        check_size(self._n_samples, name, self._file_bytes)
-        if not np.isfinite(block).all():
-            raise AudioError(f"{name}: has samples that are NaN or infinite; export it again from its source")
-        check_scale(block, name)
-        if block.shape[1] == 1:
-            return np.ascontiguousarray(block[:, 0])
-        mono: FloatArray = block.mean(axis=1, dtype=np.float32)
-        self._power += float(np.square(block, dtype=np.float64).sum()) / block.shape[1]
-        self._mixed_power += float(np.square(mono, dtype=np.float64).sum())
-        return mono
 
 
 def _one_line(text: str) -> str:

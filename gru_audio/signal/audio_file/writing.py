@@ -48,7 +48,9 @@ class AudioWriter:
             OSError: the file cannot be written.
         """
         for first in range(0, audio.size, _PIECE):
-            pcm, n_clipped = finite_int16(audio[first : first + _PIECE], self.n_samples, self._rate_hz)
+            pcm, n_clipped = finite_int16(
+                audio[first : first + _PIECE], self.n_samples, self._rate_hz, self._name
+            )
             self.n_samples, self.n_clipped = self.n_samples + pcm.size, self.n_clipped + n_clipped
             if self._flac is not None:
                 self._flac.write(pcm)
@@ -138,18 +140,18 @@ def encode_audio(audio: FloatArray, sample_rate_hz: int, container: str) -> byte
     return encoded.getvalue()
 
 
-def finite_int16(audio: FloatArray, n_before: int, sample_rate_hz: int) -> tuple[Int16Array, int]:
+def finite_int16(audio: FloatArray, n_before: int, sample_rate_hz: int, name: str) -> tuple[Int16Array, int]:
     """Audio (n,) that follows `n_before` samples as 16-bit PCM, and how many of its samples were clipped.
 
     Raises:
-        AudioError: samples that are NaN or infinite; the message says where.
+        AudioError: samples that are NaN or infinite; `name` begins the message, which says where they are.
     """
     finite = np.isfinite(audio)
     if not finite.all():
         sample = n_before + int(np.argmin(finite))
         raise AudioError(
-            f"the audio's sample {sample}, at {sample / sample_rate_hz:.3f} s, is NaN or infinite; look at what it was "
-            "made from there"
+            f"{name}: the audio's sample {sample}, at {sample / sample_rate_hz:.3f} s, is NaN or infinite; look at "
+            "what it was made from there"
         )
     return to_int16(audio), int(np.count_nonzero(np.abs(audio) > 1.0))
 
