@@ -16,7 +16,7 @@ from gru_audio.native.library import Floats, Int, Int64s
 from gru_audio.signal.mulaw import encode
 from gru_audio.synthesis.folding import FoldedNetwork
 from gru_audio.synthesis.int8.engine import Int8Room, make_room
-from gru_audio.synthesis.int8.packing import FULL_ACTIVATION, Int8Network, pack
+from gru_audio.synthesis.int8.packing import STATE_ONE, Int8Network, pack
 
 STAGES = ("products ahead", "other products, gates", "readout tables", "draw")
 """In the order of the loop, and of C's `enum int8_stage`."""
@@ -94,7 +94,7 @@ class Int8Stages:
         return self.drawn.size
 
     def _start_state(self) -> None:
-        self.room.held["hidden"][: self.hidden.size] = FULL_ACTIVATION * self.hidden
+        self.room.held["hidden"][: self.hidden.size] = np.rint(STATE_ONE * self.hidden)
 
 
 def _noise(rng: np.random.Generator, n: int) -> FloatArray:

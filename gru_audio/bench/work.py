@@ -19,7 +19,7 @@ from gru_audio.voice.voice import Voice
 _NUMBER_BYTES = 4
 _COLUMN_BYTES = 2  # a block's place
 _SUMS = 4  # of a unit; see native/int8.h
-_STATE_BYTES = 1 + _NUMBER_BYTES  # as a byte, and as a number before
+_STATE_BYTES = 1 + 2  # as a byte, and as a number before
 _ROW_BYTES = 2  # of a value of the readout, each of which is multiplied by itself
 
 
@@ -80,10 +80,12 @@ def _float32_work(network: FoldedNetwork) -> Work:
 def _int8_work(network: FoldedNetwork) -> Work:
     stride, arrays = network.config.model.samples_per_step, pack(network).held
     n_subtrees = -(-network.config.signal.bits // SUBTREE_BITS)  # on the way to a code
-    n_units, n_readout_units = arrays["constants"][:, 0].size, arrays["readout_units"].size
+    n_units, n_readout_units = arrays["gate_units"][:, 0].size, arrays["readout_units"].size
     sums_bytes = _SUMS * _NUMBER_BYTES * n_units
     step_bytes = arrays["blocks"].nbytes + _COLUMN_BYTES * len(arrays["blocks"])
-    step_bytes += arrays["constants"].nbytes + arrays["step_tables"][:, 0].nbytes
+    step_bytes += (
+        arrays["gate_units"].nbytes + arrays["own_weights"].nbytes + arrays["step_tables"][:, 0].nbytes
+    )
     step_bytes += sums_bytes + arrays["readout_blocks"].nbytes  # the sums that a frame starts with
     sample_bytes = (
         arrays["readout_tables"][:, 0].nbytes + 2 * arrays["readout_units"].nbytes

@@ -19,8 +19,8 @@ enum { INT8_MOST_TABLES = 10 }; // 2 S + 2, S at most 4
 // what it does.
 enum int8_sum { RESET_SUM, UPDATE_SUM, NEW_SUM, INNER_SUM, INT8_SUMS };
 
-// A state of 1 is stored as 64, a power of two: so that multiplying by it and dividing lose nothing.
-static const float STATE_SCALE = 64.0f;
+// What a state of 1 is stored as: powers of two, so that multiplying by them and dividing lose nothing.
+enum { STATE_ONE = 1 << 14, FULL_ACTIVATION = 64 };
 // Adding it to a number that is small beside it rounds that to a whole number, which then stands in the lowest bits.
 static const float ROUNDING = 12582912.0f; // 1.5 * 2^23
 
@@ -37,7 +37,10 @@ struct gru_int8_network {
     int64_t n_new_blocks;     //
     const int8_t *blocks;     // (N, those of r, z, n, 2, 64): each next block of both groups
     const uint16_t *columns;  // as the blocks: the first activation that each is multiplied by
-    const float *constants; // (H'' / 64, 6, 64): units of r, z, n, then the diagonal of W_hh; see int8_gru.h
+    const float
+        *gate_units; // (H'' / 64, 3, 64): of r, z, n, in steps of a fixed-point number; see int8_gru.h
+    const int16_t
+        *own_weights;          // (H'' / 64, 3, 64): the diagonal of W_hh of r, z, n, for a state in STATE_ONE
     const int8_t *step_tables; // (n, Q, H'' / 64, 3, 64), the units of a quad interwoven; see int8_add_rows
     const float *gate_factors; // (3, H'') one over the units
     const int32_t *gate_sums;  // (3, H'') of a row's weights
@@ -62,7 +65,7 @@ struct gru_int8_network {
 
 // Room for one stream, zeros at first, each array on a multiple of 64 bytes.
 struct gru_int8_room {
-    float *hidden;                          // (H'') the state, times 64
+    int16_t *hidden;                        // (H'') the state, times STATE_ONE
     int8_t *activations, *next_activations; // (H'') each: bytes of the state before a step and after it
     int32_t *sums;                          // (H'' / 64, 4, 64)
     int32_t *starts, *next_starts; // (H'' / 64, 4, 64) each: what this frame gives the sums, and the next

@@ -12,10 +12,12 @@
 #ifndef GRU_INT8_GRU_H
 #define GRU_INT8_GRU_H
 
+#include "fixed.h"
 #include "int8.h"
 
 // What stands in for an activation of 1 where a table's row is added: a one-hot input times its weight.
 enum { TABLE_FACTOR = 0x7F7F7F7F };
+enum { INT8_LANES = 6 }; // pairs whose gates go side by side
 
 // Bytes of a and b in turn, from the lower or the upper half of every 16; then pairs of bytes in the same way.
 GRU_INLINE i8x64 int8_weave_lower(i8x64 a, i8x64 b) {
@@ -116,106 +118,112 @@ GRU_INLINE void int8_multiply_pair(const struct gru_int8_network *network, const
     int8_multiply_gates(network, room, starts, pair, 0, 3);
 }
 
-// tanh(x) ~ top / bottom. With division, which every processor rounds alike, and without fused operations.
-struct int8_ratio {
-    f32x16 top, bottom;
-};
-
-// To 8e-4, and never beyond 1: for the reset gate and the new contents. The coefficients are fitted for the least
-// error up to 4.3, beyond which it is flat.
-GRU_INLINE struct int8_ratio int8_tanh(f32x16 x) {
-    x = min_f32x16(max_f32x16(x, all_f32x16(-4.3f)), all_f32x16(4.3f));
-    const f32x16 q = x * x;
-    return (struct int8_ratio){x * (q + 12.549576f), (q * 0.076027712f + 5.1385057f) * q + 12.570543f};
+// The pairs of a quad, or none if that is negative.
+GRU_INLINE void int8_multiply_quad(const struct gru_int8_network *network, const struct gru_int8_room *room,
+                                   int64_t quad) {
+    for (int64_t pair = 2 * quad; quad >= 0 && pair < 2 * quad + 2 && pair < network->n_pairs; pair++)
+        int8_multiply_pair(network, room, room->starts, pair);
 }
 
-// To 5e-5: for the update gate, as a state is held by how near it comes to 1.
-GRU_INLINE struct int8_ratio int8_fine_tanh(f32x16 x) {
-    x = min_f32x16(max_f32x16(x, all_f32x16(-5.0f)), all_f32x16(5.0f));
-    const f32x16 q = x * x;
-    return (struct int8_ratio){x * ((q + 155.31049f) * q + 1526.4843f),
-                               (q * 19.297746f + 663.39249f) * q + 1526.7735f};
+// 1 / (1 + e^|x|), the flank that sigmoid has on both sides, of n pairs: in fixed-point numbers of one, under a half; x is
+// in those of GATE_SPAN, 12, which packing.py scales everything to. To 4e-4, with
+//
+//     t = 1 - |x| / 12          (c0 + c1 t^2 + c2 t^4 + c3 t^6)^8            fitted for the least error
+//
+// -x is taken as ~x, one step beside it, so that the sign takes no branch. What one pair computes waits for itself at
+// every turn, so all go side by side.
+GRU_INLINE void int8_flanks(const i16x32 *x, int n, i16x32 *power) {
+    static const int16_t c[] = {11169, 14456, 16547, -12124};
+    i16x32 t2[INT8_LANES];
+    for (int k = 0; k < n; k++) {
+        const i16x32 t = x[k] ^ (x[k] >> 15) ^ 0x7FFF;
+        t2[k] = multiply_fixed(t, t);
+        power[k] = all_i16x32(c[3]);
+    }
+    for (int i = 2; i >= 0; i--)
+        for (int k = 0; k < n; k++)
+            power[k] = multiply_fixed(power[k], t2[k]) + c[i];
+    for (int i = 0; i < 3; i++)
+        for (int k = 0; k < n; k++)
+            power[k] = multiply_fixed(power[k], power[k]);
 }
 
-// The bytes of 16 units of the state.
-GRU_INLINE void int8_store_activations(int8_t *to, f32x16 hidden) {
-    const f32x16 rounded = hidden + (ROUNDING + (float)ACTIVATION_OFFSET);
-    store_i8x16(to, __builtin_convertvector((i32x16)rounded, i8x16));
+// sigmoid(x) in fixed-point numbers of one; 1 is never reached.
+GRU_INLINE i16x32 int8_sigmoid(i16x32 x, i16x32 flank) {
+    return flank ^ (~(x >> 15) & 0x7FFF);
 }
 
-// A quad's gates between their two halves.
+// tanh(x / 2) = 2 sigmoid(x) - 1, where 1 is STATE_ONE.
+GRU_INLINE i16x32 int8_tanh_of_half(i16x32 x, i16x32 flank) {
+    return flank ^ (x >> 15) ^ (STATE_ONE - 1);
+}
+
+// The bytes of a pair's state.
+GRU_INLINE void int8_store_activations(int8_t *to, i16x32 hidden) {
+    const i16x32 rounded = multiply_fixed(hidden, all_i16x32(32768 / STATE_ONE * FULL_ACTIVATION));
+    store_i8x32(to, __builtin_convertvector(rounded + ACTIVATION_OFFSET, i8x32));
+}
+
+// Sums of a pair times their units: fixed-point numbers of GATE_SPAN.
+GRU_INLINE i16x32 int8_scale(const int32_t *sums, const float *units) {
+    return narrow_to_fixed(to_float(load_i32x16(sums)) * load_f32x16(units),
+                           to_float(load_i32x16(sums + GROUP_UNITS)) * load_f32x16(units + GROUP_UNITS));
+}
+
+// A quad's gates between their two halves, of its two pairs.
 struct int8_gates {
-    float new_input[QUAD_UNITS], update_top[QUAD_UNITS], update_bottom[QUAD_UNITS];
+    i16x32 update[2], twice_new[2]; // z, and twice what n is the tanh of
 };
 
-// The first half, for the 16 units from i on of a quad: r and z. sigmoid(x) = 1/2 + tanh(x / 2) / 2; the halving is in
-// the constants, which also take the state's scale back:
-//
-//     constants (6, 64)     unit_r / 2 | unit_z / 2 | unit_n | d_r / 128 | d_z / 128 | d_n / 128
-//
-// The unit of sum_inner is twice that of sum_n, so that unit_n sum_inner is half of what the reset gate multiplies.
-GRU_INLINE void int8_open_gates(const float *constants, const int32_t *sums, const float *hidden, int64_t i,
+// The first half, r and z, of the quad `opened`, whose sums lack only the table rows, and the second half, n and h', of
+// the quad `closed` before it. The compiler knows which of them are to be done.
+GRU_INLINE void int8_step_gates(const struct gru_int8_network *network, const struct gru_int8_room *room,
+                                bool opens, int64_t opened, bool closes, int64_t closed,
                                 struct int8_gates *gates) {
-    const f32x16 h = load_f32x16(hidden + i), unit_n = load_f32x16(constants + 2 * QUAD_UNITS + i);
-    const f32x16 r = to_float(load_i32x16(sums + RESET_SUM * QUAD_UNITS + i)) * load_f32x16(constants + i) +
-                     load_f32x16(constants + 3 * QUAD_UNITS + i) * h;
-    const f32x16 z =
-        to_float(load_i32x16(sums + UPDATE_SUM * QUAD_UNITS + i)) * load_f32x16(constants + QUAD_UNITS + i) +
-        load_f32x16(constants + 4 * QUAD_UNITS + i) * h;
-    const f32x16 half_inner = to_float(load_i32x16(sums + INNER_SUM * QUAD_UNITS + i)) * unit_n +
-                              load_f32x16(constants + 5 * QUAD_UNITS + i) * h;
-    const f32x16 outer = to_float(load_i32x16(sums + NEW_SUM * QUAD_UNITS + i)) * unit_n;
-    const struct int8_ratio reset = int8_tanh(r), update = int8_fine_tanh(z);
-    store_f32x16(gates->update_top + i, update.top);
-    store_f32x16(gates->update_bottom + i, update.bottom);
-    store_f32x16(gates->new_input + i, (outer + half_inner) + half_inner * (reset.top / reset.bottom));
+    i16x32 x[INT8_LANES], flanks[INT8_LANES], half_inner[2], outer[2]; // r, z, r, z, n, n
+    for (int k = 0; opens && k < 2; k++) {
+        const float *units = network->gate_units + opened * 3 * QUAD_UNITS + k * PAIR_UNITS;
+        const int16_t *own = network->own_weights + opened * 3 * QUAD_UNITS + k * PAIR_UNITS;
+        const int32_t *sums = room->sums + opened * INT8_SUMS * QUAD_UNITS + k * PAIR_UNITS;
+        const i16x32 h = load_i16x32(room->hidden + opened * QUAD_UNITS + k * PAIR_UNITS);
+        for (int gate = RESET_SUM; gate <= UPDATE_SUM; gate++)
+            x[2 * k + gate] = add_fixed(int8_scale(sums + gate * QUAD_UNITS, units + gate * QUAD_UNITS),
+                                        multiply_fixed(h, load_i16x32(own + gate * QUAD_UNITS)));
+        // The unit of sum_inner is twice that of sum_n, so that this is half of what the reset gate multiplies.
+        half_inner[k] = add_fixed(int8_scale(sums + INNER_SUM * QUAD_UNITS, units + NEW_SUM * QUAD_UNITS),
+                                  multiply_fixed(h, load_i16x32(own + NEW_SUM * QUAD_UNITS)));
+        outer[k] = int8_scale(sums + NEW_SUM * QUAD_UNITS, units + NEW_SUM * QUAD_UNITS);
+    }
+    for (int k = 0; closes && k < 2; k++)
+        x[4 + k] = gates->twice_new[k];
+    const int first = opens ? 0 : 4, last = closes ? 6 : 4;
+    int8_flanks(x + first, last - first, flanks + first);
+    for (int k = 0; closes && k < 2; k++) {
+        const int64_t at = closed * QUAD_UNITS + k * PAIR_UNITS;
+        const i16x32 h = load_i16x32(room->hidden + at), n = int8_tanh_of_half(x[4 + k], flanks[4 + k]);
+        const i16x32 new_h = n + multiply_fixed(gates->update[k], h - n);
+        store_i16x32(room->hidden + at, new_h);
+        int8_store_activations(room->next_activations + at, new_h);
+    }
+    for (int k = 0; opens && k < 2; k++) {
+        const i16x32 half = multiply_fixed(half_inner[k], int8_sigmoid(x[2 * k], flanks[2 * k]));
+        const i16x32 new_input = add_fixed(add_fixed(outer[k], half), half);
+        gates->twice_new[k] = add_fixed(new_input, new_input);
+        gates->update[k] = int8_sigmoid(x[2 * k + 1], flanks[2 * k + 1]);
+    }
 }
 
-// The second half: n and h'. With t / b for tanh of half the update gate's argument, and m / c for n,
-//
-//     h' = ((b + t) c h + (b - t) m) / (2 b c)
-//
-// The 2 is a little more: a state stays within -1 and 1 however its sums are rounded.
-GRU_INLINE f32x16 int8_close_gates(const struct int8_gates *gates, int64_t i, f32x16 h) {
-    const struct int8_ratio new = int8_tanh(load_f32x16(gates->new_input + i));
-    const f32x16 top = load_f32x16(gates->update_top + i), bottom = load_f32x16(gates->update_bottom + i);
-    const f32x16 sum = (bottom + top) * h * new.bottom + (bottom - top) * (new.top *STATE_SCALE);
-    return sum / ((bottom * 2.000001f) * new.bottom);
-}
-
-// The gates and the new state of a quad, whose sums lack only the table rows. What one group computes waits for itself
-// at every turn, so four go through each half one after the other; and products of another quad, if that is not
-// negative, stand between them, as they need other parts of a processor.
-GRU_INLINE void int8_step_quad(const struct gru_int8_network *network, const struct gru_int8_room *room,
-                               const int8_t *const *rows, int64_t n_rows, int64_t quad,
-                               int64_t quad_to_multiply) {
-    int32_t *sums = room->sums + quad * INT8_SUMS * QUAD_UNITS;
+// Adds the table rows to the sums of a quad.
+GRU_INLINE void int8_complete_sums(const struct gru_int8_room *room, const int8_t *const *rows,
+                                   int64_t n_rows, int64_t quad) {
     for (int64_t gate = RESET_SUM; gate <= NEW_SUM; gate++) {
-        int32_t *its = sums + gate * QUAD_UNITS;
+        int32_t *its = room->sums + (quad * INT8_SUMS + gate) * QUAD_UNITS;
         i32x16 four[4];
         for (int k = 0; k < 4; k++)
             four[k] = load_i32x16(its + k * GROUP_UNITS);
         int8_add_rows(four, rows, n_rows, (3 * quad + gate) * QUAD_UNITS);
         for (int k = 0; k < 4; k++)
             store_i32x16(its + k * GROUP_UNITS, four[k]);
-    }
-    const float *constants = network->constants + quad * 6 * QUAD_UNITS;
-    float *hidden = room->hidden + quad * QUAD_UNITS;
-    struct int8_gates gates;
-    for (int64_t k = 0; k < 2; k++) {
-        const int64_t i = k * PAIR_UNITS, pair = 2 * quad_to_multiply + k;
-        const bool multiplies = quad_to_multiply >= 0 && pair < network->n_pairs;
-        int8_open_gates(constants, sums, hidden, i, &gates);
-        if (multiplies)
-            int8_multiply_gates(network, room, room->starts, pair, 0, 2);
-        int8_open_gates(constants, sums, hidden, i + GROUP_UNITS, &gates);
-        if (multiplies)
-            int8_multiply_gates(network, room, room->starts, pair, 2, 3);
-    }
-    for (int64_t i = 0; i < QUAD_UNITS; i += GROUP_UNITS) {
-        const f32x16 h = int8_close_gates(&gates, i, load_f32x16(hidden + i));
-        store_f32x16(hidden + i, h);
-        int8_store_activations(room->next_activations + quad * QUAD_UNITS + i, h);
     }
 }
 

@@ -4,7 +4,7 @@
 //     products of the next step |                     |  pause  |  pause  |  pause  |  pause
 //
 // What a draw computes waits for itself nearly all the time. The next step's recurrent products need no code that is
-// still to be drawn: half of them fill those pauses, the rest stand among the gates, see int8_step_quad. Steps go
+// still to be drawn: half of them or more fill those pauses, the rest stand among the gates. Steps go
 // through the quads forwards and backwards in turn: what a cache has kept is then what is needed first.
 //
 // Nothing here is fused and no processor's approximation is used: all instruction sets give the same bits.
@@ -96,6 +96,22 @@ static void int8_take_frame(const struct gru_int8_network *network, const struct
                           readout_starts + i * width);
 }
 
+// The bytes of the state that the room holds.
+static void int8_store_state(const struct gru_int8_network *network, const struct gru_int8_room *room) {
+    for (int64_t i = 0; i < int8_quads(network->gru_size) * QUAD_UNITS; i += PAIR_UNITS)
+        int8_store_activations(room->activations + i, load_i16x32(room->hidden + i));
+}
+
+// A state (H,), rounded, to where the steps go on from.
+static void int8_take_state(const struct gru_int8_network *network, const float *hidden,
+                            const struct gru_int8_room *room) {
+    for (int64_t i = 0; i < network->gru_size; i++) {
+        const float h = hidden[i] < -1.0f ? -1.0f : hidden[i] < 1.0f ? hidden[i] : 1.0f;
+        room->hidden[i] = (int16_t)(h * (float)STATE_ONE + (h < 0.0f ? -0.5f : 0.5f));
+    }
+    int8_store_state(network, room);
+}
+
 GRU_INLINE void int8_swap(int32_t **a, int32_t **b) {
     int32_t *kept = *a;
     *a = *b;
@@ -120,6 +136,16 @@ GRU_INLINE void int8_find_rows(const int8_t *tables, int64_t row_bytes, int64_t 
         rows[k] = tables + (k * n_classes + codes[k]) * row_bytes;
 }
 
+// The rows of a step's codes are anywhere in the tables, and what a code needs is known no sooner: all lines are asked
+// for at once, in the order of the quads.
+GRU_INLINE void int8_fetch_rows(const int8_t *const *rows, int64_t n_rows, int64_t first, int64_t step,
+                                int64_t n_quads) {
+    for (int64_t quad = first; quad >= 0 && quad < n_quads; quad += step)
+        for (int64_t k = 0; k < n_rows; k++)
+            for (int gate = 0; gate < 3; gate++)
+                __builtin_prefetch(rows[k] + (3 * quad + gate) * QUAD_UNITS);
+}
+
 // A step: the gates, the new state, and what that and the frame give the readouts. Products of the first `n_ready`
 // quads in the order of this step are ready.
 GRU_INLINE void int8_step(const struct gru_int8_network *network, struct gru_int8_room *room,
@@ -127,15 +153,22 @@ GRU_INLINE void int8_step(const struct gru_int8_network *network, struct gru_int
     const int64_t n_quads = int8_quads(network->gru_size), first = forwards ? 0 : n_quads - 1,
                   step = forwards ? 1 : -1;
     const int32_t *before = room->readout_starts;
-    for (int64_t k = 0; k < n_quads; k++) {
+    struct int8_gates gates;
+    int8_fetch_rows(rows, n_rows, first, step, n_quads);
+    int8_complete_sums(room, rows, n_rows, first);
+    int8_step_gates(network, room, true, first, false, 0, &gates);
+    int8_multiply_quad(network, room, n_ready < n_quads ? first + n_ready * step : -1);
+    for (int64_t k = 1; k < n_quads; k++) {
         const int64_t quad = first + k * step;
-        int8_step_quad(network, room, rows, n_rows, quad, k + n_ready < n_quads ? quad + n_ready * step : -1);
-        if (k) {
-            int8_read_quad(network, room, quad - step, before);
-            before = room->readout_sums;
-        }
+        int8_complete_sums(room, rows, n_rows, quad);
+        int8_step_gates(network, room, true, quad, true, quad - step, &gates);
+        int8_multiply_quad(network, room, k + n_ready < n_quads ? quad + n_ready * step : -1);
+        int8_read_quad(network, room, quad - step, before);
+        before = room->readout_sums;
     }
-    int8_read_quad(network, room, first + (n_quads - 1) * step, before);
+    const int64_t last = first + (n_quads - 1) * step;
+    int8_step_gates(network, room, false, 0, true, last, &gates);
+    int8_read_quad(network, room, last, before);
     int8_t *activations = room->activations;
     room->activations = room->next_activations;
     room->next_activations = activations;
@@ -178,9 +211,16 @@ GRU_INLINE int64_t int8_draw(const struct gru_int8_network *network, const struc
     return is_voiced ? int8_code_of(network, shaped) : code;
 }
 
-// How many quads' products are ready when a step begins.
+// How many pauses the samples of a step have.
+GRU_INLINE int64_t int8_pauses(const struct gru_int8_network *network) {
+    return network->samples_per_step * (2 + 2 * ((network->bits + SUBTREE_BITS - 1) / SUBTREE_BITS));
+}
+
+// How many quads' products are ready when a step begins: half of them, or more if each pause takes a pair.
 GRU_INLINE int64_t int8_ready_quads(const struct gru_int8_network *network) {
-    return (int8_quads(network->gru_size) + 1) / 2;
+    const int64_t n_quads = int8_quads(network->gru_size), half = (n_quads + 1) / 2;
+    const int64_t filled = int8_pauses(network) / 2;
+    return filled < half ? half : filled < n_quads ? filled : n_quads;
 }
 
 // The loop for a number of samples a step that the compiler knows.
@@ -195,13 +235,10 @@ GRU_INLINE void int8_generate(const struct gru_int8_network *network, const stru
     const int64_t readout_row_bytes = int8_quads(network->readout_size) * QUAD_UNITS;
     const int64_t n_ready = int8_ready_quads(network);
     const int64_t n_ahead = 2 * n_ready < network->n_pairs ? 2 * n_ready : network->n_pairs;
-    const int64_t n_pauses = n_samples * (2 + 2 * ((network->bits + SUBTREE_BITS - 1) / SUBTREE_BITS));
+    const int64_t n_pauses = int8_pauses(network);
     struct int8_ahead ahead = {0, n_ahead, 1, n_ahead, room.starts};
 
-    for (int64_t i = 0; i < network->gru_size; i++)
-        room.hidden[i] = block->hidden[i] * STATE_SCALE;
-    for (int64_t i = 0; i < int8_quads(network->gru_size) * QUAD_UNITS; i += GROUP_UNITS)
-        int8_store_activations(room.activations + i, load_f32x16(room.hidden + i));
+    int8_take_state(network, block->hidden, &room);
     int8_take_frame(network, block, 0, room.starts, room.readout_starts);
     int8_fill_pause(network, &room, &ahead);
     ahead.a_pause = (n_ahead + n_pauses - 1) / n_pauses;
@@ -261,7 +298,7 @@ GRU_INLINE void int8_generate(const struct gru_int8_network *network, const stru
     }
     *block->last_audio = audio_before;
     for (int64_t i = 0; i < network->gru_size; i++)
-        block->hidden[i] = room.hidden[i] / STATE_SCALE;
+        block->hidden[i] = (float)room.hidden[i] / (float)STATE_ONE;
 }
 
 // Generates the samples of a block, or weighs given codes.

@@ -27,8 +27,7 @@ GRU_API void gru_int8_start_stages(const struct gru_int8_network *network, const
     const struct gru_int8_block frame = {.gate_inputs = inputs->gate_inputs,
                                          .readout_inputs = inputs->readout_inputs};
     int8_take_frame(network, &frame, 0, room->starts, room->readout_starts);
-    for (int64_t i = 0; i < int8_quads(network->gru_size) * QUAD_UNITS; i += GROUP_UNITS)
-        int8_store_activations(room->activations + i, load_f32x16(room->hidden + i));
+    int8_store_state(network, room);
 }
 
 // Every other step goes through the network backwards, as in the loop.

@@ -67,7 +67,7 @@ static void stream_take_room(const struct voice_numbers *n, struct memory *memor
     const int64_t units = voice_padded(n->gru_size, QUAD_UNITS),
                   rows = voice_padded(n->readout_size, QUAD_UNITS);
     const int64_t all_rows = n->samples_per_step * rows;
-    room->hidden = memory_floats(memory, units);
+    room->hidden = memory_take(memory, units, sizeof(int16_t));
     room->activations = memory_take(memory, units, 1);
     room->next_activations = memory_take(memory, units, 1);
     room->sums = memory_take(memory, INT8_SUMS * units, sizeof(int32_t));

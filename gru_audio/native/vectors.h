@@ -59,6 +59,7 @@ GRU_VECTOR(i16x32, int16_t, 32)
 GRU_VECTOR(u16x16, uint16_t, 16)
 GRU_VECTOR(u16x32, uint16_t, 32)
 GRU_VECTOR(i8x16, int8_t, 16)
+GRU_VECTOR(i8x32, int8_t, 32)
 GRU_VECTOR(i8x64, int8_t, 64)
 
 // a b + c in one rounding where the processor has such an instruction, in two elsewhere: the only operation

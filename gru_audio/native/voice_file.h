@@ -47,7 +47,8 @@ struct voice_place {
 enum voice_array {
     VOICE_BLOCKS,
     VOICE_COLUMNS,
-    VOICE_CONSTANTS,
+    VOICE_GATE_UNITS,
+    VOICE_OWN_WEIGHTS,
     VOICE_STEP_TABLES,
     VOICE_GATE_FACTORS,
     VOICE_GATE_SUMS,

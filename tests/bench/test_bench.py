@@ -30,7 +30,7 @@ from gru_audio.network.sparsity import RECURRENT_WEIGHT
 from gru_audio.progress import Progress
 from gru_audio.synthesis.engines import ENGINES, choose_engine
 from gru_audio.synthesis.folding import fold
-from gru_audio.synthesis.int8.packing import FULL_ACTIVATION
+from gru_audio.synthesis.int8.packing import STATE_ONE
 
 INT8_LOOP = [*STAGES, "overlap and rest"]
 ROW_FACTOR = 127  # what a table row's bytes are multiplied by
@@ -204,10 +204,10 @@ def test_int8_work_agrees_with_a_count_by_hand() -> None:
     # one are multiplied by each half of the readout's values.
     recurrent, readout, tree = 3 * 32 * 16, 16 * 32, 2 * 16 * 16
     columns, rows = 2 * recurrent // 64, 4 * 3 * 64 + 4 * 64
-    gru_numbers = 4 * (6 + 4) * 64  # constants, and the sums that a frame starts with
+    gru_numbers = (2 * 3 + 4 * (3 + 4)) * 64  # the diagonal, units, and the sums that a frame starts with
     readout_numbers = 4 * 2 * 64 + 2 * 4 * 2 * 16  # units and the frame's sums; units and biases of nodes
     once = recurrent + readout + tree + columns + rows + gru_numbers + readout_numbers
-    twice = (4 * 4 + 5) * 64 + (4 + 2) * 64  # the sums and the state; the readout's sums and values
+    twice = (4 * 4 + 3) * 64 + (4 + 2) * 64  # the sums and the state; the readout's sums and values
     work = work_of(random_voice(small_config()), "int8")
     assert work == Work(once + 2 * twice, once + twice, recurrent + readout + 2 * tree)
 
@@ -336,22 +336,24 @@ def readout_values(stages: Int8Stages) -> npt.NDArray[np.int64]:
 
 @pytest.mark.usefixtures("instructions")
 def test_a_stage_steps_the_state() -> None:
-    """One step of 80 units, in two groups of 64 of which one has its products ready, is what plain arithmetic gives."""
+    """One step of 80 units, in two groups of 64, is what plain arithmetic gives."""
     config = small_config(gru_size=80, samples_per_step=2, recurrent_density=(0.25, 0.25, 0.5))
     stages = Int8Stages(fold(random_voice(config)), 2)
     runs = stages.runs()
     runs["products ahead"]()
     runs["other products, gates"]()
-    network, new = stages.network.held, stages.room.held["hidden"] / FULL_ACTIVATION
+    network, new = stages.network.held, stages.room.held["hidden"] / STATE_ONE
     own = np.zeros((2, 64))
-    own.ravel()[:80] = stages.hidden * FULL_ACTIVATION
+    own.ravel()[:80] = stages.hidden
     # The sums hold the rows of the step's codes.
     r, z, outer, inner = stages.room.held["sums"].copy().reshape(2, 4, 64).swapaxes(0, 1)
-    unit_r, unit_z, unit_n, own_r, own_z, own_n = network["constants"].astype(np.float64).swapaxes(0, 1)
-    half_inner = inner * unit_n + own_n * own
-    reset, update = np.tanh(r * unit_r + own_r * own), np.tanh(z * unit_z + own_z * own)
-    n = np.tanh(outer * unit_n + (1 + reset) * half_inner)
-    expected = n + (1 + update) / 2 * (own / FULL_ACTIVATION - n)
+    steps = 2**15 / 12  # of the gates' fixed-point numbers
+    unit_r, unit_z, unit_n = network["gate_units"].swapaxes(0, 1) / steps
+    own_r, own_z, own_n = network["own_weights"].swapaxes(0, 1) * own / 2 / steps
+    half_inner = inner * unit_n + own_n
+    reset, update = (1 / (1 + np.exp(-x)) for x in (r * unit_r + own_r, z * unit_z + own_z))
+    n = np.tanh(outer * unit_n + 2 * reset * half_inner)
+    expected = n + update * (own - n)
     assert np.abs(new - expected.ravel())[:80].max() < 0.002
     assert np.abs(new[:80] - stages.hidden).max() > 0.1
 

@@ -824,7 +824,7 @@ static void test_outer_products(void) {
 
 // The sample loop in int8: every set draws the same samples; in pieces the same as in one.
 
-enum { INT8_PAIRS = 3, INT8_SIZE = INT8_PAIRS * PAIR_UNITS, INT8_PADDED = 128, INT8_READOUT = 32 };
+enum { INT8_PAIRS = 9, INT8_SIZE = INT8_PAIRS * PAIR_UNITS, INT8_PADDED = 320, INT8_READOUT = 32 };
 enum { INT8_READOUT_PADDED = QUAD_UNITS };
 
 // Bytes that add_two_products can add in 16 bits.
@@ -887,10 +887,12 @@ static struct gru_int8_network int8_network_of(int64_t n_samples, int64_t order,
         sum_rows_of_block(readout_blocks + INT8_BLOCK_BYTES * i,
                           readout_sums + sample * INT8_READOUT_PADDED + group * GROUP_UNITS);
     }
-    float *constants = normals(INT8_PADDED * 6, 0.003f); // the units of r, z and n, then the diagonal
-    for (int64_t i = 0; i < INT8_PADDED * 6; i++)
-        if (i / QUAD_UNITS % 6 < 3)
-            constants[i] = 2e-5f + 2e-5f * uniform();
+    float *gate_units = zeros(INT8_PADDED * 3);
+    int16_t *own_weights = take(INT8_PADDED * 3 * sizeof *own_weights);
+    for (int64_t i = 0; i < INT8_PADDED * 3; i++) {
+        gate_units[i] = 0.08f + 0.08f * uniform();
+        own_weights[i] = (int16_t)(random_bits() % 4001 - 2000);
+    }
     float *edges = zeros(n_classes), *plain_edges = mu_law_edges(n_classes);
     memcpy(edges, plain_edges, (size_t)(n_classes - 1) * sizeof *edges);
     edges[n_classes - 1] = NAN;
@@ -907,7 +909,8 @@ static struct gru_int8_network int8_network_of(int64_t n_samples, int64_t order,
         .n_new_blocks = COUNT,
         .blocks = blocks,
         .columns = columns,
-        .constants = constants,
+        .gate_units = gate_units,
+        .own_weights = own_weights,
         .step_tables = small_bytes(n_tables * n_classes * 3 * INT8_PADDED),
         .gate_factors = repeated(3 * INT8_PADDED, 3e4f),
         .gate_sums = gate_sums,
@@ -933,7 +936,7 @@ static struct gru_int8_network int8_network_of(int64_t n_samples, int64_t order,
 static struct gru_int8_room int8_room_of(int64_t n_samples) {
     const int64_t n_sums = INT8_PADDED / QUAD_UNITS * INT8_SUMS * QUAD_UNITS;
     const int64_t n_readouts = n_samples * INT8_READOUT_PADDED;
-    return (struct gru_int8_room){.hidden = zeros(INT8_PADDED),
+    return (struct gru_int8_room){.hidden = take(INT8_PADDED * sizeof(int16_t)),
                                   .activations = take(INT8_PADDED),
                                   .next_activations = take(INT8_PADDED),
                                   .sums = whole_32(n_sums),

@@ -61,9 +61,9 @@ def case_of(config: Config, densities: tuple[float, ...] = (1.0, 1.0, 1.0), n_fr
     return Case(network, random_block(config, n_frames), *engines)
 
 
-# With 136 units there are quads whose products are computed ahead, some that are not, and half a quad at the end.
+# With 232 units there are quads whose products are computed ahead, some that are not, and half a quad at the end.
 CASES = {
-    "every sample": (voiceless_config(1, 8, 8, 136, 10), (1.0, 1.0, 1.0)),
+    "every sample": (voiceless_config(1, 8, 8, 232, 10), (1.0, 1.0, 1.0)),
     "two samples, no prediction": (voiceless_config(2, 0, 6, 40, 20), (1.0, 1.0, 1.0)),
     "four samples, sparse": (voiceless_config(4, 8, 10, 56, 20), (0.5, 0.4, 0.6)),
 }
@@ -258,7 +258,7 @@ def test_extreme_draws(case: Case, uniform: float, sampling: dict[str, float]) -
     assert codes.min() >= 0
     assert codes.max() < case.config.signal.n_classes
     if not sampling and uniform != 0.5:
-        assert (codes == (0 if uniform == 0 else case.config.signal.n_classes - 1)).mean() > 0.5
+        assert (codes == (0 if uniform == 0 else case.config.signal.n_classes - 1)).mean() > 0.4
 
 
 @pytest.mark.parametrize("code", [0, -1])

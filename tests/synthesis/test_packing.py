@@ -36,7 +36,7 @@ def test_two_products_fit_into_16_bits() -> None:
 
 def test_arrays_begin_on_lines_of_the_cache_and_fill_whole_quads() -> None:
     held = pack(random_network(voiceless_config(1, 8, 6, 40, 20))).held
-    for name in ("blocks", "step_tables", "readout_blocks", "tree_blocks", "constants"):
+    for name in ("blocks", "step_tables", "readout_blocks", "tree_blocks", "gate_units", "own_weights"):
         assert held[name].ctypes.data % 64 == 0, name
     for name in ("gate_factors", "gate_sums", "new_bias", "readout_sums", "readout_bias", "readout_units"):
         assert held[name].shape[-1] % QUAD_ROWS == 0, name

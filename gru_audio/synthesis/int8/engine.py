@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from gru_audio.arrays import FloatArray
 from gru_audio.native import library
-from gru_audio.native.library import Float, Floats, Int, Int32s, Int64s, SignedBytes
+from gru_audio.native.library import Float, Floats, Int, Int16s, Int32s, Int64s, SignedBytes
 from gru_audio.signal.mulaw import group_means
 from gru_audio.synthesis.compiled import SHAPING_FIELDS, Draws, Past, StreamState, shaping_values
 from gru_audio.synthesis.folding import FoldedNetwork, require_compilable
@@ -46,7 +46,7 @@ class Int8Room(library.Struct):
     """C's `struct gru_int8_room`: what one stream works in."""
 
     _fields_ = (
-        ("hidden", Floats),
+        ("hidden", Int16s),
         ("activations", SignedBytes),
         ("next_activations", SignedBytes),
         ("sums", Int32s),
@@ -66,7 +66,7 @@ def make_room(network: Int8Network) -> Int8Room:
     )
     n_all_readouts = network.samples_per_step * n_readout
     sizes: dict[str, tuple[int, npt.DTypeLike]] = {
-        "hidden": (n_units, np.float32),
+        "hidden": (n_units, np.int16),
         "activations": (n_units, np.int8),
         "next_activations": (n_units, np.int8),
         **dict.fromkeys(("sums", "starts", "next_starts"), (4 * n_units, np.int32)),

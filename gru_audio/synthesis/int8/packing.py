@@ -19,6 +19,9 @@ from gru_audio.network.sparsity import BLOCK_COLUMNS, BLOCK_ROWS
 from gru_audio.signal.mulaw import expansion_table, thresholds
 from gru_audio.synthesis.folding import FoldedNetwork
 
+STATE_ONE = 1 << 14
+"""What a state of 1 is stored as, in 16 bits."""
+
 FULL_ACTIVATION = 64
 """What an activation of 1 is stored as: 7 bits, so that two products fit into 16 bits where a processor needs that."""
 
@@ -34,6 +37,9 @@ _LEAST_UNIT = 2.0**-20  # a row without weights has frame inputs all the same
 _READOUT_STEPS = (1 << 14) - 1  # of the readout's values, which are two times 7 bits
 QUAD_ROWS = 4 * BLOCK_ROWS
 _PAIR_ROWS = 2 * BLOCK_ROWS
+_LARGEST_FIXED = (1 << 15) - 1
+_GATE_STEPS = (1 << 15) / 12
+"""Of the fixed-point numbers that gates are computed in, in 1: they go from -12 to 12, see native/int8_gru.h."""
 _LARGEST_GATE = 1e4
 """What a gate's inputs may add up to, so that no sum of units overflows."""
 _BITS_OF_BUCKET = 18
@@ -62,7 +68,8 @@ class Int8Network(library.Struct):
         ("n_new_blocks", Int),
         ("blocks", SignedBytes),
         ("columns", Uint16s),
-        ("constants", Floats),
+        ("gate_units", Floats),
+        ("own_weights", Int16s),
         ("step_tables", SignedBytes),
         ("gate_factors", Floats),
         ("gate_sums", Int32s),
@@ -143,8 +150,9 @@ def _pack_gru(network: FoldedNetwork) -> dict[str, Any]:
     ]
     sums = np.stack([part.sum((1, 3)) for part in blocks]).reshape(GATES, -1)  # (3, H')
     bias = _padded(network.recurrent_bias.reshape(GATES, size), _PAIR_ROWS)[2]
-    halves = np.array([0.5, 0.5, 1.0])[:, None, None]  # sigmoid(x) = (1 + tanh(x / 2)) / 2
-    diagonal = own.reshape(GATES, n_groups, BLOCK_ROWS) / 2 / FULL_ACTIVATION
+    # A product of fixed-point numbers is divided by 2^15; of the new gate's own part the loop takes half.
+    own_factors = np.array([1, 1, 0.5])[:, None, None] * _GATE_STEPS * (1 << 15) / STATE_ONE
+    diagonal = np.rint(own.reshape(GATES, n_groups, BLOCK_ROWS) * own_factors)
     inside = np.arange(weight.shape[1]) < size
     counts = dict(zip(("reset", "update", "new"), (part.shape[1] for part in blocks), strict=True))
     return {
@@ -153,7 +161,8 @@ def _pack_gru(network: FoldedNetwork) -> dict[str, Any]:
         "blocks": aligned(_in_pairs(blocks, (BLOCK_ROWS, BLOCK_COLUMNS)), np.int8),
         # Four are fetched at a time.
         "columns": aligned(np.append(BLOCK_COLUMNS * _in_pairs(kept.columns, ()), [0] * 4), np.uint16),
-        "constants": aligned(_in_quads(np.concatenate([units * halves, diagonal])), np.float32),
+        "gate_units": aligned(_in_quads(units * _GATE_STEPS), np.float32),
+        "own_weights": aligned(_in_quads(diagonal.clip(-_LARGEST_FIXED, _LARGEST_FIXED)), np.int16),
         "step_tables": _table_bytes(tables, units.reshape(GATES, -1)),
         "gate_factors": _whole_quads(np.where(inside, 1 / units.reshape(GATES, -1), 0), np.float32),
         "gate_sums": _whole_quads(sums, np.int32),
@@ -337,7 +346,7 @@ def _in_pairs(by_gate: list[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
 
 
 def _in_quads(constants: DoubleArray) -> DoubleArray:
-    """(6, N, 16) to (N / 4, 6, 64), with zeros behind."""
+    """(3, N, 16) to (N / 4, 3, 64), with zeros behind."""
     whole = np.pad(constants, [(0, 0), (0, -constants.shape[1] % 4), (0, 0)])
     return np.asarray(whole.reshape(len(constants), -1, QUAD_ROWS).swapaxes(0, 1))
 

@@ -35,7 +35,8 @@ _PLACE = struct.Struct("<QQ")
 _ALIGNMENT = 64
 
 _NETWORK_ARRAYS = (
-    *("blocks", "columns", "constants", "step_tables", "gate_factors", "gate_sums", "new_bias"),
+    *("blocks", "columns", "gate_units", "own_weights", "step_tables"),
+    *("gate_factors", "gate_sums", "new_bias"),
     *("readout_blocks", "readout_units", "readout_tables", "readout_factors", "readout_sums", "readout_bias"),
     *("tree_blocks", "tree_units", "tree_bias", "edges", "expansion", "first_codes"),
 )
