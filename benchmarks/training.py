@@ -60,7 +60,7 @@ def main() -> None:
 def places_of(config: Config) -> set[int]:
     """Where a step's cost changes: the stages' first steps, and four of pruning's."""
     train = config.train
-    start, end = train.sparsify_start_step, train.sparsify_end_step
+    start, end = train.prune_start_step, train.prune_end_step
     pruning = np.linspace(start, end, 5, dtype=int).tolist() if config.model.is_pruned else []
     last = {min(step, train.steps) for stage in train.all_stages for step in (stage.from_step, *pruning)}
     return last - {train.steps}

@@ -204,9 +204,9 @@ class Learner:
         schedule = {
             "steps": n_steps,
             "pitch_handover_step": round(change.handover * n_steps),
-            "sparsify_start_step": max(1, round(PRUNING_BEGINS * n_steps)),
-            "sparsify_end_step": max(2, round(PRUNING_ENDS * n_steps)),
-            "sparsify_every": 20,
+            "prune_start_step": max(1, round(PRUNING_BEGINS * n_steps)),
+            "prune_end_step": max(2, round(PRUNING_ENDS * n_steps)),
+            "prune_every": 20,
         }
         config = config.model_copy(update={"train": config.train.model_copy(update=schedule)})
         with tempfile.TemporaryDirectory() as folder:

@@ -162,7 +162,7 @@ class ModelConfig(_Table):
     samples_per_step: Literal[1, 2, 4] = 1
     """S, samples generated for each step of the recurrent cell."""
     recurrent_density: Annotated[tuple[Share, Share, Share], Field(strict=False)] = (1.0, 1.0, 1.0)
-    """Share of the recurrent weights' blocks that are kept, for a GRU's reset, update and new gate; see sparsity.py."""
+    """Share of the recurrent weights' blocks that are kept, for a GRU's reset, update and new gate; see blocks.py."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ModelConfig":
@@ -233,7 +233,7 @@ class TrainConfig(_Table):
     """T, samples of each training crop; a multiple of the hop."""
     stages: Annotated[tuple[Stage, ...], Field(strict=False)] = ()
     """Later batches, where they change: each stage's, in the order of the steps at which they begin."""
-    warm_up_s: Annotated[float, Field(ge=0)] = 0.05
+    run_in_s: Annotated[float, Field(ge=0)] = 0.05
     """How long before the crop the closed loop starts."""
     code_noise: Annotated[int, Field(ge=0, le=127)] = 3
     """Largest number of steps by which an excitation code is moved at random, before it enters the history."""
@@ -265,11 +265,11 @@ class TrainConfig(_Table):
     """Decay of the moving average of the weights."""
     pitch_handover_step: NonNegative = 50_000
     """From this step on the network sees the pitch head's own estimates in place of labels."""
-    sparsify_start_step: Positive = 10_000
+    prune_start_step: Positive = 10_000
     """Where model.recurrent_density is below 1: the step from which on blocks of recurrent weights go."""
-    sparsify_end_step: Positive = 50_000
+    prune_end_step: Positive = 50_000
     """The step at which the density is reached and the blocks that are left are settled."""
-    sparsify_every: Positive = 100
+    prune_every: Positive = 100
     """Steps from one choice of the blocks to the next."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Of the autocast; auto: bf16 where the device has it, else fp32."""
@@ -364,10 +364,10 @@ class Config(_Table):
                 raise ValueError(
                     f"{where}.crop_samples ({stage.crop_samples}) must be a multiple of mel.hop_samples ({hop})"
                 )
-        if self.model.is_pruned and not train.sparsify_start_step < train.sparsify_end_step <= train.steps:
+        if self.model.is_pruned and not train.prune_start_step < train.prune_end_step <= train.steps:
             raise ValueError(
-                f"train.sparsify_start_step ({train.sparsify_start_step}) < train.sparsify_end_step "
-                f"({train.sparsify_end_step}) <= train.steps ({train.steps}) must hold, or "
+                f"train.prune_start_step ({train.prune_start_step}) < train.prune_end_step "
+                f"({train.prune_end_step}) <= train.steps ({train.steps}) must hold, or "
                 "model.recurrent_density be [1, 1, 1]"
             )
         if self.signal.pitch_max_hz * 8 > rate:
@@ -393,10 +393,10 @@ class Config(_Table):
         return round(_LAG_BINS_PER_OCTAVE * math.log2(self.lag_max_samples / self.lag_min_samples)) + 1
 
     @property
-    def warm_up_samples(self) -> int:
+    def run_in_samples(self) -> int:
         """The closed loop's run-in before a crop, in whole frames and at least the longest pitch lag."""
         hop = self.mel.hop_samples
-        wanted = max(round(self.train.warm_up_s * self.mel.sample_rate_hz), self.lag_max_samples)
+        wanted = max(round(self.train.run_in_s * self.mel.sample_rate_hz), self.lag_max_samples)
         return -(-wanted // hop) * hop
 
     @property
@@ -443,6 +443,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(
             f"{path}: not a readable TOML file: {error}; mend it, or name a preset: {', '.join(preset_names())}"
         ) from error
+    tables = _upgraded(tables)
     for override in overrides:
         _apply(tables, override)
     return _validate(tables, f"{path.name} with --set" if overrides else path.name)
@@ -454,7 +455,7 @@ def config_from_dict(tables: Mapping[str, Any], origin: str) -> Config:
     Raises:
         ConfigError: the tables are not a config of this version.
     """
-    return _validate(tables, origin)
+    return _validate(_upgraded(tables), origin)
 
 
 def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
@@ -527,6 +528,25 @@ def _apply(tables: dict[str, Any], override: str) -> None:
     if not isinstance(tables[table], dict):
         raise ConfigError(f"--set '{override}': '{table}' is not a table")
     tables[table][key] = value
+
+
+def _upgraded(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables whose keys are those of this version, whichever version wrote them."""
+    return {
+        table: {_RENAMED.get((table, key), key): value for key, value in keys.items()}
+        if isinstance(keys, Mapping)
+        else keys
+        for table, keys in tables.items()
+    }
+
+
+_RENAMED = {
+    ("train", "sparsify_start_step"): "prune_start_step",
+    ("train", "sparsify_end_step"): "prune_end_step",
+    ("train", "sparsify_every"): "prune_every",
+    ("train", "warm_up_s"): "run_in_s",
+}
+"""Keys as runs, voices and checkpoints hold them that were written before 0.2."""
 
 
 def _validate(tables: Mapping[str, Any], origin: str) -> Config:

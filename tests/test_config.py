@@ -166,14 +166,14 @@ def test_toml_round_trip_is_exact(
         ),
         (
             "[model]\nrecurrent_density = [1.0, 0.5, 1.0]\n[train]\nsteps = 40_000",
-            "c.toml: train.sparsify_start_step (10000) < train.sparsify_end_step (50000) <= train.steps (40000) "
+            "c.toml: train.prune_start_step (10000) < train.prune_end_step (50000) <= train.steps (40000) "
             "must hold, or model.recurrent_density be [1, 1, 1]",
         ),
         (
-            "[model]\nrecurrent_density = [1.0, 0.5, 1.0]\n[train]\nsparsify_start_step = 50_000",
-            "c.toml: train.sparsify_start_step (50000) < train.sparsify_end_step (50000) <= train.steps (100000)",
+            "[model]\nrecurrent_density = [1.0, 0.5, 1.0]\n[train]\nprune_start_step = 50_000",
+            "c.toml: train.prune_start_step (50000) < train.prune_end_step (50000) <= train.steps (100000)",
         ),
-        ("[train]\nsparsify_start_step = 0", "c.toml: [train] sparsify_start_step: input should be greater"),
+        ("[train]\nprune_start_step = 0", "c.toml: [train] prune_start_step: input should be greater"),
         ("[model]\nrecurrent_density = [0.0, 0.5, 1.0]", "c.toml: [model] recurrent_density: "),
         ("[model]\nrecurrent_density = [0.5, 1.0]", "c.toml: [model] recurrent_density: "),
         (
@@ -214,9 +214,9 @@ def test_files_that_are_none(tmp_path: Path) -> None:
 
 
 def test_a_dense_config_needs_no_schedule() -> None:
-    overrides = ["train.sparsify_start_step=9", "train.sparsify_end_step=3"]
+    overrides = ["train.prune_start_step=9", "train.prune_end_step=3"]
     assert load_config("tiny", [*overrides, "model.recurrent_density=[1, 1, 1]"]).train.steps == 1000
-    with pytest.raises(ConfigError, match=r"sparsify_start_step \(9\) < "):
+    with pytest.raises(ConfigError, match=r"prune_start_step \(9\) < "):
         load_config("tiny", [*overrides, "model.recurrent_density=[1, 1, 0.5]"])
 
 
@@ -294,15 +294,15 @@ def test_derived_values() -> None:
     assert config.signal.n_classes == 256
     assert SignalConfig(bits=10).n_classes == 1024
     assert (config.lag_min_samples, config.lag_max_samples) == (32, 320)
-    assert config.warm_up_samples == 800
+    assert config.run_in_samples == 800
     lj = load_config("ljspeech-22k")
     assert (lj.lag_min_samples, lj.lag_max_samples) == (44, 441)
-    assert lj.warm_up_samples == 1280  # 1102.5 samples in whole hops of 256
+    assert lj.run_in_samples == 1280  # 1102.5 samples in whole hops of 256
 
 
 def test_the_run_in_holds_the_longest_lag() -> None:
-    config = Config(train=TrainConfig(warm_up_s=0.0))
-    assert config.warm_up_samples == 400  # two hops for a lag of 320
+    config = Config(train=TrainConfig(run_in_s=0.0))
+    assert config.run_in_samples == 400  # two hops for a lag of 320
 
 
 def test_a_pitch_range_too_narrow_to_choose_in() -> None:
@@ -310,3 +310,15 @@ def test_a_pitch_range_too_narrow_to_choose_in() -> None:
         ConfigError, match=r"pitch_max_hz \(500\) must be at least 1.5 times pitch_min_hz \(499\)"
     ):
         load_config("tiny", ["signal.pitch_min_hz=499"])
+
+
+def test_what_an_earlier_version_wrote_is_read(tmp_path: Path) -> None:
+    config = load_config("voice-16k")
+    stored = config.model_dump()
+    for old, new in (("sparsify_every", "prune_every"), ("warm_up_s", "run_in_s")):
+        stored["train"][old] = stored["train"].pop(new)
+    assert config_from_dict(stored, "voice") == config
+    (tmp_path / "config.toml").write_text(to_toml(config).replace("prune_", "sparsify_"))
+    assert load_config(tmp_path / "config.toml") == config
+    with pytest.raises(ConfigError, match="unknown key 'warm_up_s'"):
+        load_config("tiny", ["train.warm_up_s=0.1"])

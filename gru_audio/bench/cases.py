@@ -66,8 +66,8 @@ def random_voice(config: Config) -> Voice:
     """A voice with random weights, pruned to the config's densities; the same at every call."""
     import torch
 
+    from gru_audio.network.blocks import RECURRENT_WEIGHT, prune_blocks
     from gru_audio.network.model import Network
-    from gru_audio.network.sparsity import RECURRENT_WEIGHT, prune_blocks
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

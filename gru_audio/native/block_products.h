@@ -1,6 +1,6 @@
 // Products of the recurrent matrix in bf16, block by block: what is pruned costs nothing.
 //
-//     out[r, o] = sum_i inputs[r, i] matrix[o, i]      over the blocks that are kept, see gru_audio/network/sparsity.py
+//     out[r, o] = sum_i inputs[r, i] matrix[o, i]      over the blocks that are kept, see gru_audio/network/blocks.py
 //
 // A matrix lies in memory as its kept blocks of 64 numbers, two vectors, line after line of blocks. A line
 // has 16 outputs and its blocks 4 inputs, one quad; or, for the way back through the transpose, a line has 4

@@ -6,7 +6,7 @@ import numpy.typing as npt
 from gru_audio.arrays import FloatArray
 from gru_audio.native import library
 from gru_audio.native.library import Float, Floats, Int, Int64s
-from gru_audio.network.sparsity import BLOCK_COLUMNS, BLOCK_ROWS
+from gru_audio.network.blocks import BLOCK_COLUMNS, BLOCK_ROWS
 from gru_audio.signal.mulaw import expansion_table, group_means, thresholds
 from gru_audio.synthesis.compiled import SHAPING_FIELDS, Draws, Past, StreamState, shaping_values
 from gru_audio.synthesis.folding import FoldedNetwork, require_compilable

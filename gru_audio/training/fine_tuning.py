@@ -71,8 +71,8 @@ class StartingVoice:
         now = {
             **FINE_TUNING,
             "pitch_handover_step": 0 if handed_over else settings.pitch_handover_step,
-            "sparsify_start_step": 1,
-            "sparsify_end_step": 2,
+            "prune_start_step": 1,
+            "prune_end_step": 2,
         }
         train = settings.with_only(settings.stage_at(done)).model_copy(update=now)
         return config.model_copy(update={"train": train})

@@ -1,4 +1,4 @@
-"""Pruning while training: which recurrent weights are left after each step; see sparsity.py for the choice."""
+"""Pruning while training: which recurrent weights are left after each step; see blocks.py for the choice."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from gru_audio.config import Config
+from gru_audio.network.blocks import RECURRENT_WEIGHT, kept_weights, last_choice, scheduled_densities
 from gru_audio.network.model import Network
-from gru_audio.network.sparsity import RECURRENT_WEIGHT, kept_weights, last_choice, scheduled_densities
 
 _GATES = ("reset", "update", "new")  # in the order of the recurrent weights' rows
 

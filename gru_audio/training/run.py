@@ -250,9 +250,9 @@ def _require_same_network(run: Path, checkpoint: Checkpoint, stored: Config, con
     for table, found in (("mel", stored.mel), ("signal", stored.signal), ("model", model)):
         if found != getattr(config, table):
             raise TrainingError(f"{run}: was started with another [{table}]; resume with its {CONFIG_FILE}")
-    start, step = config.train.sparsify_start_step, checkpoint.step
+    start, step = config.train.prune_start_step, checkpoint.step
     if config.model.is_pruned and not is_pruned and step >= start:
         raise TrainingError(
-            f"{run}: is dense at step {step}, past train.sparsify_start_step ({start}); set that to {step + 1} or "
-            "more, and train.sparsify_end_step to a later one"
+            f"{run}: is dense at step {step}, past train.prune_start_step ({start}); set that to {step + 1} or "
+            "more, and train.prune_end_step to a later one"
         )

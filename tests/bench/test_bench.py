@@ -26,7 +26,7 @@ from gru_audio.cli.bench import print_report
 from gru_audio.config import Config, preset_names, to_toml
 from gru_audio.errors import ConfigError
 from gru_audio.native import library
-from gru_audio.network.sparsity import RECURRENT_WEIGHT
+from gru_audio.network.blocks import RECURRENT_WEIGHT
 from gru_audio.progress import Progress
 from gru_audio.synthesis.engines import ENGINES, choose_engine
 from gru_audio.synthesis.folding import fold

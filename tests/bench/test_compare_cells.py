@@ -76,7 +76,7 @@ def batch() -> TensorBatch:
         mel=torch.randn(N_CROPS, N_FRAMES + 4, config.mel.n_mels, generator=generator),
         lags=torch.tensor([[40.0, 40.0, 0.0, 0.0]] * N_CROPS),
         target=codes(n_samples),
-        history=codes(config.warm_up_samples + n_samples),
+        history=codes(config.run_in_samples + n_samples),
         previous_signal=codes(n_samples),
         prediction=codes(n_samples),
     )

@@ -309,7 +309,7 @@ def test_a_package_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_its_plan_is_a_valid_one() -> None:
     config = load_config(RECIPE / "voice.toml")
     train = config.train
-    assert train.pitch_handover_step < train.sparsify_start_step < train.sparsify_end_step < train.steps
+    assert train.pitch_handover_step < train.prune_start_step < train.prune_end_step < train.steps
     assert config.model.is_pruned
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gru_audio.config import Config
-from gru_audio.network.sparsity import prune_blocks
+from gru_audio.network.blocks import prune_blocks
 from gru_audio.signal.lpc import FrameFilters
 from gru_audio.synthesis.folding import FoldedNetwork, fold
 from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, whole_block

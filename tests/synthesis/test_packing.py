@@ -5,7 +5,7 @@ import pytest
 from support.folded import random_network, voiceless_config
 
 from gru_audio.errors import ConfigError
-from gru_audio.network.sparsity import BLOCK_COLUMNS, BLOCK_ROWS
+from gru_audio.network.blocks import BLOCK_COLUMNS, BLOCK_ROWS
 from gru_audio.synthesis.int8.packing import QUAD_ROWS, pack
 
 CONFIG = voiceless_config(2, 8, 8, 96, 40)

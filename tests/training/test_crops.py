@@ -117,7 +117,7 @@ def test_shapes_and_types(tmp_path: Path, clips: list[Pcm]) -> None:
         "mel": ((3, N_FRAMES + 2 * CONTEXT, 80), "float32"),
         "lags": ((3, N_FRAMES), "float32"),
         "target": ((3, 800), "int16"),
-        "history": ((3, 800 + config.warm_up_samples), "int16"),
+        "history": ((3, 800 + config.run_in_samples), "int16"),
         "previous_signal": ((3, 800), "int16"),
         "prediction": ((3, 800), "int16"),
     }
@@ -181,7 +181,7 @@ def test_codes_are_the_closed_loop_over_the_same_audio(
     """From the whole clip's mel and audio, with the naive loop: where a crop begins is all that it is told."""
     config = config_for(padding, code_noise=code_noise, batch_size=8)
     config = config.model_copy(update={"signal": SignalConfig(lpc_order=order)})
-    hop, run_in = 200, config.warm_up_samples // 200
+    hop, run_in = 200, config.run_in_samples // 200
     lead = 100 if padding == "center" else 0
     n_equal = n_all = 0
     for clip, frame, crop in draw_crops(tmp_path, clips, config, n_steps=1):
@@ -226,7 +226,7 @@ def test_a_click_is_at_its_place(tmp_path: Path, padding: Any) -> None:
             found += 1
             assert np.abs(crop.target - 127.5).argmax() == place
             assert crop.mel.sum(1).argmax() == CONTEXT + place // 200
-            assert crop.history[config.warm_up_samples + place] == crop.target[place]
+            assert crop.history[config.run_in_samples + place] == crop.target[place]
     assert found
 
 
@@ -236,7 +236,7 @@ def test_noise_is_uniform_and_does_not_touch_the_target(tmp_path: Path, speech: 
     steps: list[int] = []
     for _, _, crop in draw_crops(tmp_path, [pcm], config, n_steps=2):
         inner = (crop.target > 3) & (crop.target < 252)
-        steps += (crop.history[config.warm_up_samples :] - crop.target)[inner].tolist()
+        steps += (crop.history[config.run_in_samples :] - crop.target)[inner].tolist()
     shares = np.bincount(np.array(steps) + 3, minlength=7) / len(steps)
     np.testing.assert_allclose(shares, 1 / 7, atol=0.015)
 

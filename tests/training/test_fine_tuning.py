@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from gru_audio.cli import app
 from gru_audio.config import with_overrides
 from gru_audio.errors import CheckpointError, GruAudioError, TrainingError
-from gru_audio.network.sparsity import RECURRENT_WEIGHT
+from gru_audio.network.blocks import RECURRENT_WEIGHT
 from gru_audio.training.fine_tuning import FINE_TUNING, StartingVoice
 from gru_audio.training.result import TrainResult
 from gru_audio.training.run import train
@@ -25,9 +25,9 @@ PRUNED = (
     "model.recurrent_density=[0.2, 0.2, 0.5]",
     "train.steps=80",
     "train.learning_rate=1e-2",
-    "train.sparsify_start_step=10",
-    "train.sparsify_end_step=40",
-    "train.sparsify_every=10",
+    "train.prune_start_step=10",
+    "train.prune_end_step=40",
+    "train.prune_every=10",
     "train.stages=[{from_step=40, batch_size=3, crop_samples=800}]",
     "train.log_every=40",
     "train.valid_every=40",

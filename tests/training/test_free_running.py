@@ -181,9 +181,9 @@ def test_a_voice_from_before_the_last_pruning_is_replaced(
 ) -> None:
     pruned = (
         "model.recurrent_density=[0.5, 0.5, 0.5]",
-        "train.sparsify_start_step=1",
-        "train.sparsify_end_step=5",
-        "train.sparsify_every=4",
+        "train.prune_start_step=1",
+        "train.prune_end_step=5",
+        "train.prune_every=4",
     )
     run_to_end(dataset, tmp_path, *FREE, *pruned, synthesize=Stub(clips, [0.01, 0.02, 0.05, 0.1]))
     assert load_voice(tmp_path).metadata["steps"] == 6
@@ -240,9 +240,9 @@ def test_patience_begins_when_the_blocks_are_settled(
     pruned = (
         "model.gru_size=40",
         "model.recurrent_density=[0.2, 0.2, 0.5]",
-        "train.sparsify_start_step=1",
-        "train.sparsify_end_step=6",
-        "train.sparsify_every=1",
+        "train.prune_start_step=1",
+        "train.prune_end_step=6",
+        "train.prune_every=1",
     )
     settings = (*FREE, *pruned, "train.steps=40", "train.patience=1")
     stub = Stub(clips, [0.01, 0.02, 0.05, 0.06, 0.01])

@@ -9,8 +9,8 @@ from support.trained import logged, make_dataset, run_to_end, stop_at
 
 from gru_audio.config import with_overrides
 from gru_audio.errors import TrainingError
+from gru_audio.network.blocks import RECURRENT_WEIGHT
 from gru_audio.network.model import CodeInputs, Network
-from gru_audio.network.sparsity import RECURRENT_WEIGHT
 from gru_audio.training.fine_tuning import StartingVoice
 from gru_audio.training.growing import grown
 from gru_audio.training.run import train
@@ -21,9 +21,9 @@ GROWN = (
     "model.recurrent_density=[0.25, 0.25, 0.5]",
     "train.steps=24",
     "train.warm_up_steps=5",
-    "train.sparsify_start_step=6",
-    "train.sparsify_end_step=18",
-    "train.sparsify_every=6",
+    "train.prune_start_step=6",
+    "train.prune_end_step=18",
+    "train.prune_every=6",
     "train.valid_every=12",
     "train.checkpoint_every=4",
 )

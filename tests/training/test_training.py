@@ -25,8 +25,8 @@ from gru_audio.config import CONTEXT_FRAMES, TrainConfig, load_config, to_toml
 from gru_audio.data.dataset import Dataset
 from gru_audio.data.prepare import prepare
 from gru_audio.errors import ConfigError, DatasetError, OutputError, TrainingError
+from gru_audio.network.blocks import RECURRENT_WEIGHT, kept_weights, scheduled_densities
 from gru_audio.network.device import choose_device, choose_dtype
-from gru_audio.network.sparsity import RECURRENT_WEIGHT, kept_weights, scheduled_densities
 from gru_audio.progress import Progress
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.int8.packing import pack
@@ -365,9 +365,9 @@ PRUNED = (
     "model.recurrent_density=[0.2, 0.3, 0.5]",
     "train.steps=11",
     "train.learning_rate=1e-2",
-    "train.sparsify_start_step=2",
-    "train.sparsify_end_step=9",
-    "train.sparsify_every=4",
+    "train.prune_start_step=2",
+    "train.prune_end_step=9",
+    "train.prune_every=4",
     "train.valid_every=1",
     "train.checkpoint_every=1",
     "train.checkpoints_kept=20",
@@ -525,7 +525,7 @@ def without_what_is_new(run: Path) -> None:
     document = {key: value for key, value in saved.document.items() if key != "best_step"}
     document["config"]["model"].pop("recurrent_density")
     for key in ("start_step", "end_step", "every"):
-        document["config"]["train"].pop(f"sparsify_{key}")
+        document["config"]["train"].pop(f"prune_{key}")
     save_checkpoint(run, Checkpoint(saved.step, saved.groups, document), 20)
 
 
@@ -545,7 +545,7 @@ def test_a_dense_run_can_be_pruned_later(dataset: Path, tmp_path: Path) -> None:
     """Up to its start it is the same as one that was to be pruned from the first; an old checkpoint will do."""
     run_to_end(dataset, tmp_path / "dense", *PRUNED, DENSE, progress=stop_at(4))
     without_what_is_new(tmp_path / "dense")
-    schedule = "train.sparsify_start_step=5", "train.sparsify_end_step=8"
+    schedule = "train.prune_start_step=5", "train.prune_end_step=8"
     assert run_to_end(dataset, tmp_path / "dense", *PRUNED, *schedule, resume=True).finished
     run_to_end(dataset, tmp_path / "whole", *PRUNED, *schedule)
     for group in ("network", "average", "optimizer", "masks"):
@@ -562,11 +562,11 @@ def test_a_dense_run_can_be_pruned_later(dataset: Path, tmp_path: Path) -> None:
 def test_a_dense_run_past_the_start(dataset: Path, tmp_path: Path) -> None:
     run_to_end(dataset, tmp_path, *PRUNED, DENSE, "train.steps=4")
     message = (
-        r"is dense at step 4, past train\.sparsify_start_step \(4\); set that to 5 or more, and "
-        r"train\.sparsify_end_step to a later one"
+        r"is dense at step 4, past train\.prune_start_step \(4\); set that to 5 or more, and "
+        r"train\.prune_end_step to a later one"
     )
     with pytest.raises(TrainingError, match=message):
-        run_to_end(dataset, tmp_path, *PRUNED, "train.sparsify_start_step=4", resume=True)
+        run_to_end(dataset, tmp_path, *PRUNED, "train.prune_start_step=4", resume=True)
     assert load_config(tmp_path / "config.toml").model.recurrent_density == (1.0, 1.0, 1.0)
 
 

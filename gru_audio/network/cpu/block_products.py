@@ -1,7 +1,7 @@
 """Products of the recurrent matrix in bf16, block by block, as native/block_products.h has them; and when to use them.
 
 The scan needs one at each step, with the same matrix at every step, and the sum of outer products over all steps at
-the end. Blocks are those of sparsity.py, 16 outputs by 4 inputs: what is pruned costs nothing.
+the end. Blocks are those of blocks.py, 16 outputs by 4 inputs: what is pruned costs nothing.
 
 Shapes: N rows, O outputs, I inputs.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gru_audio.native import library
 from gru_audio.native.tensors import as_array
-from gru_audio.network.sparsity import BLOCK_COLUMNS, BLOCK_ROWS
+from gru_audio.network.blocks import BLOCK_COLUMNS, BLOCK_ROWS
 
 
 class Blocks(library.Struct):

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gru_audio.network.blocks import BLOCK_ROWS
 from gru_audio.network.cpu.block_products import Places, can_use_tiles, sum_outer_products
-from gru_audio.network.sparsity import BLOCK_ROWS
 
 
 def product_type(numbers: torch.dtype) -> torch.dtype:

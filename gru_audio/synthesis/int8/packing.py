@@ -15,7 +15,7 @@ from gru_audio.config import SignalConfig
 from gru_audio.errors import ConfigError
 from gru_audio.native import library
 from gru_audio.native.library import Float, Floats, Int, Int16s, Int32s, SignedBytes, Uint16s
-from gru_audio.network.sparsity import BLOCK_COLUMNS, BLOCK_ROWS
+from gru_audio.network.blocks import BLOCK_COLUMNS, BLOCK_ROWS
 from gru_audio.signal.mulaw import expansion_table, thresholds
 from gru_audio.synthesis.folding import FoldedNetwork
 

@@ -180,7 +180,7 @@ class CropSource:
     def _draw(self, rng: np.random.Generator, n_frames: int) -> Batch:
         """One crop of F frames, as a batch without its first axis."""
         config, hop, context = self._config, self._config.mel.hop_samples, self._context
-        n_run_in = config.warm_up_samples // hop
+        n_run_in = config.run_in_samples // hop
         place = self._place(rng, n_frames)
         first, last = place.first - n_run_in, place.first + n_frames
         recording = self._recording(place, range(first - context, last + context))
@@ -189,7 +189,7 @@ class CropSource:
         signal = self._signal(recording, range(first, last))
         noise = rng.integers(-config.train.code_noise, config.train.code_noise + 1, signal.size, np.int8)
         trace: CodecTrace = run_closed_loop(signal, filters, config.signal, noise)
-        crop = slice(config.warm_up_samples, None)
+        crop = slice(config.run_in_samples, None)
         return Batch(
             mel[n_run_in:],
             self._lags(place, n_frames),

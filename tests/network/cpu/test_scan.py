@@ -10,10 +10,10 @@ from support.naive import gru_step as naive_gru_step
 from torch import Tensor, nn
 
 from gru_audio.native import library
+from gru_audio.network.blocks import kept_weights
 from gru_audio.network.cpu.block_products import Way, best_way, can_use_tiles
 from gru_audio.network.cpu.scan import can_scan, gru_scan, row_sum, scan
 from gru_audio.network.cpu.scan_products import TorchProducts
-from gru_audio.network.sparsity import kept_weights
 
 SHAPES = [(1, 1, 1, 3, 4), (3, 8, 4, 5, 16), (8, 40, 2, 32, 48)]  # B, K, F, C, H
 Run = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from support.small import small_config
 
 from gru_audio.config import Config, ModelConfig, TrainConfig
-from gru_audio.network.model import Network
-from gru_audio.network.sparsity import (
+from gru_audio.network.blocks import (
     BLOCK_COLUMNS,
     BLOCK_ROWS,
     RECURRENT_WEIGHT,
@@ -18,6 +17,7 @@ from gru_audio.network.sparsity import (
     prune_blocks,
     scheduled_densities,
 )
+from gru_audio.network.model import Network
 
 Weights = NDArray[np.float32]
 
@@ -25,7 +25,7 @@ Weights = NDArray[np.float32]
 def schedule(start: int, end: int, every: int, *densities: float) -> Config:
     return Config(
         model=ModelConfig.model_validate({"recurrent_density": densities}),
-        train=TrainConfig(steps=end, sparsify_start_step=start, sparsify_end_step=end, sparsify_every=every),
+        train=TrainConfig(steps=end, prune_start_step=start, prune_end_step=end, prune_every=every),
     )
 
 

@@ -1,4 +1,4 @@
-"""Block sparsity of the recurrent weights: which blocks of W_hh are kept, and when in training the others go.
+"""The blocks of recurrent weights: which blocks of W_hh are kept, and when in training the others go.
 
 Each gate's (H, H) part is cut into blocks of 16 rows by 4 columns, which the int8 engine multiplies with one
 instruction each; the blocks of least energy go. The diagonal, a unit's own memory, always stays.
@@ -26,7 +26,7 @@ def scheduled_densities(config: Config, step: int) -> list[float]:
 
     Source: Zhu & Gupta, To prune, or not to prune (2017), eq. 1, for the share that is left.
     """
-    start, end = config.train.sparsify_start_step, config.train.sparsify_end_step
+    start, end = config.train.prune_start_step, config.train.prune_end_step
     left_to_do = 1 - min(1.0, max(0.0, (step - start) / (end - start)))
     return [final + (1 - final) * left_to_do**3 for final in config.model.recurrent_density]
 
@@ -34,10 +34,10 @@ def scheduled_densities(config: Config, step: int) -> list[float]:
 def last_choice(config: Config, step: int) -> int:
     """The newest step, at most this one, after which the kept blocks are chosen; 0 where there is none."""
     settings = config.train
-    start, end = settings.sparsify_start_step, settings.sparsify_end_step
+    start, end = settings.prune_start_step, settings.prune_end_step
     if not config.model.is_pruned or step < start:
         return 0
-    return end if step >= end else step - (step - start) % settings.sparsify_every
+    return end if step >= end else step - (step - start) % settings.prune_every
 
 
 def prune_blocks(weight: FloatArray, densities: Sequence[float]) -> FloatArray:
