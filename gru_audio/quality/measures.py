@@ -17,7 +17,7 @@ from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.errors import AudioError
 from gru_audio.quality.compiled_librosa import compiled_librosa
-from gru_audio.quality.pitch_measures import WIDE_BAND_HZ, PitchError, compare_pitch, track_f0
+from gru_audio.quality.pitch_measures import WIDE_BAND_HZ
 from gru_audio.signal.audio import resample
 from gru_audio.signal.mel import log_mel, to_linear
 
@@ -210,16 +210,6 @@ def silence_level_db(reference: FloatArray, made: FloatArray, sample_rate_hz: in
         levels.append(10 * np.log10(np.maximum(power, 10 ** (_QUIETEST_DBFS / 10))))
     quietest = np.argsort(levels[0], kind="stable")[: max(1, round(_QUIET_SHARE * n_frames))]
     return float(np.mean(levels[1][quietest] - levels[0][quietest]))
-
-
-def f0_error(reference: FloatArray, made: FloatArray, sample_rate_hz: int) -> PitchError:
-    """How the pitch and voicing of the made audio differ from the reference's.
-
-    Raises:
-        AudioError: empty, or of different lengths.
-    """
-    _require_same_length(reference, made)
-    return compare_pitch(track_f0(reference, sample_rate_hz), track_f0(made, sample_rate_hz))
 
 
 def _stoi(reference: FloatArray, made: FloatArray, sample_rate_hz: int, *, extended: bool) -> float:

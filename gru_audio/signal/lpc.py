@@ -76,32 +76,6 @@ def linear_prediction(
     return np.ascontiguousarray(results[:order].T), results[order], results[order + 1]
 
 
-def levinson_durbin(
-    autocorrelation: DoubleArray,
-) -> tuple[DoubleArray, DoubleArray]:
-    """Solve the normal equations of linear prediction for each row.
-
-    Args:
-        autocorrelation: (F, P + 1), the first column positive.
-
-    Returns:
-        coefficients (F, P) of the prediction and the prediction error's energy (F,).
-
-    Source: Makhoul, Linear Prediction: A Tutorial Review (1975), eq. 38.
-    """
-    n_frames, width = autocorrelation.shape
-    coefficients, error = np.empty((n_frames, width - 1)), np.empty(n_frames)
-    lanes, solved, previous = np.zeros((width, LANES)), np.empty((width, LANES)), np.empty((width, LANES))
-    lanes[0] = 1.0  # what stands in lanes without a frame must be an autocorrelation too
-    for first in range(0, n_frames, LANES):
-        some = slice(first, min(first + LANES, n_frames))
-        n_some = some.stop - first
-        lanes[:, :n_some] = autocorrelation[some].T
-        _levinson_durbin(lanes, width - 1, solved, previous)
-        coefficients[some], error[some] = solved[:-1, :n_some].T, solved[-1, :n_some]
-    return coefficients, error
-
-
 class PredictionTables(library.Struct):
     """What leads from the mel to the predictor, see native/lpc.c.
 
@@ -175,8 +149,5 @@ def _tables(mel_config: MelConfig, preemphasis: float, order: int) -> Prediction
 _linear_prediction = library.function(
     "gru_linear_prediction",
     [PredictionTables, library.Floats, library.Int, library.Doubles, library.Doubles],
-)
-_levinson_durbin = library.function(
-    "gru_levinson_durbin", [library.Doubles, library.Int, library.Doubles, library.Doubles]
 )
 _scratch_size = library.function("gru_lpc_scratch_size", [PredictionTables], library.Int)

@@ -56,20 +56,6 @@ def encode(amplitudes: npt.ArrayLike, n_classes: int) -> npt.NDArray[np.int16]:
     return np.searchsorted(thresholds(n_classes), values, side="right").astype(np.int16)
 
 
-def decode(codes: npt.ArrayLike, n_classes: int) -> npt.NDArray[np.float32]:
-    """Expand codes 0 to Q - 1 of any shape to amplitudes in [-1, 1].
-
-    Raises:
-        AudioError: a code is outside 0 to Q - 1.
-    """
-    indices = np.asarray(codes)
-    if indices.size and (indices.min() < 0 or indices.max() >= n_classes):
-        raise AudioError(
-            f"mu-law: codes run from {indices.min()} to {indices.max()}, {n_classes} classes allow 0 to {n_classes - 1}"
-        )
-    return np.asarray(expansion_table(n_classes)[indices])
-
-
 def _expand(companded: npt.NDArray[np.float64], mu: int) -> npt.NDArray[np.float32]:
     return np.asarray(np.sign(companded) * np.expm1(np.abs(companded) * np.log1p(mu)) / mu, np.float32)
 

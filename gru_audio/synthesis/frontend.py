@@ -100,7 +100,6 @@ class ConditioningWeights:
 
     Attributes:
         config: the voice's.
-        network: the folded sample network.
         conditioner: the layers.
         prediction: the linear prediction's tables.
         sizes: G H, R and P, the widths of what comes out.
@@ -113,7 +112,7 @@ class ConditioningWeights:
             CheckpointError: a tensor is missing or has another shape than the config says.
         """
         config, signal = voice.config, voice.config.signal
-        self.config, self.network = config, network
+        self.config = config
         plain = TensorReader(voice.tensors, "")
         self.conditioner = _Conditioner(
             n_mels=config.mel.n_mels,

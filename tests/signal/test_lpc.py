@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from support.loops import librosa
 
 from gru_audio.config import MEL_PRESETS, MelConfig, SignalConfig
-from gru_audio.signal.lpc import frame_filters, levinson_durbin, linear_prediction
+from gru_audio.native import library
+from gru_audio.signal.lpc import LANES, frame_filters, linear_prediction
 from gru_audio.signal.mel import (
     analysis_window,
     convert_mel,
@@ -27,6 +28,25 @@ from gru_audio.signal.mel import (
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
+
+
+def levinson_durbin(autocorrelation: Doubles) -> tuple[Doubles, Doubles]:
+    """The C core's solution of each row's normal equations (F, P + 1): predictions (F, P) and error energies (F,)."""
+    solve = library.function(
+        "gru_levinson_durbin", [library.Doubles, library.Int, library.Doubles, library.Doubles]
+    )
+    n_frames, width = autocorrelation.shape
+    coefficients, error = np.empty((n_frames, width - 1)), np.empty(n_frames)
+    lanes, solved, previous = np.zeros((width, LANES)), np.empty((width, LANES)), np.empty((width, LANES))
+    lanes[0] = 1.0  # what stands in lanes without a frame must be an autocorrelation too
+    for first in range(0, n_frames, LANES):
+        some = slice(first, min(first + LANES, n_frames))
+        n_some = some.stop - first
+        lanes[:, :n_some] = autocorrelation[some].T
+        solve(lanes, width - 1, solved, previous)
+        coefficients[some], error[some] = solved[:-1, :n_some].T, solved[-1, :n_some]
+    return coefficients, error
+
 
 CONTRACTS = [
     MelConfig(),

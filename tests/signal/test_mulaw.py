@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from gru_audio.errors import AudioError
-from gru_audio.signal.mulaw import decode, encode, expansion_table, thresholds
+from gru_audio.signal.mulaw import encode, expansion_table, thresholds
 
 CLASSES = [64, 128, 256, 512, 1024]
 amplitudes = hnp.arrays(np.float32, st.integers(0, 50), elements=st.floats(-1, 1, width=32))
@@ -40,14 +40,14 @@ def test_codes_are_torchaudios_but_on_the_very_threshold(n_classes: int) -> None
 def test_amplitudes_are_torchaudios(n_classes: int) -> None:
     theirs = torchaudio.functional.mu_law_decoding(torch.arange(n_classes), n_classes).numpy()
 
-    np.testing.assert_allclose(decode(np.arange(n_classes), n_classes), theirs, rtol=0, atol=5e-7)
+    np.testing.assert_allclose(expansion_table(n_classes), theirs, rtol=0, atol=5e-7)
 
 
 @pytest.mark.parametrize("n_classes", CLASSES)
 def test_every_code_comes_back(n_classes: int) -> None:
     codes = np.arange(n_classes)
 
-    np.testing.assert_array_equal(encode(decode(codes, n_classes), n_classes), codes)
+    np.testing.assert_array_equal(encode(expansion_table(n_classes)[codes], n_classes), codes)
 
 
 @pytest.mark.parametrize("n_classes", CLASSES)
@@ -80,7 +80,7 @@ def test_error_is_at_most_half_a_companded_step(values: NDArray[np.float32], n_c
         wide = x.astype(np.float64)
         return np.asarray(np.sign(wide) * np.log1p(mu * np.abs(wide)) / np.log1p(mu))
 
-    error = np.abs(compand(decode(encode(values, n_classes), n_classes)) - compand(values))
+    error = np.abs(compand(expansion_table(n_classes)[encode(values, n_classes)]) - compand(values))
 
     assert (error <= 1 / mu + 1e-6).all()  # the codes lie 2 / mu apart
 
@@ -115,13 +115,9 @@ def test_a_double_beyond_float32_takes_the_outermost_code() -> None:
     np.testing.assert_array_equal(encode([1e300, -1e300, np.inf, -np.inf], 256), [255, 0, 255, 0])
 
 
-def test_nan_and_codes_out_of_range_are_refused() -> None:
+def test_nan_is_refused() -> None:
     with pytest.raises(AudioError, match="an amplitude is NaN"):
         encode([0.0, np.nan], 256)
-    with pytest.raises(AudioError, match="codes run from 3 to 256, 256 classes allow 0 to 255"):
-        decode([3, 256], 256)
-    with pytest.raises(AudioError, match="codes run from -1 to 3"):
-        decode([-1, 3], 256)
 
 
 def test_tables_are_read_only() -> None:
