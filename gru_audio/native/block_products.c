@@ -35,49 +35,49 @@ GRU_INLINE struct woven weave_columns(u16x16 a, u16x16 b, u16x16 c, u16x16 d) {
 }
 
 // A chunk's rows, 0 beyond the last, as quads (n_columns / width, 64, width): `width` columns lie together.
-GRU_INLINE void weave(const uint16_t *rows, ptrdiff_t n_rows, ptrdiff_t stride, ptrdiff_t n_columns,
-                      ptrdiff_t width, uint32_t *woven) {
-    for (ptrdiff_t quad = 0; quad < CHUNK; quad++)
-        for (ptrdiff_t column = 0; column < n_columns; column += LANES) {
+GRU_INLINE void weave(const uint16_t *rows, int64_t n_rows, int64_t stride, int64_t n_columns, int64_t width,
+                      uint32_t *woven) {
+    for (int64_t quad = 0; quad < CHUNK; quad++)
+        for (int64_t column = 0; column < n_columns; column += LANES) {
             u16x16 r[QUAD] = {0};
-            for (ptrdiff_t i = 0; i < QUAD && QUAD * quad + i < n_rows; i++)
+            for (int64_t i = 0; i < QUAD && QUAD * quad + i < n_rows; i++)
                 r[i] = load_u16x16(rows + (QUAD * quad + i) * stride + column);
             const struct woven quads = weave_columns(r[0], r[1], r[2], r[3]);
-            for (ptrdiff_t part = 0; part < LANES; part += width)
+            for (int64_t part = 0; part < LANES; part += width)
                 memcpy(woven + ((column + part) / width * CHUNK + quad) * width * 2,
                        (const uint32_t *)&quads + 2 * part, (size_t)width * 2 * sizeof *woven);
         }
 }
 
 // To the sums of some blocks of a band are added the outer products of a chunk.
-GRU_INLINE void add_outer_products(const struct gru_outer_products *p, ptrdiff_t band, ptrdiff_t block,
-                                   ptrdiff_t n_blocks) {
+GRU_INLINE void add_outer_products(const struct gru_outer_products *p, int64_t band, int64_t block,
+                                   int64_t n_blocks) {
     f32x16 sums[BLOCKS_AT_ONCE][BLOCK_SUMS];
     float *of_blocks = p->sums + block * BLOCK_SUMS * LANES;
-    for (ptrdiff_t i = 0; i < n_blocks * BLOCK_SUMS; i++)
+    for (int64_t i = 0; i < n_blocks * BLOCK_SUMS; i++)
         sums[i / BLOCK_SUMS][i % BLOCK_SUMS] = load_f32x16(of_blocks + i * LANES);
     const uint32_t *outputs = p->of_outputs + band * CHUNK * BAND * 2;
-    for (ptrdiff_t quad = 0; quad < CHUNK; quad++) {
+    for (int64_t quad = 0; quad < CHUNK; quad++) {
         const u16x32 low = load_u16x32((const uint16_t *)(outputs + quad * BAND * 2));
         const u16x32 high = load_u16x32((const uint16_t *)(outputs + quad * BAND * 2 + BAND));
-        for (ptrdiff_t i = 0; i < n_blocks; i++) {
+        for (int64_t i = 0; i < n_blocks; i++) {
             const uint32_t *inputs = p->of_inputs + (p->places[block + i] * CHUNK + quad * QUAD) * 2;
-            for (ptrdiff_t j = 0; j < QUAD; j++) {
+            for (int64_t j = 0; j < QUAD; j++) {
                 const u16x32 input = spread_inputs((const uint16_t *)(inputs + 2 * j), true);
                 sums[i][2 * j] = add_pairs_bf16(sums[i][2 * j], input, low);
                 sums[i][2 * j + 1] = add_pairs_bf16(sums[i][2 * j + 1], input, high);
             }
         }
     }
-    for (ptrdiff_t i = 0; i < n_blocks * BLOCK_SUMS; i++)
+    for (int64_t i = 0; i < n_blocks * BLOCK_SUMS; i++)
         store_f32x16(of_blocks + i * LANES, sums[i / BLOCK_SUMS][i % BLOCK_SUMS]);
 }
 
 // A block's sums, two lanes each, to their places in the whole matrix.
-static void put_block(const struct gru_outer_products *p, ptrdiff_t band, ptrdiff_t block) {
+static void put_block(const struct gru_outer_products *p, int64_t band, int64_t block) {
     const float *sums = p->sums + block * BLOCK_SUMS * LANES;
-    for (ptrdiff_t j = 0; j < QUAD; j++)
-        for (ptrdiff_t i = 0; i < BAND; i++) {
+    for (int64_t j = 0; j < QUAD; j++)
+        for (int64_t i = 0; i < BAND; i++) {
             const float *pair = sums + 2 * (j * BAND + i);
             p->total[(band * BAND + i) * p->n_inputs + p->places[block] + j] = pair[0] + pair[1];
         }
@@ -90,20 +90,20 @@ GRU_API void gru_sum_outer_products(const struct gru_outer_products *p) {
         return;
     }
 #endif
-    const ptrdiff_t n_bands = p->n_outputs / BAND;
-    for (ptrdiff_t row = 0; row < p->n_rows; row += QUAD * CHUNK) {
+    const int64_t n_bands = p->n_outputs / BAND;
+    for (int64_t row = 0; row < p->n_rows; row += QUAD * CHUNK) {
         weave(p->outputs + row * p->stride, p->n_rows - row, p->stride, p->n_outputs, BAND, p->of_outputs);
         weave(p->inputs + row * p->n_inputs, p->n_rows - row, p->n_inputs, p->n_inputs, QUAD, p->of_inputs);
-        for (ptrdiff_t band = 0; band < n_bands; band++) {
-            ptrdiff_t block = p->starts[band];
+        for (int64_t band = 0; band < n_bands; band++) {
+            int64_t block = p->starts[band];
             for (; block + BLOCKS_AT_ONCE <= p->starts[band + 1]; block += BLOCKS_AT_ONCE)
                 add_outer_products(p, band, block, BLOCKS_AT_ONCE);
             for (; block < p->starts[band + 1]; block++)
                 add_outer_products(p, band, block, 1);
         }
     }
-    for (ptrdiff_t band = 0; band < n_bands; band++)
-        for (ptrdiff_t block = p->starts[band]; block < p->starts[band + 1]; block++)
+    for (int64_t band = 0; band < n_bands; band++)
+        for (int64_t block = p->starts[band]; block < p->starts[band + 1]; block++)
             put_block(p, band, block);
 }
 

@@ -68,49 +68,48 @@ GRU_INLINE f32x16 halve_lanes(f32x16 a, f32x16 b) {
 }
 
 // Some rows' outputs of one line.
-GRU_INLINE void multiply_line(const struct gru_blocks *m, ptrdiff_t line, const uint16_t *inputs, float *out,
-                              ptrdiff_t n_rows, bool are_quads) {
+GRU_INLINE void multiply_line(const struct gru_blocks *m, int64_t line, const uint16_t *inputs, float *out,
+                              int64_t n_rows, bool are_quads) {
     f32x16 sums[ROWS_AT_ONCE][2] = {0};
     for (int64_t block = m->starts[line]; block < m->starts[line + 1]; block++) {
         const u16x32 first = load_u16x32(m->weights + block * BLOCK_NUMBERS);
         const u16x32 second = load_u16x32(m->weights + block * BLOCK_NUMBERS + BLOCK_NUMBERS / 2);
         const uint16_t *place = inputs + m->places[block];
 #pragma clang loop unroll(full)
-        for (ptrdiff_t row = 0; row < n_rows; row++) {
+        for (int64_t row = 0; row < n_rows; row++) {
             const u16x32 spread = spread_inputs(place + row * m->n_inputs, are_quads);
             sums[row][0] = add_pairs_bf16(sums[row][0], spread, first);
             sums[row][1] = add_pairs_bf16(sums[row][1], spread, second);
         }
     }
     f32x16 pairs[ROWS_AT_ONCE];
-    for (ptrdiff_t row = 0; row < n_rows; row++)
+    for (int64_t row = 0; row < n_rows; row++)
         pairs[row] = halve_lanes(sums[row][0], sums[row][1]);
     if (are_quads)
-        for (ptrdiff_t row = 0; row < n_rows; row++)
+        for (int64_t row = 0; row < n_rows; row++)
             store_f32x16(out + row * m->n_outputs + 16 * line, pairs[row]);
     else // four lanes an output are left: four rows become one vector
-        for (ptrdiff_t row = 0; row < n_rows; row += 4) {
+        for (int64_t row = 0; row < n_rows; row += 4) {
             const f32x16 *p = pairs + row;
             const f32x16 four = n_rows == 1 ? halve_lanes(halve_lanes(p[0], p[0]), p[0])
                                             : halve_lanes(halve_lanes(p[0], p[1]), halve_lanes(p[2], p[3]));
             float parts[16];
             store_f32x16(parts, four);
-            for (ptrdiff_t i = 0; i < 4 && row + i < n_rows; i++)
+            for (int64_t i = 0; i < 4 && row + i < n_rows; i++)
                 memcpy(out + (row + i) * m->n_outputs + 4 * line, parts + 4 * i, 4 * sizeof *parts);
         }
 }
 
 // out (n_rows, n_outputs) of inputs (n_rows, n_inputs). A row's sums do not depend on how many rows there
 // are.
-static void multiply_blocks(const struct gru_blocks *m, const uint16_t *inputs, ptrdiff_t n_rows,
-                            float *out) {
-    const ptrdiff_t n_lines = m->n_outputs / m->block_outputs;
-    ptrdiff_t row = 0;
+static void multiply_blocks(const struct gru_blocks *m, const uint16_t *inputs, int64_t n_rows, float *out) {
+    const int64_t n_lines = m->n_outputs / m->block_outputs;
+    int64_t row = 0;
     while (row < n_rows) {
         const bool many = row + ROWS_AT_ONCE <= n_rows;
         const uint16_t *from = inputs + row * m->n_inputs;
         float *to = out + row * m->n_outputs;
-        for (ptrdiff_t line = 0; line < n_lines; line++) {
+        for (int64_t line = 0; line < n_lines; line++) {
             if (m->block_outputs == 16)
                 many ? multiply_line(m, line, from, to, ROWS_AT_ONCE, true)
                      : multiply_line(m, line, from, to, 1, true);

@@ -42,19 +42,19 @@ struct gru_scan_back {
 
 // Some streams that follow one another.
 struct streams {
-    ptrdiff_t first, n;
+    int64_t first, n;
 };
 
-GRU_INLINE struct streams streams_from(ptrdiff_t first, ptrdiff_t n_batch, ptrdiff_t at_once) {
-    const ptrdiff_t left = n_batch - first;
+GRU_INLINE struct streams streams_from(int64_t first, int64_t n_batch, int64_t at_once) {
+    const int64_t left = n_batch - first;
     return (struct streams){first, left < at_once ? left : at_once};
 }
 
-GRU_INLINE void forward_at(const struct gru_scan *s, ptrdiff_t row, ptrdiff_t stream, const void *product,
-                           ptrdiff_t product_row, ptrdiff_t j, ptrdiff_t n, enum number kind,
+GRU_INLINE void forward_at(const struct gru_scan *s, int64_t row, int64_t stream, const void *product,
+                           int64_t product_row, int64_t j, int64_t n, enum number kind,
                            enum number product_kind) {
-    const ptrdiff_t size = s->size, at = 3 * size * row + j, of_product = 3 * size * product_row + j;
-    const ptrdiff_t of_state = size * stream + j;
+    const int64_t size = s->size, at = 3 * size * row + j, of_product = 3 * size * product_row + j;
+    const int64_t of_state = size * stream + j;
     const f32x16 p_r = load_numbers(product, of_product, n, product_kind);
     const f32x16 p_z = load_numbers(product, of_product + size, n, product_kind);
     const f32x16 p_n = load_numbers(product, of_product + 2 * size, n, product_kind);
@@ -76,11 +76,11 @@ GRU_INLINE void forward_at(const struct gru_scan *s, ptrdiff_t row, ptrdiff_t st
     store_numbers(s->inner, size * row + j, n, kind, inner);
 }
 
-GRU_INLINE void forward_rows(const struct gru_scan *s, ptrdiff_t step, struct streams streams,
+GRU_INLINE void forward_rows(const struct gru_scan *s, int64_t step, struct streams streams,
                              const void *product, enum number kind, enum number product_kind) {
-    for (ptrdiff_t b = 0; b < streams.n; b++) {
-        const ptrdiff_t row = step * s->n_batch + streams.first + b;
-        ptrdiff_t j = 0;
+    for (int64_t b = 0; b < streams.n; b++) {
+        const int64_t row = step * s->n_batch + streams.first + b;
+        int64_t j = 0;
         for (; j + LANES <= s->size; j += LANES)
             forward_at(s, row, streams.first + b, product, b, j, LANES, kind, product_kind);
         if (j < s->size)
@@ -97,12 +97,12 @@ GRU_API void gru_gates_forward(const struct gru_scan *scan, int64_t step, const 
         forward_rows(scan, step, all, product, FLOAT32, FLOAT32);
 }
 
-GRU_INLINE void backward_at(const struct gru_scan_back *back, ptrdiff_t row, ptrdiff_t stream,
-                            ptrdiff_t product_row, const void *through, ptrdiff_t j, ptrdiff_t n,
-                            enum number kind, enum number product_kind) {
+GRU_INLINE void backward_at(const struct gru_scan_back *back, int64_t row, int64_t stream,
+                            int64_t product_row, const void *through, int64_t j, int64_t n, enum number kind,
+                            enum number product_kind) {
     const struct gru_scan *s = &back->scan;
-    const ptrdiff_t size = s->size, at = 3 * size * row + j, of_product = 3 * size * product_row + j;
-    const ptrdiff_t of_state = size * stream + j, of_row = size * row + j;
+    const int64_t size = s->size, at = 3 * size * row + j, of_product = 3 * size * product_row + j;
+    const int64_t of_state = size * stream + j, of_row = size * row + j;
     const f32x16 r = load_numbers(s->gates, at, n, kind);
     const f32x16 z = load_numbers(s->gates, at + size, n, kind);
     const f32x16 new = load_numbers(s->gates, at + 2 * size, n, kind);
@@ -126,12 +126,12 @@ GRU_INLINE void backward_at(const struct gru_scan_back *back, ptrdiff_t row, ptr
     add_floats(back->grad_biases, 3 * size + j, n, grad_inner);
 }
 
-GRU_INLINE void backward_rows(const struct gru_scan_back *back, ptrdiff_t step, struct streams streams,
+GRU_INLINE void backward_rows(const struct gru_scan_back *back, int64_t step, struct streams streams,
                               const void *through, enum number kind, enum number product_kind) {
-    const ptrdiff_t size = back->scan.size;
-    for (ptrdiff_t b = 0; b < streams.n; b++) {
-        const ptrdiff_t row = step * back->scan.n_batch + streams.first + b;
-        ptrdiff_t j = 0;
+    const int64_t size = back->scan.size;
+    for (int64_t b = 0; b < streams.n; b++) {
+        const int64_t row = step * back->scan.n_batch + streams.first + b;
+        int64_t j = 0;
         for (; j + LANES <= size; j += LANES)
             backward_at(back, row, streams.first + b, b, through, j, LANES, kind, product_kind);
         if (j < size)
@@ -153,9 +153,9 @@ GRU_API void gru_gates_backward(const struct gru_scan_back *back, int64_t step, 
 // scratch.
 GRU_API void gru_scan_forward(const struct gru_scan *scan, const struct gru_blocks *blocks, int64_t at_once,
                               float *product) {
-    for (ptrdiff_t step = 0; step < scan->n_steps; step++) {
+    for (int64_t step = 0; step < scan->n_steps; step++) {
         const uint16_t *before = (const uint16_t *)scan->hidden + step * scan->n_batch * scan->size;
-        for (ptrdiff_t first = 0; first < scan->n_batch; first += at_once) {
+        for (int64_t first = 0; first < scan->n_batch; first += at_once) {
             const struct streams streams = streams_from(first, scan->n_batch, at_once);
             multiply_kept(blocks, before + first * scan->size, streams.n, product);
             forward_rows(scan, step, streams, product, BF16, FLOAT32);
@@ -167,9 +167,9 @@ GRU_API void gru_scan_forward(const struct gru_scan *scan, const struct gru_bloc
 // product; `blocks` are those of the transpose.
 GRU_API void gru_scan_backward(const struct gru_scan_back *back, const struct gru_blocks *blocks,
                                int64_t at_once, float *through) {
-    const ptrdiff_t n_batch = back->scan.n_batch, size = back->scan.size;
-    for (ptrdiff_t step = back->scan.n_steps - 1; step >= 0; step--)
-        for (ptrdiff_t first = 0; first < n_batch; first += at_once) {
+    const int64_t n_batch = back->scan.n_batch, size = back->scan.size;
+    for (int64_t step = back->scan.n_steps - 1; step >= 0; step--)
+        for (int64_t first = 0; first < n_batch; first += at_once) {
             const struct streams streams = streams_from(first, n_batch, at_once);
             backward_rows(back, step, streams, through, BF16, FLOAT32);
             multiply_kept(blocks, back->grad_product, streams.n, through + first * size);

@@ -111,8 +111,3 @@ GRU_API void gru_int8_stage(const struct gru_int8_network *network, const struct
     else
         stage_of_tables(network, room, inputs, stage, n_samples, network->order > 0);
 }
-
-// How many quads' products the loop has ready when a step begins, for bench/work.py.
-GRU_API int64_t gru_int8_ready_quads(const struct gru_int8_network *network) {
-    return int8_ready_quads(network);
-}

@@ -15,7 +15,7 @@ enum number { FLOAT32, BF16 };
 enum { LANES = 16 };
 
 // The n numbers from place `at` on, at most 16.
-GRU_INLINE f32x16 load_numbers(const void *from, ptrdiff_t at, ptrdiff_t n, enum number kind) {
+GRU_INLINE f32x16 load_numbers(const void *from, int64_t at, int64_t n, enum number kind) {
     if (kind == BF16) {
         const uint16_t *place = (const uint16_t *)from + at;
         if (n == LANES)
@@ -32,7 +32,7 @@ GRU_INLINE f32x16 load_numbers(const void *from, ptrdiff_t at, ptrdiff_t n, enum
     return x;
 }
 
-GRU_INLINE void store_numbers(void *to, ptrdiff_t at, ptrdiff_t n, enum number kind, f32x16 x) {
+GRU_INLINE void store_numbers(void *to, int64_t at, int64_t n, enum number kind, f32x16 x) {
     if (kind == BF16) {
         uint16_t *place = (uint16_t *)to + at;
         const u16x16 narrow = narrow_bf16(x);
@@ -43,15 +43,15 @@ GRU_INLINE void store_numbers(void *to, ptrdiff_t at, ptrdiff_t n, enum number k
     }
 }
 
-GRU_INLINE f32x16 load_floats(const float *from, ptrdiff_t at, ptrdiff_t n) {
+GRU_INLINE f32x16 load_floats(const float *from, int64_t at, int64_t n) {
     return load_numbers(from, at, n, FLOAT32);
 }
 
-GRU_INLINE void store_floats(float *to, ptrdiff_t at, ptrdiff_t n, f32x16 x) {
+GRU_INLINE void store_floats(float *to, int64_t at, int64_t n, f32x16 x) {
     store_numbers(to, at, n, FLOAT32, x);
 }
 
-GRU_INLINE void add_floats(float *to, ptrdiff_t at, ptrdiff_t n, f32x16 x) {
+GRU_INLINE void add_floats(float *to, int64_t at, int64_t n, f32x16 x) {
     store_floats(to, at, n, load_floats(to, at, n) + x);
 }
 

@@ -24,35 +24,35 @@ struct gru_rows {
 // Where a sum's rows are.
 struct sum_rows {
     const int64_t *rows; // (n,), of the table
-    ptrdiff_t frame, sum;
+    int64_t frame, sum;
 };
 
-GRU_INLINE void sum_at(const struct gru_rows *r, struct sum_rows at, ptrdiff_t j, ptrdiff_t n,
+GRU_INLINE void sum_at(const struct gru_rows *r, struct sum_rows at, int64_t j, int64_t n,
                        enum number of_tables, enum number of_sums) {
     f32x16 sum = load_numbers(r->frames, at.frame * r->width + j, n, of_tables);
-    for (ptrdiff_t i = 0; i < r->n_rows; i++)
+    for (int64_t i = 0; i < r->n_rows; i++)
         sum += load_numbers(r->table, at.rows[i] * r->width + j, n, of_tables);
     store_numbers(r->sums, at.sum * r->width + j, n, of_sums, sum);
 }
 
-GRU_INLINE void spread_at(const struct gru_rows *r, struct sum_rows at, ptrdiff_t j, ptrdiff_t n,
+GRU_INLINE void spread_at(const struct gru_rows *r, struct sum_rows at, int64_t j, int64_t n,
                           enum number of_sums) {
     const f32x16 grad = load_numbers(r->sums, at.sum * r->width + j, n, of_sums);
     add_floats(r->frames, at.frame * r->width + j, n, grad);
-    for (ptrdiff_t i = 0; i < r->n_rows; i++)
+    for (int64_t i = 0; i < r->n_rows; i++)
         add_floats(r->table, at.rows[i] * r->width + j, n, grad);
 }
 
 GRU_INLINE void for_all_sums(const struct gru_rows *r, bool back, enum number of_tables,
                              enum number of_sums) {
-    for (ptrdiff_t k = 0; k < r->n_steps; k++)
-        for (ptrdiff_t b = 0; b < r->n_batch; b++) {
+    for (int64_t k = 0; k < r->n_steps; k++)
+        for (int64_t b = 0; b < r->n_batch; b++) {
             const struct sum_rows at = {
                 .rows = r->rows + (b * r->n_steps + k) * r->n_rows,
                 .frame = b * r->n_frames + k * r->n_frames / r->n_steps,
                 .sum = k * r->n_batch + b,
             };
-            ptrdiff_t j = 0;
+            int64_t j = 0;
             for (; j + LANES <= r->width; j += LANES)
                 back ? spread_at(r, at, j, LANES, of_sums) : sum_at(r, at, j, LANES, of_tables, of_sums);
             if (j < r->width)

@@ -31,7 +31,7 @@ struct tile_shapes {
 
 // Tiles 0 to 3 are sums, 4 the second factor, of so many pairs, and 5 to 7 the first, of as many rows as the
 // sums.
-GRU_WITH_TILES static void begin_tiles(ptrdiff_t rows, ptrdiff_t pairs) {
+GRU_WITH_TILES static void begin_tiles(int64_t rows, int64_t pairs) {
     struct tile_shapes shapes = {.palette = 1};
     for (int i = 0; i < 8; i++) {
         shapes.rows[i] = (uint8_t)(i == 4 ? pairs : rows);
@@ -41,10 +41,10 @@ GRU_WITH_TILES static void begin_tiles(ptrdiff_t rows, ptrdiff_t pairs) {
 }
 
 // One line's outputs for up to four groups of rows.
-GRU_WITH_TILES static void multiply_line_in_tiles(const struct gru_blocks *m, ptrdiff_t line,
-                                                  const uint16_t *inputs, float *out, ptrdiff_t n_groups) {
-    const ptrdiff_t stride = 2 * m->n_inputs, out_stride = 4 * m->n_outputs; // in bytes
-    const ptrdiff_t group = TILE_ROWS * m->n_inputs;
+GRU_WITH_TILES static void multiply_line_in_tiles(const struct gru_blocks *m, int64_t line,
+                                                  const uint16_t *inputs, float *out, int64_t n_groups) {
+    const int64_t stride = 2 * m->n_inputs, out_stride = 4 * m->n_outputs; // in bytes
+    const int64_t group = TILE_ROWS * m->n_inputs;
     _tile_zero(0), _tile_zero(1), _tile_zero(2), _tile_zero(3);
     for (int64_t block = m->starts[line]; block < m->starts[line + 1]; block++) {
         const uint16_t *from = inputs + m->places[block];
@@ -64,7 +64,7 @@ GRU_WITH_TILES static void multiply_line_in_tiles(const struct gru_blocks *m, pt
             _tile_dpbf16ps(3, 5, 4);
         }
     }
-    const ptrdiff_t out_group = TILE_ROWS * m->n_outputs;
+    const int64_t out_group = TILE_ROWS * m->n_outputs;
     _tile_stored(0, out + 16 * line, out_stride);
     if (n_groups > 1)
         _tile_stored(1, out + out_group + 16 * line, out_stride);
@@ -75,14 +75,14 @@ GRU_WITH_TILES static void multiply_line_in_tiles(const struct gru_blocks *m, pt
 }
 
 // What multiply_blocks does, with the sums in another order.
-GRU_WITH_TILES static void multiply_tiles(const struct gru_blocks *m, const uint16_t *inputs,
-                                          ptrdiff_t n_rows, float *out) {
-    for (ptrdiff_t row = 0; row < n_rows;) {
-        const ptrdiff_t left = (n_rows - row) / TILE_ROWS;
-        const ptrdiff_t n_groups = left < 1 ? 1 : left < GROUPS_AT_ONCE ? left : GROUPS_AT_ONCE;
-        const ptrdiff_t rows = left < 1 ? n_rows - row : TILE_ROWS;
+GRU_WITH_TILES static void multiply_tiles(const struct gru_blocks *m, const uint16_t *inputs, int64_t n_rows,
+                                          float *out) {
+    for (int64_t row = 0; row < n_rows;) {
+        const int64_t left = (n_rows - row) / TILE_ROWS;
+        const int64_t n_groups = left < 1 ? 1 : left < GROUPS_AT_ONCE ? left : GROUPS_AT_ONCE;
+        const int64_t rows = left < 1 ? n_rows - row : TILE_ROWS;
         begin_tiles(rows, m->block_inputs / 2);
-        for (ptrdiff_t line = 0; line < m->n_outputs / 16; line++)
+        for (int64_t line = 0; line < m->n_outputs / 16; line++)
             multiply_line_in_tiles(m, line, inputs + row * m->n_inputs, out + row * m->n_outputs, n_groups);
         row += n_groups * rows;
     }
@@ -111,7 +111,7 @@ GRU_INLINE void transpose_u32x16(u32x16 x[TILE_ROWS]) {
 }
 
 // Row k of 32, and row k + 16, as the lower and the upper halves of 16 numbers.
-GRU_INLINE u32x16 pair_rows(const uint16_t *rows, ptrdiff_t k, ptrdiff_t n_rows, ptrdiff_t stride) {
+GRU_INLINE u32x16 pair_rows(const uint16_t *rows, int64_t k, int64_t n_rows, int64_t stride) {
     u32x16 pairs = {0};
     if (k < n_rows)
         pairs = __builtin_convertvector(load_u16x16(rows + k * stride), u32x16);
@@ -121,11 +121,11 @@ GRU_INLINE u32x16 pair_rows(const uint16_t *rows, ptrdiff_t k, ptrdiff_t n_rows,
 }
 
 // A chunk of two bands' outputs, which together are whole lines of the cache, or of the last one's.
-static void pair_outputs(const struct gru_outer_products *p, ptrdiff_t first, ptrdiff_t band) {
-    const ptrdiff_t n_bands = 16 * (band + 1) < p->n_outputs ? 2 : 1;
-    for (ptrdiff_t k = 0; k < CHUNK_ROWS / 2; k++) {
-        const ptrdiff_t row = first + k / 16 * PAIRED_ROWS;
-        for (ptrdiff_t i = 0; i < n_bands; i++)
+static void pair_outputs(const struct gru_outer_products *p, int64_t first, int64_t band) {
+    const int64_t n_bands = 16 * (band + 1) < p->n_outputs ? 2 : 1;
+    for (int64_t k = 0; k < CHUNK_ROWS / 2; k++) {
+        const int64_t row = first + k / 16 * PAIRED_ROWS;
+        for (int64_t i = 0; i < n_bands; i++)
             store_u32x16(p->of_outputs + (i * CHUNK_ROWS / 2 + k) * 16,
                          pair_rows(p->outputs + row * p->stride + (band + i) * 16, k % 16, p->n_rows - row,
                                    p->stride));
@@ -133,12 +133,12 @@ static void pair_outputs(const struct gru_outer_products *p, ptrdiff_t first, pt
 }
 
 // A chunk of all inputs: (n_tiles, I, 16) pairs.
-static void turn_pairs(const struct gru_outer_products *p, ptrdiff_t first) {
-    for (ptrdiff_t tile = 0; tile < CHUNK_TILES; tile++) {
-        const ptrdiff_t row = first + tile * PAIRED_ROWS;
-        for (ptrdiff_t input = 0; input < p->n_inputs; input += 16) {
+static void turn_pairs(const struct gru_outer_products *p, int64_t first) {
+    for (int64_t tile = 0; tile < CHUNK_TILES; tile++) {
+        const int64_t row = first + tile * PAIRED_ROWS;
+        for (int64_t input = 0; input < p->n_inputs; input += 16) {
             u32x16 x[TILE_ROWS];
-            for (ptrdiff_t k = 0; k < TILE_ROWS; k++)
+            for (int64_t k = 0; k < TILE_ROWS; k++)
                 x[k] = pair_rows(p->inputs + row * p->n_inputs + input, k, p->n_rows - row, p->n_inputs);
             transpose_u32x16(x);
             memcpy(p->of_inputs + (tile * p->n_inputs + input) * 16, x, sizeof x);
@@ -148,11 +148,11 @@ static void turn_pairs(const struct gru_outer_products *p, ptrdiff_t first) {
 
 // To the sums of up to four blocks of a band is added what a chunk gives.
 GRU_WITH_TILES static void add_outer_tiles(const struct gru_outer_products *p, const uint32_t *outputs,
-                                           ptrdiff_t block, ptrdiff_t n_blocks) {
-    const ptrdiff_t size = p->block_inputs * 16;
+                                           int64_t block, int64_t n_blocks) {
+    const int64_t size = p->block_inputs * 16;
     float *sums = p->sums + block * size;
     const uint32_t *from[4];
-    for (ptrdiff_t i = 0; i < 4; i++) // beyond the last block the last one again, whose sum is not kept
+    for (int64_t i = 0; i < 4; i++) // beyond the last block the last one again, whose sum is not kept
         from[i] = p->of_inputs + p->places[block + (i < n_blocks ? i : n_blocks - 1)] * 16;
     _tile_loadd(0, sums, TILE_BYTES);
     if (n_blocks > 1)
@@ -161,8 +161,8 @@ GRU_WITH_TILES static void add_outer_tiles(const struct gru_outer_products *p, c
         _tile_loadd(2, sums + 2 * size, TILE_BYTES);
     if (n_blocks > 3)
         _tile_loadd(3, sums + 3 * size, TILE_BYTES);
-    for (ptrdiff_t tile = 0; tile < CHUNK_TILES; tile++) {
-        const ptrdiff_t at = tile * p->n_inputs * 16;
+    for (int64_t tile = 0; tile < CHUNK_TILES; tile++) {
+        const int64_t at = tile * p->n_inputs * 16;
         _tile_loadd(4, outputs + tile * TILE_NUMBERS, TILE_BYTES);
         _tile_loadd(5, from[0] + at, TILE_BYTES);
         _tile_dpbf16ps(0, 5, 4);
@@ -185,22 +185,22 @@ GRU_WITH_TILES static void add_outer_tiles(const struct gru_outer_products *p, c
 // What gru_sum_outer_products does.
 GRU_WITH_TILES static void sum_outer_tiles(const struct gru_outer_products *p) {
     begin_tiles(p->block_inputs, TILE_PAIRS);
-    for (ptrdiff_t row = 0; row < p->n_rows; row += CHUNK_ROWS) {
+    for (int64_t row = 0; row < p->n_rows; row += CHUNK_ROWS) {
         turn_pairs(p, row);
-        for (ptrdiff_t band = 0; band < p->n_outputs / 16; band++) {
+        for (int64_t band = 0; band < p->n_outputs / 16; band++) {
             const uint32_t *outputs = p->of_outputs + band % 2 * CHUNK_ROWS / 2 * 16;
             if (band % 2 == 0)
                 pair_outputs(p, row, band);
-            const ptrdiff_t end = p->starts[band + 1];
-            for (ptrdiff_t block = p->starts[band]; block < end; block += 4)
+            const int64_t end = p->starts[band + 1];
+            for (int64_t block = p->starts[band]; block < end; block += 4)
                 add_outer_tiles(p, outputs, block, end - block < 4 ? end - block : 4);
         }
     }
     _tile_release();
-    for (ptrdiff_t band = 0; band < p->n_outputs / 16; band++)
-        for (ptrdiff_t block = p->starts[band]; block < p->starts[band + 1]; block++)
-            for (ptrdiff_t i = 0; i < p->block_inputs; i++)
-                for (ptrdiff_t o = 0; o < 16; o++)
+    for (int64_t band = 0; band < p->n_outputs / 16; band++)
+        for (int64_t block = p->starts[band]; block < p->starts[band + 1]; block++)
+            for (int64_t i = 0; i < p->block_inputs; i++)
+                for (int64_t o = 0; o < 16; o++)
                     p->total[(band * 16 + o) * p->n_inputs + p->places[block] + i] =
                         p->sums[(block * p->block_inputs + i) * 16 + o];
 }
@@ -208,7 +208,7 @@ GRU_WITH_TILES static void sum_outer_tiles(const struct gru_outer_products *p) {
 #endif
 
 // By multiply_tiles, where the matrix is laid out for it, or by multiply_blocks.
-static void multiply_kept(const struct gru_blocks *m, const uint16_t *inputs, ptrdiff_t n_rows, float *out) {
+static void multiply_kept(const struct gru_blocks *m, const uint16_t *inputs, int64_t n_rows, float *out) {
 #if GRU_HAS_TILES
     if (m->in_tiles) {
         multiply_tiles(m, inputs, n_rows, out);

@@ -45,34 +45,34 @@ struct gru_tree_loss {
 
 // Where a sample's rows are.
 struct sample_rows {
-    const int64_t *rows;     // (n,), of the table
-    ptrdiff_t hidden, frame; // of the others
+    const int64_t *rows;   // (n,), of the table
+    int64_t hidden, frame; // of the others
 };
 
 // A code's path: its nodes, and the loss's gradient of each one's logit.
 struct tree_path {
-    ptrdiff_t nodes[LANES];
+    int64_t nodes[LANES];
     float slopes[LANES];
 };
 
-GRU_INLINE void activate_at(const struct gru_tree_loss *l, struct sample_rows at, ptrdiff_t j, ptrdiff_t n,
+GRU_INLINE void activate_at(const struct gru_tree_loss *l, struct sample_rows at, int64_t j, int64_t n,
                             enum number kind) {
     f32x16 sum = load_numbers(l->hidden, at.hidden * l->size + j, n, kind) +
                  load_floats(l->frames, at.frame * l->size + j, n);
-    for (ptrdiff_t i = 0; i < l->n_rows; i++)
+    for (int64_t i = 0; i < l->n_rows; i++)
         sum += load_floats(l->table, at.rows[i] * l->size + j, n);
     store_floats(l->activation, j, n, max_f32x16(all_f32x16(0.0f), sum));
 }
 
 // The logit of a node.
-static float tree_logit(const struct gru_tree_loss *l, ptrdiff_t node) {
+static float tree_logit(const struct gru_tree_loss *l, int64_t node) {
     const float *weight = l->weight + node * l->size;
     f32x16 sum = {0};
-    ptrdiff_t j = 0;
+    int64_t j = 0;
     for (; j + LANES <= l->size; j += LANES)
         sum = multiply_add_f32x16(load_f32x16(l->activation + j), load_f32x16(weight + j), sum);
     if (j < l->size) {
-        const ptrdiff_t n = l->size - j;
+        const int64_t n = l->size - j;
         sum = multiply_add_f32x16(load_floats(l->activation, j, n), load_floats(weight, j, n), sum);
     }
     return l->bias[node] + sum_f32x16(sum);
@@ -84,13 +84,13 @@ static float tree_logit(const struct gru_tree_loss *l, ptrdiff_t node) {
 // logarithm is taken of the product, which is at most Q.
 static double follow_path(const struct gru_tree_loss *l, int64_t code, float share, struct tree_path *path) {
     float logits[LANES] = {0}, ones[LANES] = {0};
-    ptrdiff_t node = 0;
+    int64_t node = 0;
     for (int64_t i = 0; i < l->n_bits; i++) {
         const int64_t bit = code >> (l->n_bits - 1 - i) & 1;
         path->nodes[i] = node;
         logits[i] = tree_logit(l, node);
         ones[i] = (float)bit;
-        node = 2 * node + 1 + (ptrdiff_t)bit;
+        node = 2 * node + 1 + (int64_t)bit;
     }
     const f32x16 x = load_f32x16(logits), zero = {0};
     const f32x16 e = exp_f32x16(min_f32x16(x, -x));
@@ -110,11 +110,11 @@ static double follow_path(const struct gru_tree_loss *l, int64_t code, float sha
 
 // The gradients of what R numbers of the activation came from, and of the weights that they met.
 GRU_INLINE void back_at(const struct gru_tree_loss *l, const struct tree_path *path, struct sample_rows at,
-                        ptrdiff_t j, ptrdiff_t n, enum number kind) {
+                        int64_t j, int64_t n, enum number kind) {
     const f32x16 activation = load_floats(l->activation, j, n);
     f32x16 grad = {0};
     for (int64_t i = 0; i < l->n_bits; i++) {
-        const ptrdiff_t place = path->nodes[i] * l->size + j;
+        const int64_t place = path->nodes[i] * l->size + j;
         const f32x16 slope = all_f32x16(path->slopes[i]);
         grad = multiply_add_f32x16(slope, load_floats(l->weight, place, n), grad);
         store_floats(l->grad_weight, place, n,
@@ -123,14 +123,14 @@ GRU_INLINE void back_at(const struct gru_tree_loss *l, const struct tree_path *p
     grad = select_f32x16(activation > 0.0f, grad, all_f32x16(0.0f));
     store_numbers(l->grad_hidden, at.hidden * l->size + j, n, kind, grad);
     add_floats(l->grad_frames, at.frame * l->size + j, n, grad);
-    for (ptrdiff_t i = 0; i < l->n_rows; i++)
+    for (int64_t i = 0; i < l->n_rows; i++)
         add_floats(l->grad_table, at.rows[i] * l->size + j, n, grad);
 }
 
 GRU_INLINE double sample_loss(const struct gru_tree_loss *l, int64_t code, float share, struct sample_rows at,
                               enum number kind) {
     struct tree_path path;
-    ptrdiff_t j = 0;
+    int64_t j = 0;
     for (; j + LANES <= l->size; j += LANES)
         activate_at(l, at, j, LANES, kind);
     if (j < l->size)
@@ -150,9 +150,9 @@ GRU_INLINE double sample_loss(const struct gru_tree_loss *l, int64_t code, float
 GRU_INLINE double mean_loss(const struct gru_tree_loss *l, enum number kind) {
     const double share = 1.0 / (double)(l->n_samples * l->n_batch);
     double total = 0.0;
-    for (ptrdiff_t t = 0; t < l->n_samples; t++)
-        for (ptrdiff_t b = 0; b < l->n_batch; b++) {
-            const ptrdiff_t sample = b * l->n_samples + t;
+    for (int64_t t = 0; t < l->n_samples; t++)
+        for (int64_t b = 0; b < l->n_batch; b++) {
+            const int64_t sample = b * l->n_samples + t;
             const struct sample_rows at = {
                 .rows = l->rows + sample * l->n_rows,
                 .hidden = (t / l->stride * l->n_batch + b) * l->stride + t % l->stride,

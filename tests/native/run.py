@@ -27,7 +27,7 @@ ELSEWHERE = {
     "x86_64-windows-gnu": ["-mcpu=x86_64_v3"],
     "x86_64-macos": ["-mcpu=x86_64_v3"],
     "aarch64-macos": ["-mcpu=generic+dotprod"],
-    "wasm32-wasi": ["-mcpu=generic+simd128", "-Wno-shorten-64-to-32"],  # where no array is that long
+    "wasm32-wasi": ["-mcpu=generic+simd128"],
 }
 ARM_SYSTEM = "/usr/aarch64-linux-gnu"  # of Debian's libc6-arm64-cross
 CLANG = "clang-19"  # the first with all of the vector operations that the core is written in
