@@ -19,7 +19,10 @@ _WORKER = """
 import json, sys, time
 import numpy as np
 from gru_audio.bench.cases import known_cases, random_voice
-from gru_audio.signal.mel import log_mel
+try:
+    from gru_audio.signal.mel import log_mel
+except ImportError:  # older than the folder
+    from gru_audio.mel import log_mel
 from gru_audio.synthesis.correction import correct
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.frontend import ConditioningWeights, FrontEnd
