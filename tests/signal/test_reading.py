@@ -374,6 +374,14 @@ def test_ffmpeg_has_a_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert is_gone(int(marker.read_text()))
 
 
+def test_what_ffmpeg_starts_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = "import subprocess\nsubprocess.run(['sleep', '600'])\n"
+    monkeypatch.setenv("PATH", fake_ffmpeg(tmp_path / "bin", script)["PATH"])
+    monkeypatch.setattr(ffmpeg_module, "_LEAST_LIMIT_S", 1.5)
+    (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A " * 100)
+    assert "it was stopped after 2 s" in refusal(tmp_path / "a.m4a")
+
+
 def test_ffmpeg_ends_with_its_parent(tmp_path: Path) -> None:
     marker = tmp_path / "pid"
     script = f"import os, time, pathlib\npathlib.Path({str(marker)!r}).write_text(str(os.getpid()))\ntime.sleep(600)\n"

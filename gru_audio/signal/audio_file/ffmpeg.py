@@ -4,18 +4,19 @@ It is given the open file, not its name, and the formats and protocols that it m
 reference to another file opens nothing. It ends with its parent, whatever ends that.
 """
 
+import contextlib
 import difflib
 import os
 import re
-import selectors
 import shutil
+import signal
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread, Timer
 
 import numpy as np
 
@@ -48,7 +49,7 @@ if os.getppid() == int(sys.argv[1]):
 _LEAST_LIMIT_S = 60.0
 _LIMIT_BYTES_A_SECOND = 50_000  # what the slowest codecs take on the slowest machines
 _READ_BYTES = 1 << 20
-_KEPT_LINES = 200
+_KEPT_LINES, _LONGEST_LINE = 200, 4_096
 _CUT = re.compile(r"prematurely|partial file|truncat", re.IGNORECASE)
 _DURATION = re.compile(r"\bDuration: (\d+):(\d+):(\d+\.\d+)")
 
@@ -70,16 +71,16 @@ class Decoded:
     blocks: Iterator[FloatArray]
 
 
-@contextmanager
+@contextlib.contextmanager
 def decode_with_ffmpeg(
-    source: Source, part: Part, name: str, because: str, input_format: str | None = None
+    source: Source, part: Part, path: Path, because: str, input_format: str | None = None
 ) -> Iterator[Decoded]:
     """The first audio stream of a recording, as it comes.
 
     Args:
         source: the file.
         part: the recording in it.
-        name: begins messages.
+        path: the file's name, for messages.
         because: why ffmpeg is needed, in words.
         input_format: ffmpeg's name of the format, for files that do not say it themselves.
 
@@ -89,11 +90,12 @@ def decode_with_ffmpeg(
     known = (*FORMATS, *BARE_FORMATS)
     if input_format is not None and input_format not in known:
         near = difflib.get_close_matches(input_format, known, n=1, cutoff=0.4) or ["s16le"]
-        raise AudioError(f"{name}: '{input_format}' is no format that is read; did you mean {near[0]}?")
+        raise AudioError(f"{path}: '{input_format}' is no format that is read; did you mean {near[0]}?")
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
-        raise AudioError(f"{name}: {because}, and ffmpeg is not on PATH; install ffmpeg or convert to WAV")
-    place = f"file:/dev/fd/{source.descriptor}"
+        raise AudioError(f"{path}: {because}, and ffmpeg is not on PATH; install ffmpeg or convert to WAV")
+    inherits = os.name == "posix"
+    place = f"file:/dev/fd/{source.descriptor}" if inherits else f"file:{path}"
     if (part.start, part.end) != (0, source.size):
         place = f"subfile,,start,{part.start},end,{part.end},,:{place}"
     # AU states an unknown length as its format says; a piped WAV header holds a wrong one.
@@ -103,51 +105,42 @@ def decode_with_ffmpeg(
         *(("-f", input_format) if input_format is not None else ()),
         *("-i", place, "-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "-"),
     ]
-    if sys.executable:
+    if sys.executable and sys.platform == "linux":
         command = [sys.executable, "-I", "-S", "-c", _DIES_WITH_PARENT, str(os.getpid()), *command]
 
     def failure(line: str) -> AudioError:
         text = re.sub(r"\[[^]]*\] ?", "", line).replace(f"{place}: ", "")
         reason = " ".join(text.split()).rstrip(".")
-        return AudioError(f"{name}: {because}, and ffmpeg fails ({reason}); is it whole, and audio?")
+        return AudioError(f"{path}: {because}, and ffmpeg fails ({reason}); is it whole, and audio?")
 
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        pass_fds=[source.descriptor],
+        pass_fds=[source.descriptor] if inherits else [],
+        start_new_session=inherits,  # so that whatever it starts can be ended with it
     )
     with process:
+        output = _Output(process, _LEAST_LIMIT_S + (part.end - part.start) / _LIMIT_BYTES_A_SECOND, failure)
         try:
-            limit_s = _LEAST_LIMIT_S + (part.end - part.start) / _LIMIT_BYTES_A_SECOND
-            with selectors.DefaultSelector() as selector:
-                yield _Output(process, selector, limit_s, failure).decoded()
+            yield output.decoded()
         finally:
-            process.kill()
+            output.end()
 
 
 class _Output:
-    """What a running ffmpeg writes."""
+    """What a running ffmpeg writes; it is ended when its time is over."""
 
     def __init__(
-        self,
-        process: "subprocess.Popen[bytes]",
-        selector: selectors.BaseSelector,
-        limit_s: float,
-        failure: Callable[[str], AudioError],
+        self, process: "subprocess.Popen[bytes]", limit_s: float, failure: Callable[[str], AudioError]
     ) -> None:
-        self._process, self._selector, self._failure = process, selector, failure
-        self._limit_s = limit_s
-        self._ends = time.monotonic() + limit_s
-        self._told, self._lines = b"", list[str]()
-        self._waiting = bytearray()
-        self._open = 0
-        for stream in (process.stdout, process.stderr):
-            assert stream is not None
-            os.set_blocking(stream.fileno(), False)
-            self._selector.register(stream, selectors.EVENT_READ)
-            self._open += 1
+        self._process, self._limit_s, self._failure = process, limit_s, failure
+        self._late, self._lines, self._begun = False, list[str](), Event()
+        self._watch, self._listener = Timer(limit_s, self._give_up), Thread(target=self._listen)
+        for thread in (self._watch, self._listener):
+            thread.daemon = True
+            thread.start()
 
     def decoded(self) -> Decoded:
         """The audio, once its header has come."""
@@ -157,7 +150,27 @@ class _Output:
             self._require_success()
             raise self._failure("it gives no audio")
         self._take(offset - 24)
+        self._begun.wait(1.0)  # what it says of the input is on its way since before the header
         return Decoded(rate_hz, n_channels, self._stated_s(), self._blocks(n_channels))
+
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        self._watch.cancel()
+        self._kill()
+        self._listener.join()
+
+    def _give_up(self) -> None:
+        self._late = True
+        self._kill()
+
+    def _kill(self) -> None:
+        if self._process.poll() is not None:
+            return
+        if os.name == "posix":
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        else:
+            self._process.kill()
 
     def _blocks(self, n_channels: int) -> Iterator[FloatArray]:
         frame_bytes = 4 * n_channels
@@ -168,48 +181,37 @@ class _Output:
         self._require_success()
 
     def _take(self, n_bytes: int) -> bytes:
-        """So many bytes of stdout, fewer at its end."""
-        while len(self._waiting) < n_bytes and self._open:
-            self._wait()
-        data = bytes(self._waiting[:n_bytes])
-        del self._waiting[:n_bytes]
-        return data
+        """So many bytes of its audio, fewer at the end."""
+        assert self._process.stdout is not None
+        return self._process.stdout.read(n_bytes)
 
-    def _wait(self) -> None:
-        """Take what has come on either stream."""
-        left_s = self._ends - time.monotonic()
-        if left_s <= 0:
-            raise self._failure(f"it was stopped after {self._limit_s:.0f} s")
-        for key, _ in self._selector.select(left_s):
-            data = os.read(key.fd, _READ_BYTES)
-            if not data:
-                self._selector.unregister(key.fileobj)
-                self._open -= 1
-            elif key.fileobj is self._process.stdout:
-                self._waiting += data
-            else:
-                *lines, self._told = (self._told + data).split(b"\n")
-                self._told = self._told[-_READ_BYTES:]
-                self._lines += [line.decode(errors="replace") for line in lines]
-                del self._lines[_KEPT_LINES // 2 : -_KEPT_LINES // 2]  # of the midst of very many
+    def _listen(self) -> None:
+        """Keep what it says, but for the midst of very much."""
+        assert self._process.stderr is not None
+        while line := self._process.stderr.readline(_LONGEST_LINE):
+            self._lines.append(line.decode(errors="replace"))
+            del self._lines[_KEPT_LINES // 2 : -_KEPT_LINES // 2]
+            if line.startswith(b"[info] Stream mapping:"):
+                self._begun.set()
+        self._begun.set()
 
     def _stated_s(self) -> float | None:
         """The duration of a file that holds audio alone and states how long it is."""
-        text = "\n".join(self._lines)
+        lines = list(self._lines)
+        text = "".join(lines)
         found = _DURATION.search(text)
-        video = any(": Video:" in line and "(attached pic)" not in line for line in self._lines)
+        video = any(": Video:" in line and "(attached pic)" not in line for line in lines)
         if found is None or video or "Estimating duration" in text:
             return None
         return 3600 * int(found[1]) + 60 * int(found[2]) + float(found[3])
 
     def _require_success(self) -> None:
-        self._take(_READ_BYTES)  # to the end of what it says
-        try:
-            code = self._process.wait(max(0.1, self._ends - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            raise self._failure(f"it was stopped after {self._limit_s:.0f} s") from None
+        """Refuse audio that is not all there is."""
+        code = self._process.wait()
+        self._listener.join()
+        if self._late:
+            raise self._failure(f"it was stopped after {self._limit_s:.0f} s")
         complaints = [line for line in self._lines if "[error]" in line or "[fatal]" in line]
         cut = [line for line in complaints if _CUT.search(line)]
         if code or cut:
-            lines = cut or complaints or [f"exit code {code}"]
-            raise self._failure(lines[-1])
+            raise self._failure((cut or complaints or [f"exit code {code}"])[-1])

@@ -33,6 +33,7 @@ AUDIO_SUFFIXES = frozenset({
 # fmt: on
 """Suffixes, in lower case, of the files that are taken for audio when a folder is searched."""
 
+_TO_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _UNSTATED_FRAMES = (1 << 63) - 1  # what libsndfile says of a FLAC that was written to a pipe
 _BLOCK_VALUES = 1 << 20
 
@@ -167,7 +168,7 @@ def _opened(path: Path) -> Iterator[Source]:
     try:
         if path.is_dir():
             raise AudioError(f"{path}: not a file; give an audio file")
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, _TO_READ)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise AudioError(f"{path}: {reason}; check the path") from error
@@ -222,7 +223,7 @@ def _choose(
             bare = path.suffix.lower().removeprefix(".")
             if part.kind is None and bare in BARE_FORMATS:  # of these nothing but a name can tell
                 input_format = bare
-    decoding = decode_with_ffmpeg(source, part, str(path), because, input_format)
+    decoding = decode_with_ffmpeg(source, part, path, because, input_format)
     return stack.enter_context(decoding), "ffmpeg"
 
 
@@ -234,7 +235,8 @@ def _libsndfile(source: Source, part: Part) -> Any:
     """
     import soundfile
 
-    if part.patches or (part.start, part.samples_end) != (0, source.size):
+    stretched = part.patches or (part.start, part.samples_end) != (0, source.size)
+    if stretched or os.name == "nt":  # where libsndfile may have descriptors of its own
         return soundfile.SoundFile(Stretch(source, part.start, part.samples_end, part.patches))
     os.lseek(source.descriptor, 0, os.SEEK_SET)
     return soundfile.SoundFile(source.descriptor, closefd=False)

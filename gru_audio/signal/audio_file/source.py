@@ -9,7 +9,7 @@ _BLOCK_BYTES = 1 << 16
 
 
 class Source:
-    """An open regular file, read at any place without moving in it.
+    """An open regular file, read at any place.
 
     Attributes:
         descriptor: of the file, which the caller opened and closes.
@@ -20,11 +20,16 @@ class Source:
         self.descriptor, self.size = descriptor, os.fstat(descriptor).st_size
         self._block, self._block_at = b"", 0
 
-    def at(self, place: int, n_bytes: int) -> bytes:
+    def read(self, place: int, n_bytes: int) -> bytes:
         """So many bytes from a place, fewer where the file ends."""
+        os.lseek(self.descriptor, place, os.SEEK_SET)
+        return os.read(self.descriptor, n_bytes)
+
+    def at(self, place: int, n_bytes: int) -> bytes:
+        """As `read`, for many small reads near each other."""
         first = place - self._block_at
         if first < 0 or first + n_bytes > len(self._block):
-            self._block, self._block_at = os.pread(self.descriptor, max(n_bytes, _BLOCK_BYTES), place), place
+            self._block, self._block_at = self.read(place, max(n_bytes, _BLOCK_BYTES)), place
             first = 0
         return self._block[first : first + n_bytes]
 
@@ -32,7 +37,7 @@ class Source:
         """Where a pattern stands next, from a place on; the file's size where it does not."""
         place = start
         while place < self.size:
-            block = os.pread(self.descriptor, _BLOCK_BYTES + len(pattern) - 1, place)
+            block = self.read(place, _BLOCK_BYTES + len(pattern) - 1)
             if not block:
                 break
             if (found := block.find(pattern)) >= 0:
@@ -67,7 +72,7 @@ class Stretch(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         wanted = max(0, min(len(buffer), self._end - self._place))
-        data = bytearray(os.pread(self._source.descriptor, wanted, self._place))
+        data = bytearray(self._source.read(self._place, wanted))
         for place, patch in self._patches:
             for index, byte in enumerate(patch):
                 if 0 <= (inner := place + index - self._place) < len(data):
