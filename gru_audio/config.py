@@ -7,20 +7,15 @@ from it is a property. Unknown keys and bad values are errors that name the file
 
 import difflib
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from gru_audio.documents import DocumentError, parse_toml, read_text
 from gru_audio.errors import ConfigError
-from gru_audio.text_files import read_text
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from gru_audio.files import why_no_file
 
 Positive = Annotated[int, Field(gt=0)]
 NonNegative = Annotated[int, Field(ge=0)]
@@ -32,6 +27,8 @@ CONTEXT_FRAMES = 2
 """Mel frames that the conditioner needs before and after the frame it describes."""
 
 _LAG_BINS_PER_OCTAVE = 24
+_LARGEST_BYTES = 1 << 20  # of a config file
+_LONGEST_SHOWN = 200  # letters of a wrong value
 
 
 class _Table(BaseModel):
@@ -438,8 +435,8 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     path = _find(source)
     try:
-        tables = tomllib.loads(read_text(path))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        tables = parse_toml(read_text(path, _LARGEST_BYTES))
+    except (OSError, DocumentError) as error:
         raise ConfigError(
             f"{path}: not a readable TOML file: {error}; mend it, or name a preset: {', '.join(preset_names())}"
         ) from error
@@ -478,7 +475,7 @@ def load_mel_config(source: str | Path) -> MelConfig:
     """
     if str(source) in MEL_PRESETS:
         return MEL_PRESETS[str(source)]
-    if str(source) not in preset_names() and not Path(source).exists():
+    if str(source) not in preset_names() and why_no_file(Path(source)) is not None:
         raise ConfigError(
             f"mel contract '{source}' is not known; choose one of {', '.join(MEL_PRESETS)}, or give a TOML file"
         )
@@ -504,11 +501,9 @@ def _preset_folder() -> Path:
 
 
 def _find(source: str | Path) -> Path:
-    if Path(source).is_file():
-        return Path(source)
-    preset = _preset_folder() / f"{source}.toml"
-    if preset.is_file():
-        return preset
+    for path in (Path(source), _preset_folder() / f"{source}.toml"):
+        if why_no_file(path) is None:
+            return path
     raise ConfigError(
         f"config '{source}' is neither a file nor a preset; the presets are {', '.join(preset_names())}"
     )
@@ -520,8 +515,8 @@ def _apply(tables: dict[str, Any], override: str) -> None:
     if not equals or len(keys) != 2 or not all(keys):
         raise ConfigError(f"--set '{override}': write it as table.key=value, for example model.gru_size=256")
     try:
-        value = tomllib.loads(f"value = {text.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"value = {text.strip()}")["value"]
+    except DocumentError:
         value = text.strip()  # a bare word, for example model.cell=lstm
     table, key = keys
     tables.setdefault(table, {})
@@ -578,4 +573,6 @@ def _explain(item: Any) -> str:
         return f"{where}{message}"
     nested = location[2:] if len(location) > 3 else []  # in one of train.stages
     within = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in nested)
-    return f"{where}{key}{within}: {message[0].lower()}{message[1:]}, got {item['input']!r}"
+    got = repr(item["input"])
+    got = got if len(got) <= _LONGEST_SHOWN else f"{got[:_LONGEST_SHOWN]}…"
+    return f"{where}{key}{within}: {message[0].lower()}{message[1:]}, got {got}"

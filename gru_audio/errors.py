@@ -14,9 +14,15 @@ Each carries one line for the user: what, what was got, how to mend it. The comm
 line and exits with 1; nothing else is caught.
 """
 
+from gru_audio.names import shown
+
 
 class GruAudioError(Exception):
     """Base of all errors that gru-audio raises on purpose; `str(error)` is one line for the user."""
+
+    def __init__(self, message: str) -> None:
+        """Take the line; names in it may hold whatever a file system allows."""
+        super().__init__(shown(message))
 
 
 class ConfigError(GruAudioError):

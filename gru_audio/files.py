@@ -1,10 +1,15 @@
-"""Writing files so that a reader never sees half of one."""
+"""Files as they are read and written: never half of one, never through another's link, never a pipe that hangs."""
 
 import contextlib
 import errno
+import functools
 import os
+import re
+import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from gru_audio.errors import OutputError
 
@@ -13,6 +18,12 @@ _NO_PLACE = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
 )
 _LIMITS = {errno.EFBIG: "ulimit -f", errno.EMFILE: "ulimit -n", errno.ENFILE: "fs.file-max"}
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+_TEMPORARY = re.compile(r"\.gru-audio-[0-9a-f]{12}\.partial(\.\w{1,16})?", re.ASCII)
+_PLAIN = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+"""Bytes as they are, no pipe that is waited for, and nothing for a process that is started meanwhile."""
+
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
 def mend_of(error: OSError) -> str:
@@ -26,13 +37,46 @@ def mend_of(error: OSError) -> str:
     return "check the disk, or choose another place"
 
 
+def why_no_file(path: Path) -> str | None:
+    """Why a path is not a file that can be read, as a clause; None where it is one, through links or not."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "no such file"
+    except (OSError, ValueError) as error:  # the latter of a name with a zero byte
+        return getattr(error, "strerror", None) or str(error)
+    return _why_not_regular(mode)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder; `Path.is_dir` raises an error for a name that no file can have."""
+    with contextlib.suppress(OSError, ValueError):
+        return path.is_dir()
+    return False
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file to read it; unlike `open`, never wait for what may never come.
+
+    Raises:
+        OSError: it cannot be opened, or it is a folder, a pipe, a socket or a device.
+    """
+    descriptor = os.open(path, os.O_RDONLY | _PLAIN)
+    reason = _why_not_regular(os.fstat(descriptor).st_mode)
+    if reason is not None:
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, reason, str(path))
+    return os.fdopen(descriptor, "rb")
+
+
 def require_writable(folder: Path) -> None:
     """Make sure, before long work, that files can be made in a folder, which need not exist yet.
 
     Raises:
         OutputError: something in its path is no folder, or may not be written to.
     """
-    nearest = next((place for place in (folder, *folder.parents) if place.exists()), Path())
+    with output_errors(folder):
+        nearest = next((place for place in (folder, *folder.parents) if place.exists()), Path())
     if not nearest.is_dir():
         raise OutputError(f"{folder}: cannot be written: {nearest} is not a folder; choose another place")
     if not os.access(nearest, os.W_OK | os.X_OK):
@@ -59,22 +103,106 @@ def output_errors(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success flush it to disk and rename it to `path`.
+    """Give a temporary file beside `path`; on success flush it to disk and rename it to `path`.
 
     The folder is made where it is missing. On any error the temporary file is removed and what was at
-    `path` before stays as it was. The name keeps `path`'s suffix, which some writers go by.
+    `path` before stays as it was. Its name is random and short, and keeps `path`'s suffix, which some writers go by;
+    it is created anew, never found, so that nobody can have put a link in its place. While it is written it is
+    locked: what a killed process left has no lock, and goes when the folder is next written to.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned_once(path.parent.resolve())
+        temporary, held = _created(path)
     try:
         with output_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-            with temporary.open("r+b") as written:  # Windows flushes only what may be written to
-                os.fsync(written.fileno())
+            if not _is_open_as(held, temporary):
+                raise OSError(errno.EIO, "another program replaced it while it was written")
+            os.fsync(held)
+            if os.name == "nt":  # where what is open cannot be renamed
+                os.close(held)
             temporary.replace(path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            os.close(held)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file is one that `atomic_path` made: half of another, and no input of anything."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files that processes left in a folder which were killed while they wrote."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _TEMPORARY.fullmatch(entry.name) is not None:
+                with contextlib.suppress(OSError):
+                    _remove_unlocked(Path(entry.path))
+
+
+_remove_abandoned_once = functools.cache(remove_abandoned)
+
+
+def _created(path: Path) -> tuple[Path, int]:
+    """A new, locked file beside `path`, and its descriptor."""
+    suffix = path.suffix if re.fullmatch(r"\.\w{1,16}", path.suffix, re.ASCII) else ""
+    while True:
+        temporary = path.with_name(f".gru-audio-{secrets.token_hex(6)}.partial{suffix}")
+        held = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _PLAIN | _NO_FOLLOW, 0o666)
+        _lock(held, wait=True)
+        if _is_open_as(held, temporary):
+            return temporary, held
+        os.close(held)  # between those two lines another process took it for one that was left
+
+
+def _is_open_as(descriptor: int, path: Path) -> bool:
+    """Whether a path still names the file that is open."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _remove_unlocked(path: Path) -> None:
+    """Remove a temporary file, unless a process that lives holds its lock."""
+    descriptor = os.open(path, os.O_RDONLY | _PLAIN | _NO_FOLLOW)
+    try:
+        if _lock(descriptor, wait=False):
+            path.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, *, wait: bool) -> bool:
+    """Lock an open file for as long as it is open; False where another has the lock, or the system knows none."""
+    try:
+        import fcntl  # here, as Windows has none
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except ImportError:
+        return False
+    except OSError as error:
+        if error.errno not in {errno.EWOULDBLOCK, *_NO_LOCKS}:
+            raise
+        return False
+    return True
+
+
+def _why_not_regular(mode: int) -> str | None:
+    if stat.S_ISREG(mode):
+        return None
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return f"is {kinds.get(stat.S_IFMT(mode), 'something else')}, not a file"

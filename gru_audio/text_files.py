@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, cast
 
+from gru_audio.files import open_file
+
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16's, with which it begins
@@ -20,14 +22,17 @@ _HEAD_BYTES = 256
 _LONGEST_LINE = 1 << 20
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, largest_bytes: int) -> str:
     """A whole file as text.
 
     Raises:
-        OSError: it cannot be read.
-        UnicodeDecodeError: it is not text.
+        OSError: it cannot be read, or is no regular file.
+        ValueError: it is larger than that, or not text.
     """
-    data = path.read_bytes()
+    with open_file(path) as file:
+        data = file.read(largest_bytes + 1)
+    if len(data) > largest_bytes:
+        raise ValueError(f"has more than {largest_bytes:,} bytes")
     return data.decode(_encoding(data[:_HEAD_BYTES])).replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -38,7 +43,7 @@ def read_lines(path: Path) -> Iterator[str]:
         OSError: it cannot be read, or is gzipped and damaged.
         ValueError: it is not text: a line of more than a million characters, or a broken UTF-16.
     """
-    with path.open("rb") as file, ExitStack() as stack:
+    with open_file(path) as file, ExitStack() as stack:
         stream: IO[bytes] = file
         if file.read(len(_GZIP)) == _GZIP:
             stream = cast(IO[bytes], stack.enter_context(gzip.open(path)))

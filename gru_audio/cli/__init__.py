@@ -27,10 +27,10 @@ _USAGE_ERROR: Any = typer.BadParameter.__base__  # of click, which newer version
 _SYSTEM = frozenset(
     {
         *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
-        *(errno.EMFILE, errno.ENFILE, errno.EIO),
+        *(errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENAMETOOLONG, errno.ELOOP),
     }
 )
-"""Errors of the machine, not of this program, wherever they come up."""
+"""Errors of the machine or of a name, not of this program, wherever they come up."""
 
 
 def _show_version(asked: bool) -> None:

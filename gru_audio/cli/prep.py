@@ -179,8 +179,8 @@ def _show_notes(result: "Summary | Survey", *, quiet: bool) -> None:
 
 
 def _show_summary(summary: "Summary", out: Path, *, json: bool) -> None:
-    from gru_audio.data.sources import readable
     from gru_audio.inspection.terminal_plot import duration_text
+    from gru_audio.names import readable
 
     if json:
         print_json({"dataset": readable(out), **asdict(summary)})

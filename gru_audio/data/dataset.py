@@ -1,10 +1,10 @@
 """A dataset as `prep` writes it and training reads it: dataset.json, an index and shards of clips.
 
-Nothing is held in memory: the list of clips is mapped, audio and pitch lags are read slice by slice.
+Nothing is held in memory: the list of clips is mapped, audio and pitch lags are read slice by slice. A clip
+is compared with its digest when it is first read.
 """
 
 import hashlib
-import json
 import os
 import re
 from collections import OrderedDict
@@ -12,18 +12,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import Annotated, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from gru_audio.config import MelConfig, PrepConfig, SignalConfig
 from gru_audio.data.index import SPLITS, DamagedIndexError, Index, read_index
 from gru_audio.data.index_writer import index_writer
-from gru_audio.data.shards import DamagedShardError, lags_key, pcm_key, read_header, shard_name
+from gru_audio.data.shards import (
+    DamagedShardError,
+    lags_key,
+    pcm_key,
+    read_header,
+    read_verified,
+    shard_name,
+)
+from gru_audio.documents import Document, DocumentError, parse_json, read_text
 from gru_audio.errors import DatasetError
+from gru_audio.files import is_folder
+from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.signal.mel import contract_differences
+from gru_audio.voice.tensor_file import digest_of
 
 DATASET_FILE = "dataset.json"
 DATASET_FORMAT = "gru-audio dataset"
@@ -33,6 +44,7 @@ INDEX_NAME = re.compile(r"index-[0-9a-f]{12}\.safetensors")
 
 _MEND = "delete this file and run the same gru-audio prep again, it redoes only what is missing"
 _OPEN_SHARDS = 64  # far below the usual limit of 1024 open files, workers included
+_LAG_MARGIN = 2  # a tracker's fractions go past the longest lag, by far less
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,38 @@ class Clip:
     shard: str
     n_samples: int
     split: str
+
+
+class _Splits(Document):
+    valid: list[str]
+    test: list[str]
+
+
+class _Contents(Document):
+    """What dataset.json holds, of any version."""
+
+    licence: str
+    source_note: str
+    mel: dict[str, Any]
+    signal: dict[str, Any]
+    prep: dict[str, Any]
+
+
+class _Version1(_Contents):
+    splits: _Splits
+    shards: list[str]
+
+
+class _Version2(_Contents):
+    index: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+
+
+@dataclass
+class _OpenShard:
+    """A shard's open file, and what its header says of its clips, once it was asked for: length and digests."""
+
+    file: Any
+    clips: dict[str, tuple[int, str, str]] | None = None
 
 
 class Clips(Sequence[Clip]):
@@ -99,7 +143,8 @@ class Clips(Sequence[Clip]):
 class Dataset:
     """A dataset's clips; make one with `Dataset.open`.
 
-    It can be pickled and used after a fork: files are opened when they are first read, in each process.
+    It can be pickled and used after a fork: files are opened when they are first read, in each process, and so are
+    clips compared with their digests.
 
     Attributes:
         path: the dataset's folder.
@@ -118,7 +163,8 @@ class Dataset:
         self.licence = str(contents["licence"])
         self.source_note = str(contents["source_note"])
         self._index, self._shards = index, shards
-        self._open_shards: OrderedDict[str, Any] = OrderedDict()
+        self._open_shards: OrderedDict[str, _OpenShard] = OrderedDict()
+        self._compared: set[int] = set()
 
     @classmethod
     def open(cls, path: str | Path) -> "Dataset":
@@ -131,8 +177,31 @@ class Dataset:
         contents = read_contents(path)
         try:
             return cls(path, contents, *index_of(path, contents))
-        except (KeyError, TypeError, ValidationError) as error:
-            raise DatasetError(f"{path / DATASET_FILE}: damaged ({type(error).__name__}); {_MEND}") from error
+        except ValidationError as error:
+            reason = error.errors()[0]
+            where = ".".join(map(str, reason["loc"]))
+            raise DatasetError(
+                f"{path / DATASET_FILE}: damaged ({where}: {reason['msg']}); {_MEND}"
+            ) from error
+
+    def verify(self, progress: ProgressCallback = ignore_progress) -> None:
+        """Compare all shards with their digests, which takes as long as reading them.
+
+        Args:
+            progress: told after every shard, in shards.
+
+        Raises:
+            DatasetError: one is damaged; it is named.
+        """
+        for n_done, shard in enumerate(self._shards):
+            progress(Progress(n_done, len(self._shards)))
+            try:
+                header, _ = read_verified(self.path / shard)
+            except DamagedShardError as error:
+                raise _damaged(self.path / shard, str(error)) from error
+            if bytes.fromhex(header.content) != bytes(self._index.contents[n_done]):
+                raise _damaged(self.path / shard, "it is another than the index names")
+        progress(Progress(len(self._shards), len(self._shards)))
 
     @property
     def n_clips(self) -> int:
@@ -181,11 +250,16 @@ class Dataset:
         """Pitch lags in samples of frames [first_frame, last_frame) of a clip; 0 where it is unvoiced.
 
         Raises:
-            DatasetError: the shard cannot be read.
+            DatasetError: the shard cannot be read, or holds a lag that no pitch has.
         """
         n_frames = clip.n_samples // self.mel.hop_samples
         frames = slice(first_frame, last_frame)
         lags: NDArray[np.float32] = self._read(clip, lags_key(clip.name), n_frames, frames)
+        longest = self.mel.sample_rate_hz / self.signal.pitch_min_hz
+        if not ((lags >= 0) & (lags <= _LAG_MARGIN * longest)).all():
+            raise _damaged(
+                self.path / clip.shard, f"its clip {clip.name} has lags past {longest:.0f} samples"
+            )
         return lags
 
     def require_mel(self, mel: MelConfig) -> None:
@@ -215,7 +289,7 @@ class Dataset:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open_shards": OrderedDict(), "_index": None}
+        return {**self.__dict__, "_open_shards": OrderedDict(), "_compared": set(), "_index": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -228,16 +302,42 @@ class Dataset:
         if start >= stop:
             return np.zeros(0, np.int16 if key == pcm_key(clip.name) else np.float32)
         try:
-            return self._shard(clip.shard).get_slice(key)[start:stop]
-        except (OSError, safetensors.SafetensorError) as error:
+            shard = self._shard(clip.shard)
+            if hash((clip.shard, clip.name)) not in self._compared:
+                self._compare(clip, shard)
+            return shard.file.get_slice(key)[start:stop]
+        except (OSError, TypeError, safetensors.SafetensorError, DamagedShardError) as error:
             raise _damaged(self.path / clip.shard, str(error)) from error
 
-    def _shard(self, name: str) -> Any:
+    def _compare(self, clip: Clip, shard: _OpenShard) -> None:
+        """Compare a clip with its digest, the first time that it is read.
+
+        Raises:
+            DamagedShardError: it differs; or the shard's header does not fit its tensors.
+        """
+        if shard.clips is None:
+            header = read_header(self.path / clip.shard, self.mel.hop_samples)
+            both = header.clip_digests or [""] * len(header.clips)
+            shard.clips = {
+                told.name: (told.n_samples, told.digest, digest)
+                for told, digest in zip(header.clips, both, strict=True)
+            }
+        n_samples, digest, digest_of_both = shard.clips.get(clip.name, (0, "", ""))
+        if n_samples != clip.n_samples:
+            raise DamagedShardError(f"it has no clip {clip.name} of {clip.n_samples} samples")
+        parts = [shard.file.get_tensor(pcm_key(clip.name))]
+        if digest_of_both:
+            parts.append(shard.file.get_tensor(lags_key(clip.name)))
+        if digest_of(*parts) != (digest_of_both or digest):
+            raise DamagedShardError(f"its clip {clip.name} does not match its digest")
+        self._compared.add(hash((clip.shard, clip.name)))
+
+    def _shard(self, name: str) -> _OpenShard:
         """The open file of a shard; the least recently used is closed when there are many."""
         import safetensors
 
         if name not in self._open_shards:
-            self._open_shards[name] = safetensors.safe_open(self.path / name, framework="numpy")
+            self._open_shards[name] = _OpenShard(safetensors.safe_open(self.path / name, framework="numpy"))
             if len(self._open_shards) > _OPEN_SHARDS:
                 self._open_shards.popitem(last=False)
         self._open_shards.move_to_end(name)
@@ -263,21 +363,28 @@ def read_contents(path: Path) -> dict[str, Any]:
     """
     file = path / DATASET_FILE
     try:
-        contents = json.loads(file.read_text(encoding="utf-8"))
+        contents = parse_json(read_text(file))
     except (FileNotFoundError, NotADirectoryError) as error:
-        what = f"has no {DATASET_FILE}" if path.is_dir() else "no such folder"
+        what = f"has no {DATASET_FILE}" if is_folder(path) else "no such folder"
         raise DatasetError(f"{path}: not a dataset ({what}); make one with gru-audio prep") from error
     except OSError as error:
-        raise DatasetError(f"{file}: {error.strerror}; check who may read it") from error
-    except ValueError as error:
+        raise DatasetError(f"{file}: {error.strerror}; check the path, and who may read it") from error
+    except DocumentError as error:
         raise DatasetError(f"{file}: damaged ({error}); {_MEND}") from error
     if not isinstance(contents, dict) or contents.get("format") != DATASET_FORMAT:
         raise DatasetError(f"{file}: not gru-audio's; choose another folder")
     version = contents.get("version")
-    if not isinstance(version, int) or version > DATASET_VERSION:
+    if not isinstance(version, int) or not 1 <= version <= DATASET_VERSION:
         raise DatasetError(
             f"{path}: dataset version {version}, this program reads up to {DATASET_VERSION}; update gru-audio"
         )
+    try:
+        (_Version1 if version == 1 else _Version2).of(contents)
+    except DocumentError as error:
+        raise DatasetError(f"{file}: damaged ({error}); {_MEND}") from error
+    for shard in contents["shards"] if version == 1 else ():
+        if not shard or Path(shard).name != shard or shard.startswith("."):
+            raise DatasetError(f"{file}: names {shard}, which is no file of its folder; {_MEND}")
     return contents
 
 

@@ -27,7 +27,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gru_audio.documents import parse_json
+from gru_audio.files import open_file
+
 SPLITS = ("train", "valid", "test")
+MOST_SAMPLES = 1 << 40
+"""Of a clip: a longer one is damage."""
 
 _TYPES: dict[str, np.dtype[Any]] = {"I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "U8": np.dtype("u1")}
 _COLUMNS = {
@@ -58,7 +63,7 @@ class Texts(Sequence[str]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         at = range(len(self))[index]
-        return bytes(self._text[self._ends[at] : self._ends[at + 1]]).decode()
+        return bytes(self._text[self._ends[at] : self._ends[at + 1]]).decode(errors="replace")
 
 
 class Index:
@@ -112,16 +117,16 @@ def read_index(path: Path, digest: str) -> Index:
         DamagedIndexError: missing, truncated or altered.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if digest_of_file(mapped) != digest:
             raise DamagedIndexError("its contents do not match their digest")
         size = int.from_bytes(mapped[:8], "little")
         if size > _MOST_HEADER_BYTES:
             raise DamagedIndexError(f"its header has {size} bytes")
-        header = json.loads(mapped[8 : 8 + size])
+        header = parse_json(mapped[8 : 8 + size])
         columns = {name: _column(mapped, 8 + size, header[name], name) for name in _COLUMNS}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedIndexError(str(error) or type(error).__name__) from error
     return Index(columns)
 
@@ -181,6 +186,8 @@ def _check(columns: Mapping[str, NDArray[Any]]) -> None:
     ):  # fmt: skip
         if n_clips and not 0 <= columns[name].min() <= columns[name].max() < count:
             raise DamagedIndexError(f"its column '{name}' names more than there are")
+    if n_clips and not 0 < columns["samples"].min() <= columns["samples"].max() <= MOST_SAMPLES:
+        raise DamagedIndexError("its column 'samples' holds lengths that no clip has")
     if len(columns["shard_bytes"]) != len(columns["contents"]):
         raise DamagedIndexError("its shards' sizes and digests differ in number")
     for text, ends, count in (
@@ -189,5 +196,6 @@ def _check(columns: Mapping[str, NDArray[Any]]) -> None:
         ("speakers", "speaker_ends", len(columns["speaker_ends"]) - 1),
     ):
         bounds = columns[ends]
-        if len(bounds) != count + 1 or bounds[0] != 0 or bounds[-1] != len(columns[text]):
+        fits = len(bounds) == count + 1 and bounds[0] == 0 and bounds[-1] == len(columns[text])
+        if not fits or (np.diff(bounds) < 0).any():
             raise DamagedIndexError(f"its column '{ends}' does not fit '{text}'")

@@ -11,7 +11,7 @@ from gru_audio.data.dataset import DATASET_FILE, INDEX_NAME, index_from_shards, 
 from gru_audio.data.index import Index
 from gru_audio.data.shards import DamagedShardError, is_shard, read_header, shard_files, shard_name
 from gru_audio.errors import DatasetError, OutputError
-from gru_audio.files import output_errors
+from gru_audio.files import output_errors, remove_abandoned
 
 _OVERWRITE = "choose another folder, or add --overwrite to replace it (what has not changed is kept)"
 _TABLES = ("mel", "signal", "prep")
@@ -189,11 +189,8 @@ def tidy(out: Path) -> Iterator[None]:
     """Remove what processes that were killed in the middle of writing have left, before and after."""
 
     def clear() -> None:
-        for pattern in (
-            ".shard-[0-9]*.partial.safetensors",
-            ".index-*.partial.safetensors",
-            ".dataset.*.partial.json",
-        ):
+        remove_abandoned(out)
+        for pattern in (".shard-[0-9]*.partial.safetensors", ".dataset.*.partial.json"):  # older versions'
             for partial in out.glob(pattern):
                 with suppress(OSError):
                     partial.unlink()

@@ -25,7 +25,7 @@ from gru_audio.data.index import Index
 from gru_audio.data.index_writer import IndexWriter, index_writer
 from gru_audio.data.outcome import Summary, Tally, totals
 from gru_audio.data.place import Claim, Old, Part, find_old, release, remove, settings_of, stale_files, tidy
-from gru_audio.data.shards import SHARD_VERSION, digest_of, shard_name
+from gru_audio.data.shards import SHARD_VERSION, shard_name
 from gru_audio.data.sources import SourcePlan, SpeakerRule, plan_sources
 from gru_audio.data.splits import OPEN, assign_splits
 from gru_audio.data.treatment import ENOUGH_RECORDINGS, ShardTask, group, make_shard
@@ -33,6 +33,7 @@ from gru_audio.errors import DatasetError, OutputError
 from gru_audio.files import atomic_path
 from gru_audio.parallel import map_in_order
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
+from gru_audio.voice.tensor_file import digest_of
 
 _SPLIT_SETTINGS = {"split_by", "valid_fraction", "test_fraction"}
 

@@ -2,22 +2,28 @@
 
 Tensors: `pcm/NAME` int16 (n_samples,) and `lags/NAME` float32 (n_frames,) for each clip, where n_samples is
 n_frames whole hops. The metadata is one key with JSON, so that equal contents give equal bytes.
+
+Two digests are kept: one of the whole shard, and one of each clip, which is compared when the clip is first read.
 """
 
-import hashlib
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from gru_audio.voice.tensor_file import METADATA_KEY
+from gru_audio.data.index import MOST_SAMPLES
+from gru_audio.documents import Document, DocumentError, parse_json
+from gru_audio.files import open_file, why_no_file
+from gru_audio.voice.tensor_file import METADATA_KEY, digest_of
 
 SHARD_VERSION = 1
 _MOST_HEADER_BYTES = 100_000_000  # safetensors' own bound
+_Digest = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 
 
 class DamagedShardError(Exception):
@@ -56,12 +62,14 @@ class ShardHeader:
         content: digest of all PCM and lags, to find damage.
         clips: the clips in it, in order.
         skipped: sources that could not be used, each with the reason.
+        clip_digests: of each clip's PCM and lags, in order; none in shards of versions that did not tell them.
     """
 
     fingerprint: str
     content: str
     clips: tuple[ClipRecord, ...]
     skipped: tuple[tuple[str, str], ...]
+    clip_digests: tuple[str, ...] = ()
 
     @property
     def n_samples(self) -> int:
@@ -79,14 +87,6 @@ def lags_key(name: str) -> str:
     return f"lags/{name}"
 
 
-def digest_of(*parts: bytes | NDArray[Any]) -> str:
-    """Digest of bytes and of arrays' contents, in order."""
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).data)
-    return digest.hexdigest()
-
-
 def encode_shard(
     fingerprint: str,
     clips: Iterable[ClipRecord],
@@ -96,7 +96,9 @@ def encode_shard(
     """A shard as the bytes of its file, with its header."""
     import safetensors.numpy
 
-    header = ShardHeader(fingerprint, _content(tensors), tuple(clips), tuple(skipped))
+    clips = tuple(clips)
+    digests = tuple(digest_of(tensors[pcm_key(clip.name)], tensors[lags_key(clip.name)]) for clip in clips)
+    header = ShardHeader(fingerprint, _content(tensors), clips, tuple(skipped), digests)
     text = json.dumps({"version": SHARD_VERSION, **asdict(header)})
     return header, safetensors.numpy.save(dict(tensors), metadata={METADATA_KEY: text})
 
@@ -114,28 +116,49 @@ def shard_files(folder: Path) -> list[Path]:
 def is_shard(path: Path) -> bool:
     """Whether a file was written as a shard, of any version; it may be damaged behind its header."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size)) if size <= _MOST_HEADER_BYTES else {}
-        return "fingerprint" in json.loads(header["__metadata__"][METADATA_KEY])
-    except (OSError, KeyError, TypeError, ValueError):
+            header = parse_json(file.read(size)) if size <= _MOST_HEADER_BYTES else {}
+        return "fingerprint" in parse_json(header["__metadata__"][METADATA_KEY])
+    except (OSError, KeyError, TypeError, DocumentError):
         return False
 
 
-def read_header(path: Path) -> ShardHeader:
-    """A shard's header; of its tensors only the extent is checked.
+def read_header(path: Path, hop_samples: int | None = None) -> ShardHeader:
+    """A shard's header, once it is certain that its tensors are there, with the types and lengths that it tells.
+
+    Args:
+        path: the shard.
+        hop_samples: of which clips have whole numbers, and as many lags; None does not look.
 
     Raises:
-        DamagedShardError: missing, truncated, or no shard of this version.
+        DamagedShardError: missing, truncated, no shard of this version, or a clip is not what the header tells.
     """
-    import safetensors
+    with _opened(path) as file:
+        try:
+            header = _parse(parse_json((file.metadata() or {})[METADATA_KEY]))
+        except KeyError as error:
+            raise DamagedShardError("it holds no header of gru-audio's") from error
+        except DocumentError as error:
+            raise DamagedShardError(f"its header {error}") from error
+        names = set(file.keys())
+        for clip in header.clips:
+            if not {pcm_key(clip.name), lags_key(clip.name)} <= names:
+                raise DamagedShardError(f"it lacks the clip {clip.name}")
+            pcm, lags = file.get_slice(pcm_key(clip.name)), file.get_slice(lags_key(clip.name))
+            if not _fits(clip, pcm, lags, hop_samples):
+                raise DamagedShardError(
+                    f"its clip {clip.name} is not as long, or of the type, that its header tells"
+                )
+    return header
 
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-        return _parse(json.loads(metadata[METADATA_KEY]))
-    except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise DamagedShardError(str(error)) from error
+
+def _fits(clip: ClipRecord, pcm: Any, lags: Any, hop_samples: int | None) -> bool:
+    """Whether a clip's tensors are of the types and lengths that its record tells."""
+    if (pcm.get_dtype(), pcm.get_shape(), lags.get_dtype()) != ("I16", [clip.n_samples], "F32"):
+        return False
+    n_frames, rest = divmod(clip.n_samples, hop_samples or 1)
+    return hop_samples is None or (not rest and lags.get_shape() == [n_frames])
 
 
 def read_verified(path: Path) -> tuple[ShardHeader, dict[str, NDArray[Any]]]:
@@ -144,28 +167,65 @@ def read_verified(path: Path) -> tuple[ShardHeader, dict[str, NDArray[Any]]]:
     Raises:
         DamagedShardError: as `read_header`, or a bit of the tensors differs.
     """
-    import safetensors.numpy
-
     header = read_header(path)
-    try:
-        tensors = safetensors.numpy.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise DamagedShardError(str(error)) from error
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     if _content(tensors) != header.content:
         raise DamagedShardError("its contents do not match their digest")
     return header, tensors
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A shard's open file; whatever is wrong with it is a `DamagedShardError`."""
+    import safetensors
+
+    reason = why_no_file(path)
+    if reason is not None:
+        raise DamagedShardError(reason)
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            yield file
+    except (OSError, TypeError, safetensors.SafetensorError) as error:
+        raise DamagedShardError(str(error)) from error
 
 
 def _content(tensors: Mapping[str, NDArray[Any]]) -> str:
     return digest_of(*(part for key in sorted(tensors) for part in (key.encode(), tensors[key])))
 
 
-def _parse(stored: dict[str, Any]) -> ShardHeader:
-    if stored["version"] != SHARD_VERSION:
-        raise ValueError(f"shard version {stored['version']}, this program reads {SHARD_VERSION}")
+class _StoredClip(Document):
+    name: str
+    speaker: str
+    source: str
+    n_samples: Annotated[int, Field(gt=0, le=MOST_SAMPLES)]
+    digest: _Digest
+    full_scale_samples: Annotated[int, Field(ge=0)]
+    key: _Digest | Literal[""] = ""
+
+
+class _StoredHeader(Document):
+    version: int
+    fingerprint: str
+    content: _Digest
+    clips: list[_StoredClip]
+    skipped: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
+    clip_digests: list[_Digest] = Field(default_factory=list)
+
+
+def _parse(content: Any) -> ShardHeader:
+    stored = _StoredHeader.of(content)
+    if stored.version != SHARD_VERSION:
+        raise DocumentError(f"is of shard version {stored.version}, this program reads {SHARD_VERSION}")
+    if stored.clip_digests and len(stored.clip_digests) != len(stored.clips):
+        raise DocumentError("has not one digest for each clip")
     return ShardHeader(
-        fingerprint=stored["fingerprint"],
-        content=stored["content"],
-        clips=tuple(ClipRecord(**clip) for clip in stored["clips"]),
-        skipped=tuple((source, reason) for source, reason in stored["skipped"]),
+        fingerprint=stored.fingerprint,
+        content=stored.content,
+        clips=tuple(
+            ClipRecord(**{name: getattr(clip, name) for name in ClipRecord.__dataclass_fields__})
+            for clip in stored.clips
+        ),
+        skipped=tuple((source, reason) for source, reason in stored.skipped),
+        clip_digests=tuple(stored.clip_digests),
     )

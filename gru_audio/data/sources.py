@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from gru_audio.data.inputs.catalogue import Catalogue, Source, readable
+from gru_audio.data.inputs.catalogue import Catalogue, Source
 from gru_audio.data.inputs.folders import FolderInput
 from gru_audio.data.inputs.found import Found, numbered, stamp_of
 from gru_audio.data.inputs.manifests import read_manifest
 from gru_audio.data.inputs.speakers import SpeakerRule
 from gru_audio.errors import DatasetError
+from gru_audio.names import readable
 
-__all__ = ["Source", "SourcePlan", "SpeakerRule", "plan_sources", "readable"]
+__all__ = ["Source", "SourcePlan", "SpeakerRule", "plan_sources"]
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ from gru_audio.config import Config, PrepConfig
 from gru_audio.data.cutting import cut_at_pauses
 from gru_audio.data.outcome import MOST_NAMED, split_warnings
 from gru_audio.data.reading import read_source
-from gru_audio.data.shards import digest_of
-from gru_audio.data.sources import Source, SpeakerRule, plan_sources, readable
+from gru_audio.data.sources import Source, SpeakerRule, plan_sources
 from gru_audio.data.treatment import NO_MEMORY, clipped_samples, group, longest_piece_s
 from gru_audio.errors import AudioError
+from gru_audio.names import readable
 from gru_audio.parallel import map_in_order
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
+from gru_audio.voice.tensor_file import digest_of
 
 _BYTES_A_SAMPLE = 2
 _BYTES_A_LAG = 4

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from gru_audio.config import Config, PrepConfig
 from gru_audio.data.cutting import SHORTEST_S, cut_at_pauses
 from gru_audio.data.index import SPLITS
-from gru_audio.data.inputs.catalogue import Source, readable, stretch_name
+from gru_audio.data.inputs.catalogue import Source, stretch_name
 from gru_audio.data.reading import read_source
 from gru_audio.data.shards import (
     ClipRecord,
     DamagedShardError,
     ShardHeader,
-    digest_of,
     encode_shard,
     lags_key,
     pcm_key,
@@ -26,6 +25,7 @@ from gru_audio.data.shards import (
 )
 from gru_audio.errors import AudioError
 from gru_audio.files import atomic_path
+from gru_audio.names import readable
 from gru_audio.signal.audio import (
     FULL_SCALE,
     from_int16,
@@ -36,6 +36,7 @@ from gru_audio.signal.audio import (
     trim_silence,
 )
 from gru_audio.signal.pitch import track_pitch
+from gru_audio.voice.tensor_file import digest_of
 
 _GROUP_FILES = 64
 _GROUP_BYTES = 64 << 20

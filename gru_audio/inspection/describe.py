@@ -3,7 +3,6 @@
 Nothing here imports torch (but for a mel in a .pt file), and of tensors only the shapes are read.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,8 +16,8 @@ from gru_audio.config import MEL_PRESETS, Config, MelConfig, config_from_dict, l
 from gru_audio.data.dataset import DATASET_FILE, Dataset, read_contents
 from gru_audio.data.index import SPLITS
 from gru_audio.data.shards import is_shard, shard_files
-from gru_audio.data.sources import readable
 from gru_audio.errors import AudioError, CheckpointError, DatasetError, GruAudioError
+from gru_audio.files import is_folder, why_no_file
 from gru_audio.inspection.facts import (
     AudioFacts,
     CheckpointFacts,
@@ -31,11 +30,14 @@ from gru_audio.inspection.facts import (
     SplitFacts,
     VoiceFacts,
 )
+from gru_audio.names import readable
 from gru_audio.signal.audio import FULL_SCALE, finite, peak_dbfs, rms_dbfs
 from gru_audio.signal.audio_file.reading import AUDIO_SUFFIXES, read_audio, read_encoding
 from gru_audio.signal.mel_file import MEL_SUFFIXES, read_mel
 from gru_audio.voice.run_folder import CONFIG_FILE, METRICS_FILE, VOICE_FILE, checkpoint_steps
+from gru_audio.voice.run_log import read_log
 from gru_audio.voice.tensor_file import METADATA_KEY, read_document
+from gru_audio.voice.voice import check_voice_document
 
 _BUFFERS = frozenset({"mel_mean", "mel_std"})  # tensors of a network that are not learned
 
@@ -46,10 +48,11 @@ def describe(path: Path) -> Facts:
     Raises:
         GruAudioError: missing, damaged, or nothing that gru-audio knows.
     """
-    if path.is_dir():
+    if is_folder(path):
         return _describe_folder(path)
-    if not path.exists():
-        raise GruAudioError(f"{path}: no such file or folder; check the path")
+    if (reason := why_no_file(path)) is not None:
+        reason = "no such file or folder" if reason == "no such file" else reason
+        raise GruAudioError(f"{path}: {reason}; check the path")
     suffix = path.suffix.lower()
     if suffix == ".safetensors":
         return _describe_tensors(path)
@@ -102,8 +105,8 @@ def _is_foreign(path: Path) -> bool:
 
 
 def _describe_voice(path: Path, document: Mapping[str, Any]) -> VoiceFacts:
-    config, told = config_from_dict(document["config"], str(path)), document["metadata"]
-    steps, hours = told.get("steps"), told.get("training_hours")
+    checked = check_voice_document(path, document)
+    config, told = config_from_dict(checked.config, str(path)), checked.metadata
     engine, reason = _engine_choice(config)
     return VoiceFacts(
         path=readable(path),
@@ -111,14 +114,14 @@ def _describe_voice(path: Path, document: Mapping[str, Any]) -> VoiceFacts:
         version=document["version"],
         network=_network(config, _shapes(path)),
         mel=_contract(config.mel),
-        steps=None if steps is None else int(steps),
-        validation={str(name): finite(value) for name, value in told.get("validation", {}).items()},
-        dataset=str(told.get("dataset", "")),
-        training_hours=None if hours is None else finite(hours),
-        speakers=[str(speaker) for speaker in told.get("speakers", [])],
-        licence=str(told.get("licence", "")),
-        source_note=str(told.get("source_note", "")),
-        card={str(heading): str(text) for heading, text in told.get("card", {}).items()},
+        steps=told.steps,
+        validation=dict(told.validation),
+        dataset=told.dataset,
+        training_hours=told.training_hours,
+        speakers=list(told.speakers),
+        licence=told.licence,
+        source_note=told.source_note,
+        card={heading: str(text) for heading, text in told.card.items()},
         engine=engine,
         engine_reason=reason,
     )
@@ -151,11 +154,14 @@ def _describe_checkpoint(path: Path, document: Mapping[str, Any]) -> CheckpointF
 
 def _describe_run(path: Path) -> RunFacts:
     config = load_config(path / CONFIG_FILE)
-    logged = _read_log(path / METRICS_FILE)
+    try:
+        logged = list(read_log(path))
+    except OSError as error:
+        raise GruAudioError(f"{path / METRICS_FILE}: cannot be read: {error.strerror}; check it") from error
     valid = [
         (float(line["bits"]), line["step"])
         for line in logged
-        if line["group"] == "valid" and math.isfinite(line.get("bits", math.nan))
+        if line["group"] == "valid" and isinstance(line.get("bits"), int | float)
     ]
     last_bits, last_step = valid[-1] if valid else (None, None)
     best_bits, best_step = min((pair for pair in valid if pair[1]), default=(None, None))
@@ -173,18 +179,6 @@ def _describe_run(path: Path) -> RunFacts:
         voice=_describe_voice(voice, read_document(voice, "voice")) if voice.is_file() else None,
         mel=_contract(config.mel),
     )
-
-
-def _read_log(path: Path) -> list[dict[str, Any]]:
-    """The log's lines, without one that a crash left unfinished."""
-    lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
-        try:
-            line = json.loads(text)
-            lines.append({**line, "step": int(line["step"]), "group": str(line["group"])})
-        except (ValueError, KeyError, TypeError):
-            continue
-    return lines
 
 
 def _describe_dataset(path: Path) -> DatasetFacts:

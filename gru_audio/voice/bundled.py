@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from gru_audio.errors import CheckpointError
+from gru_audio.files import is_folder, why_no_file
 from gru_audio.voice.run_folder import VOICE_FILE
 
 DEFAULT_VOICE = "debian-16k"
@@ -26,14 +27,17 @@ def voice_path(voice: str | Path) -> Path:
         CheckpointError: there is none of these, or the run has no voice yet.
     """
     path, bundled = Path(voice), bundled_voices()
-    if path.is_dir():
-        if not (path / VOICE_FILE).is_file():
+    if is_folder(path):
+        if not (path / VOICE_FILE).exists():
             raise CheckpointError(
                 f"{path}: holds no {VOICE_FILE}; train writes it at the first validation, or name a file"
             )
         return path / VOICE_FILE
-    if not path.exists() and str(voice) not in bundled:
+    reason = why_no_file(path)
+    if reason == "no such file" and str(voice) in bundled:
+        return bundled[str(voice)]
+    if reason is not None:
         raise CheckpointError(
-            f"{path}: no such file; check the path, or name a bundled voice: {', '.join(bundled)}"
+            f"{path}: {reason}; check the path, or name a bundled voice: {', '.join(bundled)}"
         )
-    return path if path.exists() else bundled[str(voice)]
+    return path

@@ -1,6 +1,9 @@
 """What a training run's folder holds, by name; without torch, so that `info` can tell it quickly."""
 
+import re
 from pathlib import Path
+
+from gru_audio.names import name_part
 
 CONFIG_FILE = "config.toml"
 METRICS_FILE = "metrics.jsonl"
@@ -8,6 +11,8 @@ VOICE_FILE = "voice.safetensors"
 
 _CHECKPOINT_FOLDER = "checkpoints"
 _SAMPLE_FOLDER = "samples"
+_CHECKPOINT = re.compile(r"step-([0-9]{1,12})\.safetensors")
+_SAMPLE = re.compile(r"step-([0-9]{1,12})-.*\.wav", re.DOTALL)
 
 
 def checkpoint_path(run: Path, step: int) -> Path:
@@ -17,30 +22,33 @@ def checkpoint_path(run: Path, step: int) -> Path:
 
 def checkpoint_paths(run: Path) -> list[Path]:
     """The run's checkpoints, oldest first."""
-    return sorted((run / _CHECKPOINT_FOLDER).glob("step-*.safetensors"))
+    return [path for _, path in _numbered(run / _CHECKPOINT_FOLDER, _CHECKPOINT)]
 
 
 def checkpoint_steps(run: Path) -> list[int]:
     """The steps at which the run's checkpoints were written, in order."""
-    numbers = (path.stem.removeprefix("step-") for path in checkpoint_paths(run))
-    return [int(number) for number in numbers if number.isdigit()]
+    return [step for step, _ in _numbered(run / _CHECKPOINT_FOLDER, _CHECKPOINT)]
 
 
 def sample_path(run: Path, step: int, clip: str) -> Path:
     """Where the audio goes that the voice of a step makes of a clip."""
-    return run / _SAMPLE_FOLDER / f"step-{step:09d}-{clip}.wav"
+    return run / _SAMPLE_FOLDER / f"step-{step:09d}-{name_part(clip)}.wav"
 
 
 def reference_path(run: Path, clip: str) -> Path:
     """Where the clip itself goes, to compare with."""
-    return run / _SAMPLE_FOLDER / f"reference-{clip}.wav"
+    return run / _SAMPLE_FOLDER / f"reference-{name_part(clip)}.wav"
 
 
 def sample_paths(run: Path) -> dict[int, list[Path]]:
     """The audio that voices made, by their steps."""
     by_step: dict[int, list[Path]] = {}
-    for path in sorted((run / _SAMPLE_FOLDER).glob("step-*-*.wav")):
-        number = path.name.split("-")[1]
-        if number.isdigit():
-            by_step.setdefault(int(number), []).append(path)
+    for step, path in _numbered(run / _SAMPLE_FOLDER, _SAMPLE):
+        by_step.setdefault(step, []).append(path)
     return by_step
+
+
+def _numbered(folder: Path, name: re.Pattern[str]) -> list[tuple[int, Path]]:
+    """The files of a folder that are named so, by the number in the name."""
+    matches = ((name.fullmatch(path.name), path) for path in folder.glob("step-*"))
+    return sorted((int(match[1]), path) for match, path in matches if match is not None)

@@ -1,11 +1,13 @@
 """Tensors and one JSON document in one safetensors file: the container of voices and checkpoints.
 
 Nothing is ever unpickled. The JSON stands under a single metadata key, so a file's bytes follow from its
-contents alone.
+contents alone. It holds a digest of itself and of the tensors, which is compared wherever these are read.
 """
 
+import contextlib
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from gru_audio.documents import Document, DocumentError, parse_json
 from gru_audio.errors import CheckpointError
-from gru_audio.files import atomic_path
+from gru_audio.files import atomic_path, why_no_file
 
 Array = npt.NDArray[Any]
 
@@ -23,6 +26,21 @@ METADATA_KEY = "gru_audio"
 """Where every safetensors file of ours, a dataset's shards included, keeps its JSON."""
 
 _VERSION = 1
+_DIGEST = "digest"
+
+
+class _Header(Document):
+    version: int
+    kind: str = "dataset's shard"
+    digest: str | None = None
+
+
+def digest_of(*parts: bytes | Array) -> str:
+    """Digest of bytes and of arrays' contents, in order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).data)
+    return digest.hexdigest()
 
 
 def write_tensor_file(
@@ -33,21 +51,22 @@ def write_tensor_file(
     Args:
         path: the file, replaced where it exists.
         kind: what the file is, `"voice"` or `"checkpoint"`.
-        document: anything JSON can hold.
+        document: anything JSON can hold; its digest is added.
         tensors: name to array.
 
     Raises:
         OutputError: the file cannot be written; what was there stays.
     """
-    header = {"kind": kind, "version": _VERSION, **document}
+    header = json.loads(json.dumps({"kind": kind, "version": _VERSION, **document}, allow_nan=False))
     contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
-    data = save(contiguous, {METADATA_KEY: json.dumps(header, allow_nan=False)})
+    header[_DIGEST] = _digest(header, contiguous)
+    data = save(contiguous, {METADATA_KEY: json.dumps(header)})
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
 def read_document(path: Path, kind: str | None = None) -> dict[str, Any]:
-    """The JSON document of a file, without reading its tensors.
+    """The JSON document of a file, without reading its tensors or comparing its digest.
 
     Args:
         path: the file.
@@ -57,41 +76,71 @@ def read_document(path: Path, kind: str | None = None) -> dict[str, Any]:
         CheckpointError: no such file, not a safetensors file, of another kind or of a newer version.
     """
     with _opened(path) as file:
-        metadata = file.metadata() or {}
+        return _document(path, file, kind)
+
+
+def read_tensor_file(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Array]]:
+    """A file's JSON document and all of its tensors, by name, once they match their digest.
+
+    A file that an older version wrote has no digest, and is taken as it is.
+
+    Raises:
+        CheckpointError: as `read_document`, or the file was changed since it was written.
+    """
+    with _opened(path) as file:
+        document = _document(path, file, kind)
+        try:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        except (
+            SafetensorError,
+            TypeError,
+            ValueError,
+        ) as error:  # bfloat16, for one, is not a type of numpy's
+            raise CheckpointError(f"{path}: holds a tensor that cannot be read ({error})") from error
+    if document.get(_DIGEST) not in (None, _digest(document, tensors)):
+        raise CheckpointError(f"{path}: damaged: its contents do not match their digest; copy it again")
+    return document, tensors
+
+
+def _digest(document: Mapping[str, Any], tensors: Mapping[str, Array]) -> str:
+    """Of all that a file holds, but for the digest itself."""
+    told = {name: value for name, value in document.items() if name != _DIGEST}
+    parts: list[bytes | Array] = [json.dumps(told, sort_keys=True).encode()]
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        parts += [f"\0{name}\0{tensor.dtype.str}\0{tensor.shape}\0".encode(), tensor]
+    return digest_of(*parts)
+
+
+def _document(path: Path, file: Any, kind: str | None) -> dict[str, Any]:
     try:
-        document: dict[str, Any] = json.loads(metadata[METADATA_KEY])
-        found, version = document.get("kind", "dataset's shard"), int(document["version"])
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        document = parse_json((file.metadata() or {})[METADATA_KEY])
+        header = _Header.of(document)
+    except KeyError as error:
         raise CheckpointError(
             f"{path}: a safetensors file, but not one that gru-audio wrote; name another"
         ) from error
-    if version > _VERSION:
-        raise CheckpointError(f"{path}: of version {version}, newer than this gru-audio; upgrade it")
-    if kind is not None and found != kind:
-        raise CheckpointError(f"{path}: is a {found}, not a {kind}; name a {kind}")
-    return document
+    except DocumentError as error:
+        raise CheckpointError(
+            f"{path}: a safetensors file, but not one that gru-audio wrote (its header: {error}); name another"
+        ) from error
+    if header.version > _VERSION:
+        raise CheckpointError(f"{path}: of version {header.version}, newer than this gru-audio; upgrade it")
+    if kind is not None and header.kind != kind:
+        raise CheckpointError(f"{path}: is a {header.kind}, not a {kind}; name a {kind}")
+    return dict(document)
 
 
-def read_tensors(path: Path) -> dict[str, Array]:
-    """All tensors of a file, by name.
-
-    Raises:
-        CheckpointError: as `read_document`.
-    """
-    with _opened(path) as file:
-        try:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        except (SafetensorError, TypeError) as error:  # bfloat16, for one, is not a type of numpy's
-            raise CheckpointError(f"{path}: holds a tensor that cannot be read ({error})") from error
-
-
-def _opened(path: Path) -> Any:
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "no such file"
-        raise CheckpointError(f"{path}: {what}; check the path")
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    reason = why_no_file(path)
+    if reason is not None:
+        raise CheckpointError(f"{path}: {reason}; check the path")
     try:
-        return safe_open(str(path), framework="numpy")
-    except (SafetensorError, OSError) as error:
+        opened = safe_open(str(path), framework="numpy")
+    except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{path}: not a safetensors file, or a damaged one ({error}); copy it again, or name another"
         ) from error
+    with opened as file:
+        yield file

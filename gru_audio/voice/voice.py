@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from gru_audio.config import Config, config_from_dict
+from gru_audio.documents import Document, DocumentError
 from gru_audio.errors import CheckpointError
 from gru_audio.voice.bundled import voice_path
-from gru_audio.voice.tensor_file import Array, read_document, read_tensors, write_tensor_file
+from gru_audio.voice.tensor_file import Array, read_tensor_file, write_tensor_file
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,63 @@ def load_voice(voice: str | Path) -> Voice:
         ConfigError: its config is not one of this version's.
     """
     path = voice_path(voice)
-    document = read_document(path, "voice")
-    if not {"config", "metadata"} <= document.keys():
-        raise CheckpointError(f"{path}: damaged: its header lacks the config or the metadata; copy it again")
-    config = config_from_dict(document["config"], str(path))
-    tensors = {name: _widened(tensor) for name, tensor in read_tensors(path).items()}
-    return Voice(config, tensors, document["metadata"])
+    document, stored = read_tensor_file(path, "voice")
+    checked = check_voice_document(path, document)
+    tensors = {name: _widened(tensor) for name, tensor in stored.items()}
+    _require_usable(path, tensors)
+    return Voice(config_from_dict(checked.config, str(path)), tensors, document["metadata"])
+
+
+class _Metadata(Document):
+    """What of a voice's metadata is read; all of it may be absent, and there may be more."""
+
+    steps: Annotated[int, Field(ge=0)] | None = None
+    training_hours: Annotated[float, Field(ge=0)] | None = None
+    dataset: str = ""
+    speakers: list[str] = Field(default_factory=list)
+    licence: str = ""
+    source_note: str = ""
+    validation: dict[str, float] = Field(default_factory=dict)
+    card: dict[str, Any] = Field(default_factory=dict)
+    sampling: dict[str, Any] | None = None
+
+
+class VoiceDocument(Document):
+    """A voice's document."""
+
+    config: dict[str, Any]
+    metadata: _Metadata
+
+
+def check_voice_document(path: Path, document: Mapping[str, Any]) -> VoiceDocument:
+    """A voice's document by its types.
+
+    Raises:
+        CheckpointError: a part of it is missing, or of another type.
+    """
+    try:
+        return VoiceDocument.of(document)
+    except DocumentError as error:
+        raise CheckpointError(
+            f"{path}: damaged: its header lacks or garbles {error}; copy it again"
+        ) from error
+
+
+def _require_usable(path: Path, tensors: Mapping[str, Array]) -> None:
+    """Make sure that a network can compute with a voice's numbers.
+
+    Raises:
+        CheckpointError: one is not finite, or a mel band is said never to change.
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
+            raise CheckpointError(
+                f"{path}: damaged: its tensor {name} holds values that are not finite; copy it again"
+            )
+    if "mel_std" in tensors and not (tensors["mel_std"] > 0).all():
+        raise CheckpointError(
+            f"{path}: damaged: its mel_std holds values that are not above 0; copy it again"
+        )
 
 
 def in_half_precision(voice: Voice) -> Voice:

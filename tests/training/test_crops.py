@@ -1,6 +1,6 @@
 """Training batches against the clips that they were cut from: alignment, edges, reproducibility.
 
-The datasets' pitch lags are made up: frame f of clip c has lag 1000 c + f + 1, so that a batch tells where
+The datasets' pitch lags are made up: frame f of clip c has lag 100 c + (f + 1) / 10, so that a batch tells where
 each of its crops was cut.
 """
 
@@ -16,12 +16,13 @@ from support import naive
 
 from gru_audio.config import Config, MelConfig, SignalConfig, TrainConfig
 from gru_audio.data.dataset import Dataset
-from gru_audio.data.shards import ClipRecord, digest_of, encode_shard, lags_key, pcm_key
+from gru_audio.data.shards import ClipRecord, encode_shard, lags_key, pcm_key
 from gru_audio.errors import DatasetError
 from gru_audio.signal.lpc import frame_filters
 from gru_audio.signal.mel import log_mel, silent_frames
 from gru_audio.signal.mulaw import expansion_table, thresholds
 from gru_audio.training.batches.crops import Batch, CropSource
+from gru_audio.voice.tensor_file import digest_of
 
 Floats = NDArray[np.float32]
 Pcm = NDArray[np.int16]
@@ -35,6 +36,10 @@ def config_for(padding: Any = "same", **train: Any) -> Config:
     return Config(mel=MelConfig(padding=padding), train=TrainConfig(**settings))
 
 
+def made_up_lags(clip: int, n_frames: int) -> NDArray[np.float32]:
+    return (100 * clip + (1 + np.arange(n_frames)) / 10).astype(np.float32)
+
+
 def make_dataset(folder: Path, clips: list[Pcm], mel: MelConfig, valid: tuple[int, ...] = ()) -> Dataset:
     """Clips of whole hops; clip c is named `c`."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,7 +48,7 @@ def make_dataset(folder: Path, clips: list[Pcm], mel: MelConfig, valid: tuple[in
     for index, pcm in enumerate(clips):
         n_frames = len(pcm) // mel.hop_samples
         tensors[pcm_key(str(index))] = pcm
-        tensors[lags_key(str(index))] = (1000 * index + 1 + np.arange(n_frames)).astype(np.float32)
+        tensors[lags_key(str(index))] = made_up_lags(index, n_frames)
         records.append(ClipRecord(str(index), "s", f"{index}.wav", len(pcm), digest_of(pcm), 0))
     (folder / "a.safetensors").write_bytes(encode_shard("made up", records, [], tensors)[1])
     contents = {
@@ -73,7 +78,7 @@ def crops_of(batch: Batch) -> Iterator[tuple[int, int, Batch]]:
     """The clip, the first frame and the arrays of each crop."""
     for index in range(len(batch.target)):
         crop = Batch(*(part[index] for part in batch))
-        clip, frame = divmod(int(crop.lags[0]) - 1, 1000)
+        clip, frame = divmod(round(10 * float(crop.lags[0])) - 1, 1000)
         yield clip, frame, crop
 
 
@@ -168,7 +173,7 @@ def test_mel_inside_a_long_clip_does_not_see_the_cut(
 
 def test_lags_are_those_of_the_frames_and_0_beyond(tmp_path: Path, clips: list[Pcm]) -> None:
     for clip, frame, crop in draw_crops(tmp_path, clips, config_for()):
-        labels = 1000 * clip + 1 + np.arange(len(clips[clip]) // 200)
+        labels = made_up_lags(clip, len(clips[clip]) // 200)
         np.testing.assert_array_equal(crop.lags, stretch(labels, frame, frame + N_FRAMES, 0))
 
 

@@ -23,13 +23,13 @@ from gru_audio.training.saved.checkpoint import load_checkpoint
 from gru_audio.voice.run_folder import checkpoint_paths, checkpoint_steps
 
 N_KILLS = 12
-HALF = "checkpoints/.step-000000006.*.partial.*"
+HALF = "checkpoints/.gru-audio-*.partial.*"
 STOP_HALF_WAY = """
 import time
 from pathlib import Path
 write = Path.write_bytes
 def half(path, data):
-    if "step-000000006" in path.name:
+    if b'\\\\"step\\\\": 6,' in data:
         write(path, data[: len(data) // 2])
         time.sleep(60)
     return write(path, data)
@@ -40,7 +40,7 @@ import errno
 from pathlib import Path
 write = Path.write_bytes
 def full(path, data):
-    if "step-000000006" in path.name:
+    if b'\\\\"step\\\\": 6,' in data:
         write(path, data[: len(data) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
     return write(path, data)
@@ -71,6 +71,11 @@ class World:
 
     def finish(self, run: Path) -> None:
         assert self.warm.wait(self.start(run)) == 0, self.stderr(run)
+
+
+def is_half_way(run: Path) -> bool:
+    """Whether the process is in the middle of its third checkpoint."""
+    return checkpoint_steps(run) == [2, 4] and any(path.stat().st_size for path in run.glob(HALF))
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +138,7 @@ def test_killed_at_any_moment(world: World) -> None:
 def test_killed_while_a_checkpoint_is_written(world: World) -> None:
     run = world.folder / "half"
     pid = world.start(run, STOP_HALF_WAY)
-    wait_for(lambda: bool(list(run.glob(HALF))))
+    wait_for(lambda: is_half_way(run))
     time.sleep(0.1)
     kill(pid)
     world.warm.wait(pid)
@@ -159,7 +164,7 @@ def test_a_damaged_checkpoint(world: World, damage: str) -> None:
     """The one before is taken, with a note; what is damaged stays beside it under another name."""
     run = world.folder / damage
     pid = world.start(run, STOP_HALF_WAY)
-    wait_for(lambda: bool(list(run.glob(HALF))))
+    wait_for(lambda: is_half_way(run))
     kill(pid)
     world.warm.wait(pid)
     newest = checkpoint_paths(run)[-1]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from gru_audio.data.inputs.found import Found
+from gru_audio.names import readable
 
 _TABLE = """
 CREATE TABLE found (
@@ -54,11 +55,6 @@ class Source:
     start_s: float = 0.0
     stop_s: float | None = None
     key: str = ""
-
-
-def readable(path: str | Path) -> str:
-    """A path as text that can be printed and stored, whatever bytes its name has."""
-    return os.fsencode(path).decode("utf-8", errors="backslashreplace")
 
 
 class Catalogue:

@@ -5,17 +5,44 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from gru_audio.documents import Document, DocumentError
 from gru_audio.errors import CheckpointError
 from gru_audio.files import output_errors
 from gru_audio.voice.run_folder import checkpoint_path, checkpoint_paths
-from gru_audio.voice.tensor_file import Array, read_document, read_tensors, write_tensor_file
+from gru_audio.voice.tensor_file import Array, read_tensor_file, write_tensor_file
 
 _CHECKSUM = "crc32"
+"""Of the tensors, in the checkpoints of versions that knew no digest."""
+
+_Count = Annotated[int, Field(ge=0)]
+
+
+class _Returns(Document):
+    times: _Count
+    diverged_at: _Count
+
+
+class _State(Document):
+    """A checkpoint's document; older versions told less."""
+
+    step: _Count
+    config: dict[str, Any] = Field(default_factory=dict)
+    dataset: str = ""
+    best_bits: float | None = None
+    best_step: _Count = 0
+    best_score: tuple[str, float, int] | None = Field(None, strict=False)
+    fine_tuned_from: dict[str, Any] | None = None
+    pruning_settled: bool = False
+    watch: Annotated[list[float], Field(min_length=5, max_length=5)] | None = None
+    returns: _Returns | None = None
+    scaler: dict[str, float] = Field(default_factory=dict)
+    crc32: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,8 +73,8 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, n_kept: int) -> Path:
         for group, named in checkpoint.groups.items()
         for name, tensor in named.items()
     }
-    document = {"step": checkpoint.step, **checkpoint.document, _CHECKSUM: _checksum(tensors)}
-    write_tensor_file(path, "checkpoint", document, tensors)
+    told = {name: value for name, value in checkpoint.document.items() if name != _CHECKSUM}
+    write_tensor_file(path, "checkpoint", {"step": checkpoint.step, **told}, tensors)
     with output_errors(path):
         _flush_folder(path.parent)
         for old in [other for other in checkpoint_paths(run) if other <= path][:-n_kept]:
@@ -91,7 +118,7 @@ def remove_half_written(run: Path) -> None:
         OutputError: the folder cannot be written.
     """
     for folder in (run, checkpoint_path(run, 0).parent):
-        for path in folder.glob(".*.partial.*"):
+        for path in folder.glob(".*.partial.*"):  # whatever version wrote it
             with output_errors(path):
                 path.unlink()
 
@@ -102,8 +129,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: not a checkpoint, or a damaged one.
     """
-    document, tensors = read_document(path, "checkpoint"), read_tensors(path)
-    if document.get(_CHECKSUM, expected := _checksum(tensors)) != expected:
+    document, tensors = read_tensor_file(path, "checkpoint")
+    try:
+        state = _State.of(document)
+    except DocumentError as error:
+        raise CheckpointError(f"{path}: damaged: its header lacks or garbles {error}; delete it") from error
+    if state.crc32 not in (None, _checksum(tensors)):
         raise CheckpointError(f"{path}: damaged: its contents do not match their checksum; delete it")
     groups: dict[str, dict[str, Tensor]] = {"optimizer": {}}  # empty until a first good step
     for full_name, array in tensors.items():
@@ -113,7 +144,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path}: lacks a part of the training state; delete it, and resume from the one before"
         )
-    return Checkpoint(document["step"], groups, document)
+    return Checkpoint(state.step, groups, document)
 
 
 def _checksum(tensors: Mapping[str, Array]) -> int:

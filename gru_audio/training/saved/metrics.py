@@ -18,6 +18,7 @@ from gru_audio.config import Config
 from gru_audio.files import atomic_path, output_errors
 from gru_audio.training.objective import Losses, bits
 from gru_audio.voice.run_folder import METRICS_FILE
+from gru_audio.voice.run_log import read_log
 
 
 class MetricsLog:
@@ -31,7 +32,8 @@ class MetricsLog:
         """
         self._path = run / METRICS_FILE
         if self._path.exists():
-            kept = [line for line in self._path.read_text().splitlines() if _step_of(line) <= from_step]
+            with output_errors(self._path):
+                kept = [json.dumps(line) for line in read_log(run) if line["step"] <= from_step]
             with atomic_path(self._path) as temporary:
                 temporary.write_text("".join(f"{line}\n" for line in kept))
         with output_errors(self._path):
@@ -114,11 +116,3 @@ class TrainingMeter:
     def _reset(self) -> None:
         self._n_steps, self._n_samples, self._began = 0, 0, time.perf_counter()
         self._sums = torch.zeros(3)
-
-
-def _step_of(line: str) -> float:
-    """The step of a line; infinite for one that a crash left unfinished."""
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf

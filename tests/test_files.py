@@ -1,0 +1,178 @@
+"""Files written so that nobody sees half of one, whatever lies in their way."""
+
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gru_audio.errors import OutputError
+from gru_audio.files import (
+    atomic_path,
+    is_temporary,
+    open_file,
+    remove_abandoned,
+    require_writable,
+    why_no_file,
+)
+
+STAY = """
+import sys, time
+from pathlib import Path
+from gru_audio.files import atomic_path
+with atomic_path(Path(sys.argv[1])) as temporary:
+    temporary.write_bytes(b"half")
+    print(temporary, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_file_appears_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.txt"
+    with atomic_path(path) as temporary:
+        temporary.write_text("whole")
+        assert not path.exists()
+        assert temporary.parent == path.parent
+        assert temporary.suffix == ".txt"
+        assert is_temporary(temporary)
+    assert path.read_text() == "whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "a") as temporary:
+        temporary.write_text("")
+    (tmp_path / "b").touch()
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), atomic_path(path) as temporary:
+        temporary.write_text("new")
+        1 / 0  # noqa: B018
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "ü" * 127, "a" * 251 + ".wav", "a." + "b" * 253, "a.b c", "a.ü"])
+def test_a_name_of_any_length(tmp_path: Path, name: str) -> None:
+    """The longest that a file system takes, and nothing else but what it refuses itself."""
+    path = tmp_path / "folder" / name
+    with atomic_path(path) as temporary:
+        assert len(os.fsencode(temporary.name)) < 60
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
+
+
+@pytest.mark.parametrize("name", ["a" * 256, "ü" * 128, "a" * 5_000])
+def test_a_name_that_is_too_long_is_one_line(tmp_path: Path, name: str) -> None:
+    with (
+        pytest.raises(
+            OutputError, match=r"cannot be written: File name too long; choose another place"
+        ) as caught,
+        atomic_path(tmp_path / name) as temporary,
+    ):
+        temporary.write_text("")
+    assert len(str(caught.value)) < 500
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OutputError, match="File name too long"):
+        require_writable(tmp_path / name / "folder")
+
+
+def test_a_planted_link_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were the name known beforehand, a link there would end the write; what it points to keeps its contents."""
+    target = tmp_path / "precious"
+    target.write_text("precious")
+    monkeypatch.setattr("secrets.token_hex", lambda n: "0" * 2 * n)
+    (tmp_path / ".gru-audio-000000000000.partial.txt").symlink_to(target)
+    with pytest.raises(OutputError, match="cannot be written"), atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("other")
+    assert target.read_text() == "precious"
+
+
+def test_a_file_that_was_exchanged_meanwhile_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    with (
+        pytest.raises(OutputError, match="another program replaced it"),
+        atomic_path(tmp_path / "a") as temporary,
+    ):
+        temporary.unlink()
+        temporary.symlink_to(tmp_path / "precious")
+    assert not (tmp_path / "a").exists()
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_names_differ(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "a") as one, atomic_path(tmp_path / "a") as other:
+        one.write_text("one")
+        other.write_text("other")
+        assert one != other
+    assert (tmp_path / "a").read_text() == "one", "the outer one was the last to end"
+
+
+def test_what_a_killed_process_left_goes_and_what_is_being_written_stays(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STAY, str(tmp_path / "a.txt")], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        half = Path(process.stdout.readline().decode().strip())
+        remove_abandoned(tmp_path)
+        assert half.read_bytes() == b"half", "its process lives"
+        process.kill()
+    assert half.exists()
+    (tmp_path / ".mine.partial.txt").touch()
+    (tmp_path / ".gru-audio-0123.partial").touch()
+    with atomic_path(tmp_path / "b.txt") as temporary:
+        temporary.write_text("whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".gru-audio-0123.partial",
+        ".mine.partial.txt",
+        "b.txt",
+    ]
+
+
+def test_a_folder_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(_descriptor: int, _operation: int) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    left = tmp_path / ".gru-audio-0123456789ab.partial"
+    left.touch()
+    with atomic_path(tmp_path / "a") as temporary:
+        temporary.write_text("whole")
+    assert (tmp_path / "a").read_text() == "whole"
+    assert left.exists(), "whose it is cannot be known"
+
+
+@pytest.mark.timeout(10)
+def test_what_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_text("a")
+    (tmp_path / "link").symlink_to("file")
+    began = time.monotonic()
+    for name, reason in {
+        "pipe": "is a pipe, not a file",
+        "socket": "is a socket, not a file",
+        "": "is a folder, not a file",
+        "nowhere": "no such file",
+        "file/below": "no such file",
+        "loop": "Too many levels of symbolic links",
+        "a" * 300: "File name too long",
+        "zero\0byte": "embedded null byte",
+    }.items():
+        assert why_no_file(tmp_path / name) == reason
+        with pytest.raises((OSError, ValueError)):
+            open_file(tmp_path / name)
+    assert why_no_file(tmp_path / "link") is None
+    with open_file(tmp_path / "link") as file:
+        assert file.read() == b"a"
+    assert time.monotonic() - began < 5
