@@ -18,9 +18,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-LARGEST_BYTES = 256 << 20
-"""Of a document: that of a dataset of a million clips has a fifth of it."""
-
 _MOST_LEVELS = 32
 _MOST_DIGITS = 18  # any integer of as many fits into 64 bits
 
@@ -52,7 +49,7 @@ class Document(BaseModel):
             raise DocumentError(f"{where}: {message}" if where else message) from error
 
 
-def read_text(path: Path, largest_bytes: int = LARGEST_BYTES) -> str:
+def read_text(path: Path, largest_bytes: int = text_files.LARGEST_BYTES) -> str:
     """A file's text, as `text_files` reads it.
 
     Raises:

@@ -25,3 +25,11 @@ ProgressCallback = Callable[[Progress], None]
 
 def ignore_progress(report: Progress) -> None:
     """The callback of a caller who does not want to know."""
+
+
+NoteCallback = Callable[[str], None]
+"""Told what a user should know at once, in one line."""
+
+
+def ignore_note(line: str) -> None:
+    """The callback of a caller who does not want to know."""

@@ -19,10 +19,12 @@ _MARKS = (
 )
 _GZIP = b"\x1f\x8b"
 _HEAD_BYTES = 256
+LARGEST_BYTES = 256 << 20
+"""Of a file that is read whole: the list of a million clips has a fifth of it."""
 _LONGEST_LINE = 1 << 20
 
 
-def read_text(path: Path, largest_bytes: int) -> str:
+def read_text(path: Path, largest_bytes: int = LARGEST_BYTES) -> str:
     """A whole file as text.
 
     Raises:

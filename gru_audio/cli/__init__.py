@@ -8,6 +8,7 @@ import errno
 import gc
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
@@ -102,6 +103,8 @@ def __getattr__(name: str) -> Any:
 
 def main() -> None:
     """Run the command line; every error a user can cause is one line on stderr and exit code 1."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts the background jobs of a script
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         # The others' modules and options would take a tenth of a short command's time.
         make_app([name for name in sys.argv[1:2] if name in COMMANDS] or COMMANDS)()

@@ -10,23 +10,30 @@ from typing import Any
 
 import typer
 
+from gru_audio.names import shown
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
+
+
+def say(text: str) -> None:
+    """A line of the result on stdout."""
+    _echo(shown(text))
 
 
 def note(text: str, *, quiet: bool = False) -> None:
     """A line for the user on stderr."""
     if not quiet:
-        typer.echo(text, err=True)
+        _echo(shown(text), err=True)
 
 
 def error_line(text: str) -> None:
     """An error on stderr, in one line."""
-    typer.echo(f"error: {one_line(text)}", err=True)
+    _echo(f"error: {shown(text)}", err=True)
 
 
 def print_json(result: Any) -> None:
-    """The command's result as one JSON document on stdout."""
-    typer.echo(json.dumps(_strict(result), indent=2, ensure_ascii=False, allow_nan=False))
+    """The command's result as one JSON document on stdout, in which a name's odd characters are JSON's own escapes."""
+    text = json.dumps(_strict(result), indent=2, ensure_ascii=False, allow_nan=False)
+    _echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
 def print_rows(rows: Mapping[str, str]) -> None:
@@ -35,11 +42,11 @@ def print_rows(rows: Mapping[str, str]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    lines = {name: one_line(value) for name, value in rows.items()}
+    lines = {name: shown(value) for name, value in rows.items()}
     console = Console(highlight=False)
     if not console.is_terminal:
         width = max(map(len, lines))
-        typer.echo("\n".join(f"{name:<{width}}  {value}" for name, value in lines.items()))
+        _echo("\n".join(f"{name:<{width}}  {value}" for name, value in lines.items()))
         return
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
@@ -49,9 +56,10 @@ def print_rows(rows: Mapping[str, str]) -> None:
     console.print(table)
 
 
-def one_line(text: str) -> str:
-    """Text from a file or a file's name, without line breaks or anything else that a terminal would act on."""
-    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+def _echo(text: str, *, err: bool = False) -> None:
+    """Print text, with escapes for what the terminal's encoding has no letters for."""
+    encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
+    typer.echo(text.encode(encoding, errors="backslashreplace").decode(encoding), err=err)
 
 
 def _strict(value: Any) -> Any:
@@ -99,10 +107,10 @@ def progress_bar(description: str, *, quiet: bool = False) -> Iterator[ProgressC
     from rich.progress import Progress as Bar
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TaskProgressColumn(),
-        TextColumn("{task.fields[figures]}"),
+        TextColumn("{task.fields[figures]}", markup=False),
         TimeElapsedColumn(),
         TextColumn("eta"),
         TimeRemainingColumn(),
@@ -122,7 +130,9 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
+    rows = [[shown(cell) for cell in row] for row in rows]
     console = Console(highlight=False)
     numbers = [
         all(row[i] == "-" or row[i].removeprefix("-")[:1].isdigit() for row in rows) for i in range(len(head))
@@ -136,11 +146,11 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
             )
             for row in (head, *rows)
         ]
-        typer.echo("\n" + "\n".join(line.rstrip() for line in lines))
+        _echo("\n" + "\n".join(line.rstrip() for line in lines))
         return
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name, number in zip(head, numbers, strict=True):
         table.add_column(name, justify="right" if number else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     console.print(table)

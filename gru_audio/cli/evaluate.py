@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gru_audio.cli.console import note, print_json, print_table, progress_bar
+from gru_audio.cli.console import note, print_json, print_table, progress_bar, say
 from gru_audio.cli.options import (
     EngineName,
     Json,
@@ -128,7 +128,7 @@ def print_evaluation(evaluation: "Evaluation") -> None:
     from gru_audio.evaluation.results import VOICE
 
     settings, names = evaluation.settings, {clip.name for clip in evaluation.clips}
-    typer.echo(
+    say(
         f"{settings['voice']}, {evaluation.voice.get('steps', 0):,} steps, engine {settings['engine']}, "
         f"temperature {settings['temperature']:g}, seed {settings['seed']}: "
         f"{len(names)} clips of {settings['source']}"

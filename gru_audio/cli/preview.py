@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from gru_audio.cli.console import note, one_line, print_json
+from gru_audio.cli.console import note, print_json
 from gru_audio.cli.options import Json, Quiet, mel_option, output_option
+from gru_audio.names import shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,7 +116,7 @@ def preview(
         _show(source, console, height)
     if output is not None:
         _write_svg(source, width, height, output)
-        note(f"picture written to {one_line(str(output))}", quiet=quiet)
+        note(f"picture written to {shown(str(output))}", quiet=quiet)
     if play:
         _play(source, file)
 
@@ -130,10 +131,8 @@ def _read(file: Path, clip: str | None, contract: str | None, quiet: bool) -> _C
     if file.is_dir():
         return _read_clip(file, clip, wanted)
     if clip is not None:
-        raise typer.BadParameter(
-            f"{one_line(str(file))} is not a folder; leave --clip out", param_hint="--clip"
-        )
-    name = one_line(file.name)
+        raise typer.BadParameter(f"{shown(str(file))} is not a folder; leave --clip out", param_hint="--clip")
+    name = shown(file.name)
     if file.suffix.lower() not in MEL_SUFFIXES:
         audio, sample_rate_hz = read_audio(file)
         encoding = read_encoding(file)
@@ -166,7 +165,7 @@ def _read_clip(folder: Path, name: str | None, contract: "MelConfig | None") -> 
         raise DatasetError(f"{folder}: no clip '{name}' among {len(clips)}; did you mean {', '.join(near)}?")
     clip = clips[name] if name is not None else next(iter(clips.values()))
     audio = from_int16(dataset.audio(clip))
-    return _Clip(one_line(clip.name), audio, dataset.mel.sample_rate_hz, 1, contract or dataset.mel)
+    return _Clip(shown(clip.name), audio, dataset.mel.sample_rate_hz, 1, contract or dataset.mel)
 
 
 def _figures(source: _Clip | _Mel) -> dict[str, object]:

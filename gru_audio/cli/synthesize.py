@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from gru_audio.cli.console import error_line, made_to_stay, note, one_line, print_json, progress_bar
+from gru_audio.cli.console import error_line, made_to_stay, note, print_json, progress_bar, say
 from gru_audio.cli.options import (
     DeviceName,
     EngineName,
@@ -21,6 +21,7 @@ from gru_audio.cli.options import (
     mel_option,
     output_option,
 )
+from gru_audio.names import shown
 from gru_audio.voice.bundled import DEFAULT_VOICE
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _check_pipe(inputs: "Sequence[Path]", output: Path | None, json: bool) -> No
         )
     if output is not None and (output.suffix.lower() not in (".wav", ".flac") or output.is_dir()):
         raise typer.BadParameter(
-            f"{one_line(str(output))}: a stream has no name for a file in a folder; give a .wav or .flac file",
+            f"{shown(str(output))}: a stream has no name for a file in a folder; give a .wav or .flac file",
             param_hint="--output",
         )
 
@@ -223,4 +224,4 @@ def _show(engine: str, results: "Sequence[Result]", wall_s: float, quiet: bool, 
         if place == _STANDARD:
             note(f"stdout{line.removeprefix(str(_STANDARD))}", quiet=quiet)
         else:
-            typer.echo(line)
+            say(line)

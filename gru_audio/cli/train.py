@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gru_audio.cli.console import note, print_json, progress_bar
+from gru_audio.cli.console import note, print_json, progress_bar, say
 from gru_audio.cli.options import DeviceName, InitVoice, Json, Quiet, Settings, config_option, output_option
 from gru_audio.errors import GruAudioError
 from gru_audio.training.launch import Launch, LeaderLostError
@@ -44,13 +44,17 @@ def train(
             show_default="one for each core that no data worker has",
         ),
     ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="First compare the whole dataset with its digests; else clip by clip."),
+    ] = False,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Train a voice on a dataset, with mixed precision where the device has it.
 
-    The voice is RUN/voice.safetensors, the best moving average so far. Ctrl-C and SIGTERM save a checkpoint
-    and stop; the same command with --resume goes on.
+    The voice is RUN/voice.safetensors, the best moving average so far. Ctrl-C, SIGTERM and SIGHUP (a closed terminal)
+    save a checkpoint and stop; the same command with --resume goes on.
 
     With --init a few minutes of your own speech are enough: it does up to 1,500 steps, and stops before where the
     held-out clips no longer sound better.
@@ -76,7 +80,7 @@ def train(
     with _one_voice(launch):
         result = _train(
             dataset, run, config, overrides or [], init, resume=resume, device=device, threads=threads,
-            quiet=quiet or not launch.leads, leads=launch.leads,
+            verify=verify and launch.leads, quiet=quiet or not launch.leads, leads=launch.leads,
         )  # fmt: skip
     if launch.leads:
         _show(run, result, json=json, quiet=quiet)
@@ -99,14 +103,12 @@ def _one_voice(launch: Launch) -> Iterator[None]:
 
 def _show(run: Path, result: "TrainResult", *, json: bool, quiet: bool) -> None:
     """How a run ended."""
-    for line in result.notes:
-        note(line, quiet=quiet)
     if json:
         print_json(asdict(result))
         return
     went_back = f", {result.returns} returns to a checkpoint" if result.returns else ""
     settled = ", free runs no longer better" if result.settled else ""
-    typer.echo(
+    say(
         f"{run}: step {result.step:,} of {result.steps:,}{settled}, validation {result.first_bits:.3f} -> "
         f"{result.last_bits:.3f} bits a sample (best {result.best_bits:.3f}), "
         f"{result.audio_s / result.wall_s:.1f} x real time in {result.wall_s:,.0f} s{went_back}"
@@ -123,6 +125,7 @@ def _train(
     resume: bool,
     device: str,
     threads: int | None,
+    verify: bool,
     quiet: bool,
     leads: bool,
 ) -> "TrainResult":
@@ -136,13 +139,17 @@ def _train(
     if start is None:
         found.require_mel(settings.mel)
         found.require_pitch_range(settings.signal)
+    if verify:
+        with progress_bar("verifying", quiet=quiet) as progress:
+            found.verify(progress)
+    from gru_audio.progress import ignore_note
     from gru_audio.training import run as run_room
 
     synthesize = _free_running_synthesizer(settings, quiet=quiet)
     with progress_bar("training", quiet=quiet) as progress:
         result = run_room.train(
             dataset, run, settings, resume=resume, start=start, synthesize=synthesize, device=device, threads=threads,
-            progress=progress,
+            progress=progress, tell=note if leads else ignore_note,
         )  # fmt: skip
     if result.finished and synthesize is not None and leads:
         _choose_sampling(run, found, synthesize, quiet=quiet)

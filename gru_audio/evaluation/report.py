@@ -29,6 +29,7 @@ from gru_audio.evaluation.results import (
     Summary,
 )
 from gru_audio.files import atomic_path
+from gru_audio.names import shown
 from gru_audio.signal.audio import finite
 from gru_audio.signal.audio_file.writing import encode_audio
 from gru_audio.voice.run_folder import VOICE_FILE
@@ -83,7 +84,7 @@ def _page(document: Mapping[str, Any]) -> str:
     script = "\n".join((parts / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     template = string.Template((parts / "page.html").read_text(encoding="utf-8"))
     return template.substitute(
-        title=html.escape(document["title"]),
+        title=html.escape(shown(document["title"])),
         policy=_policy(style, script),
         style=style,
         script=script,

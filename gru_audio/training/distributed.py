@@ -6,7 +6,6 @@ the sum of their gradients is the gradient of the whole batch, so the run does n
 
 import contextlib
 import datetime
-import signal
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -18,14 +17,13 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from gru_audio.training.batches.crops import Share
-from gru_audio.training.interrupt import StopRequest
+from gru_audio.training.interrupt import STOP_SIGNALS, StopRequest
 from gru_audio.training.launch import Launch, ProcessLostError
 from gru_audio.training.objective import Losses
 
 # A process that ends is noticed at once; this is for one that hangs, and must leave time for a validation.
 _PATIENCE = datetime.timedelta(minutes=30)
 _HEAD_START_S = 1.0  # of the first process, where all look for one to tell what happened
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _FAILURE, _TOLD = "gru_audio/failure", "gru_audio/told"
 
 
@@ -75,17 +73,18 @@ class Processes:
             return losses
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         one = losses.nats.new_ones(())
-        asked = [one * (stopped.signal_number == number) for number in _SIGNALS]
+        asked = [one * (stopped.signal_number == number) for number in STOP_SIGNALS]
         scalars = torch.stack([losses.nats.detach(), losses.pitch.detach(), one, *asked])
         summed = self._together([*(gradient.flatten() for gradient in gradients), scalars]).mul_(n_crops)
         with self._losing():
             dist.all_reduce(summed)
-        self._asked = summed[-2:].clone()
-        mean = summed.div_(summed[-3].clone())
-        parts = torch.split(mean[:-5], [gradient.numel() for gradient in gradients])
+        n_scalars = len(scalars)
+        self._asked = summed[-len(asked) :].clone()
+        mean = summed.div_(summed[2 - n_scalars].clone())
+        parts = torch.split(mean[:-n_scalars], [gradient.numel() for gradient in gradients])
         shaped = [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
         torch._foreach_copy_(gradients, shaped)
-        return losses._replace(nats=mean[-5].clone(), pitch=mean[-4].clone())
+        return losses._replace(nats=mean[-n_scalars].clone(), pitch=mean[1 - n_scalars].clone())
 
     def _together(self, parts: list[Tensor]) -> Tensor:
         """Vectors end to end, in memory that is kept: fresh pages at every step cost more than what is done in them."""
@@ -100,7 +99,7 @@ class Processes:
             return stopped.signal_number
         if self._asked is None:
             return None
-        counts = zip(_SIGNALS, self._asked.tolist(), strict=True)
+        counts = zip(STOP_SIGNALS, self._asked.tolist(), strict=True)
         return next((number for number, count in counts if count), None)
 
     def gather(self, value: Any) -> list[Any]:

@@ -1,16 +1,22 @@
-"""Ctrl-C and SIGTERM as a request that long work looks at when it can stop cleanly."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request that long work looks at when it can stop cleanly."""
 
+import os
 import signal
+import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 _ECHO_S = 5.0  # within which a launcher passes on to its processes what the terminal has told them already
 
+_HANG_UP = getattr(signal, "SIGHUP", None)  # not on Windows
+
+STOP_SIGNALS = tuple(number for number in (signal.SIGINT, signal.SIGTERM, _HANG_UP) if number is not None)
+
 
 class StopRequest:
-    """True once SIGINT or SIGTERM has come."""
+    """True once one of `STOP_SIGNALS` has come."""
 
     def __init__(self) -> None:
         """Nothing has come yet."""
@@ -27,7 +33,10 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals(*, with_echo: bool = False) -> Iterator[StopRequest]:
-    """Catch the first SIGINT or SIGTERM inside the block; a second one acts as it would have outside.
+    """Catch the first of `STOP_SIGNALS` inside the block; a second one acts as it would have outside.
+
+    But for SIGHUP: a terminal that closes may say so several times, and nobody is there to insist. Where it is
+    ignored from the start, as under nohup, it stays so.
 
     Args:
         with_echo: a launcher repeats what the terminal says: a second one soon after the first is the same one.
@@ -40,14 +49,17 @@ def stop_on_signals(*, with_echo: bool = False) -> Iterator[StopRequest]:
         nonlocal came_at
         if request.signal_number is None:
             request.signal_number, came_at = number, time.monotonic()
-        if not with_echo:
+        if number == _HANG_UP:
+            _let_go_of_a_closed_terminal()
+        elif not with_echo:
             signal.signal(number, before[number])
         elif time.monotonic() - came_at > _ECHO_S and not request.is_final:
             signal.signal(number, before[number])
             signal.raise_signal(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, note)
+    for number in STOP_SIGNALS:
+        if number != _HANG_UP or signal.getsignal(number) != signal.SIG_IGN:
+            before[number] = signal.signal(number, note)
     try:
         yield request
     finally:
@@ -55,7 +67,17 @@ def stop_on_signals(*, with_echo: bool = False) -> Iterator[StopRequest]:
             signal.signal(caught, signal.SIG_IGN if request.is_final else handler)
 
 
-def leave_signals_to_the_parent(_worker: int = 0) -> None:
-    """For a worker process: Ctrl-C reaches the whole group, but the parent alone decides when workers end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+def leave_signals_to_the_parent() -> None:
+    """For a worker process: a terminal's signals reach the whole group, but the parent alone ends its workers."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+
+
+def _let_go_of_a_closed_terminal() -> None:
+    """Let what is printed from now on go nowhere, where it would be an error that ends the work."""
+    for stream in (1, 2):
+        with suppress(OSError):
+            if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
+                nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+                os.dup2(nowhere, stream)
+                os.close(nowhere)

@@ -17,7 +17,7 @@ from gru_audio.errors import TrainingError
 from gru_audio.files import atomic_path
 from gru_audio.network.cpu.memory import keep_freed_memory
 from gru_audio.network.device import choose_device
-from gru_audio.progress import ProgressCallback, ignore_progress
+from gru_audio.progress import NoteCallback, ProgressCallback, ignore_note, ignore_progress
 from gru_audio.training.distributed import joined
 from gru_audio.training.fine_tuning import StartingVoice
 from gru_audio.training.interrupt import StopRequest, stop_on_signals
@@ -33,6 +33,7 @@ from gru_audio.training.saved.checkpoint import (
     set_aside,
 )
 from gru_audio.training.saved.metrics import MetricsLog
+from gru_audio.training.saved.run_lock import run_lock
 from gru_audio.training.trainer import Trainer
 from gru_audio.voice.run_folder import (
     CONFIG_FILE,
@@ -57,8 +58,9 @@ def train(
     device: str = "auto",
     threads: int | None = None,
     progress: ProgressCallback = ignore_progress,
+    tell: NoteCallback = ignore_note,
 ) -> TrainResult:
-    """Train until the config's last step, or until SIGINT or SIGTERM, which save a checkpoint and stop.
+    """Train until the config's last step, or until SIGINT, SIGTERM or SIGHUP, which save a checkpoint and stop.
 
     Under torchrun each of its processes calls this, and they train together: `train.batch_size` is that of all of
     them. Where torchrun starts them again after a failure, they go on from the newest checkpoint.
@@ -76,11 +78,12 @@ def train(
         threads: torch's threads on the CPU; None shares the cores among the processes, and leaves one to each data
             worker.
         progress: called after each step that is logged.
+        tell: told in one line what the user should know at once; the result's notes have it, too.
 
     Raises:
         DatasetError: the dataset does not fit the config.
-        TrainingError: the run's folder is taken, there is nothing to resume, the run diverges whatever is tried, or
-            another process of it failed.
+        TrainingError: the run's folder is taken, another process trains in it, there is nothing to resume, the run
+            diverges whatever is tried, or another process of it failed.
         CheckpointError: all checkpoints are damaged.
         OutputError: the run's folder cannot be written.
     """
@@ -93,22 +96,30 @@ def train(
         keep_freed_memory()
         free_cores = joblib.cpu_count() // launch.n_local - config.train.workers
         torch.set_num_threads(threads or max(1, free_cores))
-    with joined(launch, chosen) as processes:
+    notes: list[str] = []
+
+    def note(line: str) -> None:
+        notes.append(line)
+        tell(line)
+
+    with joined(launch, chosen) as processes, contextlib.ExitStack() as stack:
         _require_enough_crops(config, launch)
         found = _Found(None)
         if processes.leads:
+            stack.enter_context(run_lock(run))
             found = _look(run, config, dataset, resume=resume or _is_restart(run, launch))
         trainer = Trainer(dataset, run, config, chosen, processes)
         if start is not None:
             trainer.start_from(start)
-        notes = _start(trainer, found)
+        for line in _start(trainer, found):
+            note(line)
         if synthesize is not None and config.train.free_running_every and processes.leads:
             trainer.judge.free_running = FreeRunning(dataset, config, synthesize)
         if start is not None and not trainer.step and processes.leads:
             trainer.save()  # so that the run can be resumed from its first step on without the voice
         with stop_on_signals(with_echo=launch.n_processes > 1) as stopped:
-            result = _fit(trainer, stopped, progress)
-    return dataclasses.replace(result, notes=notes)
+            result = _fit(trainer, stopped, progress, note)
+    return dataclasses.replace(result, notes=tuple(notes))
 
 
 class _Found(NamedTuple):
@@ -169,7 +180,9 @@ def _is_restart(run: Path, launch: Launch) -> bool:
     return launch.n_restarts > 0 and job.is_file() and job.read_text() == launch.job
 
 
-def _fit(trainer: Trainer, stopped: StopRequest, progress: ProgressCallback) -> TrainResult:
+def _fit(
+    trainer: Trainer, stopped: StopRequest, progress: ProgressCallback, tell: NoteCallback
+) -> TrainResult:
     """Train to the end, over as many returns to a checkpoint as it takes."""
     processes, returned = trainer.processes, dict[str, float]()
     while True:
@@ -180,7 +193,7 @@ def _fit(trainer: Trainer, stopped: StopRequest, progress: ProgressCallback) -> 
                 if returned:
                     log.log("recovery", trainer.step, returned)
             try:
-                return trainer.fit(log, stopped, progress)
+                return trainer.fit(log, stopped, progress, tell)
             except Diverged as diverged:
                 returned = trainer.go_back(diverged)
             except ProcessLostError as lost:

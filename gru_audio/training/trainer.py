@@ -4,10 +4,11 @@ Every batch follows from the seed and its step's number (see crops.py), so a res
 as the interrupted one would have.
 """
 
+import contextlib
 import copy
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from gru_audio.data.dataset import Dataset
 from gru_audio.errors import ConfigError, TrainingError
 from gru_audio.network.device import choose_dtype
 from gru_audio.network.model import Network
-from gru_audio.progress import Progress, ProgressCallback
-from gru_audio.training.batches.crops import CropSource
+from gru_audio.progress import NoteCallback, Progress, ProgressCallback, ignore_note, ignore_progress
+from gru_audio.training.batches.crops import Batch, CropSource
 from gru_audio.training.batches.loader import batches
 from gru_audio.training.distributed import Processes
 from gru_audio.training.fine_tuning import StartingVoice
@@ -87,20 +88,47 @@ class Trainer:
             self.pruning.settle(self.network, self.average)
         self.judge.origin = start.provenance
 
-    def fit(self, log: MetricsLog | None, stopped: StopRequest, progress: ProgressCallback) -> TrainResult:
+    def fit(
+        self,
+        log: MetricsLog | None,
+        stopped: StopRequest,
+        progress: ProgressCallback = ignore_progress,
+        tell: NoteCallback = ignore_note,
+    ) -> TrainResult:
         """Run the remaining steps; `log` is None in a process that does not lead.
 
         Raises:
             Diverged: a bound was passed; `go_back` may mend it.
             ProcessLostError: another process of the run failed; this one stands after its last whole step.
         """
-        settings, meter = self.config.train, TrainingMeter(self.config)
         if log is not None:
             self._measure_the_start(log)
         share, n_returns = self.processes.share, self.returns.times
-        steps = range(self.step, self.step if self._is_settled() else settings.steps)
+        steps = range(self.step, self.step if self._is_settled() else self.config.train.steps)
+        workers = self.config.train.workers
+        supply = batches(self._source, steps, workers, self.device, share, n_returns, stopped, tell)
+        with contextlib.closing(supply):
+            stop = self._go(supply, log, stopped, progress)
+        if (
+            stop is None and self.step < steps.stop
+        ):  # the supply ended: it waited in vain, and was asked to stop
+            stop = stopped.signal_number
+            if log is not None and self.step and self.watch.read().is_calm:
+                self.save()
+        self.processes.gather(None)  # none ends while the first still writes
+        return self._result(stop)
+
+    def _go(
+        self,
+        supply: Iterable[Batch],
+        log: MetricsLog | None,
+        stopped: StopRequest,
+        progress: ProgressCallback,
+    ) -> int | None:
+        """Train on batches, until there are no more, or until the signal that this gives."""
+        settings, meter = self.config.train, TrainingMeter(self.config)
         save_due, stop = False, None
-        for batch in batches(self._source, steps, settings.workers, self.device, share, n_returns):
+        for batch in supply:
             losses, gradient_norm = self.train_step(TensorBatch.of(batch, self.device), stopped)
             n_samples = samples_of_steps(settings, self.step - 1, self.step)
             meter.add(losses, gradient_norm, n_samples)
@@ -128,8 +156,7 @@ class Trainer:
                     self._save_off_the_clock(meter)
             if is_last or stop is not None:
                 break
-        self.processes.gather(None)  # none ends while the first still writes
-        return self._result(stop)
+        return stop
 
     def train_step(self, batch: TensorBatch, stopped: StopRequest | None = None) -> tuple[Losses, Tensor]:
         """One optimiser step; returns the losses and the gradient's norm before clipping.

@@ -271,7 +271,7 @@ CASES = (
     Case(
         "a voice without its config",
         "synthesize good/a.wav --voice hollow.safetensors",
-        ("hollow.safetensors: ", "lacks the config", "copy it again"),
+        ("hollow.safetensors: ", "lacks or garbles config", "copy it again"),
     ),
     Case(
         "a run that has no voice yet",

@@ -135,7 +135,7 @@ def test_a_voice_in_rows(voice: Path) -> None:
 def test_text_from_a_file_stays_on_its_line_and_moves_no_cursor(voice: Path) -> None:
     rows = told(voice)
     assert rows["licence"] == "CC0, by ann and bob"
-    assert rows["source"] == "recorded?[31m at home"
+    assert rows["source"] == "recorded\\x1b[31m at home"
 
 
 def test_a_voice_in_json(voice: Path) -> None:

@@ -3,12 +3,14 @@
 import json
 import math
 import os
+import pty
 import signal
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -705,26 +707,41 @@ def test_a_signal_asks_and_a_second_one_acts(number: signal.Signals) -> None:
         signal.signal(number, outside)
 
 
+@contextmanager
+def sigint_ignored() -> Iterator[None]:
+    """As a shell starts the background jobs of a script; what is started inside inherits it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
-    ("number", "workers", "to_group"), [(signal.SIGINT, 1, True), (signal.SIGTERM, 0, False)]
+    ("number", "workers", "to_group"),
+    [(signal.SIGINT, 1, True), (signal.SIGTERM, 0, False), (signal.SIGHUP, 1, True)],
 )
 def test_a_signal_saves_and_stops_the_command(
     dataset: Path, tmp_path: Path, number: signal.Signals, workers: int, to_group: bool
 ) -> None:
-    """As a terminal's Ctrl-C goes to the whole group, workers included, and a scheduler's SIGTERM to one process."""
+    """As a terminal's Ctrl-C goes to the whole group, workers included, and a scheduler's SIGTERM to one process.
+
+    Started with SIGINT ignored, as the background jobs of a script are.
+    """
     run, config = tmp_path / "run", tmp_path / "config.toml"
     settings = small_config(
         "train.steps=1000000", "train.checkpoint_every=1000000", f"train.workers={workers}"
     )
     config.write_text(to_toml(settings))
     command = [sys.executable, "-m", "gru_audio", "train", str(dataset), "-o", str(run)]
-    process = subprocess.Popen(
-        [*command, "--config", str(config), "--device", "cpu", "--threads", "1"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    with sigint_ignored():
+        process = subprocess.Popen(
+            [*command, "--config", str(config), "--device", "cpu", "--threads", "1"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
     try:
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
@@ -757,6 +774,48 @@ def test_a_signal_saves_and_stops_the_command(
     assert steps == list(range(1, step + 3))
 
 
+def test_a_closed_terminal_says_so_more_than_once() -> None:
+    outside = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        with stop_on_signals() as stopped:
+            for _ in range(3):
+                signal.raise_signal(signal.SIGHUP)
+            assert stopped.signal_number == signal.SIGHUP
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, outside)
+
+
+def test_under_nohup_a_run_goes_on() -> None:
+    outside = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signals() as stopped:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stopped
+    finally:
+        signal.signal(signal.SIGHUP, outside)
+
+
+def test_a_closed_terminal_saves_and_stops_the_command(dataset: Path, tmp_path: Path) -> None:
+    """With a progress bar on a terminal that goes away, as when ssh is cut off."""
+    run, config = tmp_path / "run", tmp_path / "config.toml"
+    config.write_text(to_toml(small_config("train.steps=1000000", "train.workers=1")))
+    command = [sys.executable, "-m", "gru_audio", "train", str(dataset), "-o", str(run)]
+    command += ["--config", str(config), "--device", "cpu", "--threads", "1"]
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execv(command[0], command)
+    shown = b""
+    while b"training" not in shown or not (run / "metrics.jsonl").is_file():
+        shown += os.read(terminal, 65_536)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGHUP
+    (saved,) = checkpoint_paths(run)
+    assert load_checkpoint(saved).step > 0
+    with pytest.raises(ProcessLookupError):
+        os.killpg(pid, 0)
+
+
 def test_a_signal_before_the_first_step(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -787,10 +846,85 @@ def test_a_stop_before_any_validation_keeps_the_best(dataset: Path, tmp_path: Pa
     assert [line["step"] for line in logged(tmp_path) if line["group"] == "valid"] == [0, 2]
 
 
+@forks
+def test_a_lost_data_worker_is_told_and_changes_nothing(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where it runs out of memory: the training process draws the same batches, and the run is the same."""
+    run_to_end(dataset, tmp_path / "whole", "train.workers=1")
+    ours, draw, told = os.getpid(), CropSource.batch, list[str]()
+
+    def draw_or_die(source: CropSource, step: int, *rest: Any, **more: Any) -> Batch:
+        if step == 3 and os.getpid() != ours:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return draw(source, step, *rest, **more)
+
+    monkeypatch.setattr(CropSource, "batch", draw_or_die)
+    result = run_to_end(dataset, tmp_path / "lost", "train.workers=1", tell=told.append)
+    assert told == [
+        "a process that prepares batches ended (signal 9); they are prepared in the training process from here on; "
+        "free memory, or set train.workers=0"
+    ]
+    assert result.notes == tuple(told)
+    assert_same_runs(tmp_path / "whole", tmp_path / "lost")
+
+
+@forks
+def test_a_stop_while_no_batch_can_be_had(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw, ours = CropSource.batch, os.getpid()
+
+    def draw_or_hang(source: CropSource, step: int, *rest: Any, **more: Any) -> Batch:
+        if step == 1 and os.getpid() != ours:
+            time.sleep(1)
+            os.kill(ours, signal.SIGTERM)
+            time.sleep(1_000)
+        return draw(source, step, *rest, **more)
+
+    monkeypatch.setattr(CropSource, "batch", draw_or_hang)
+    result = run_to_end(dataset, tmp_path, "train.workers=1")
+    assert (result.step, result.finished, result.stopped_by) == (1, False, signal.SIGTERM)
+    assert load_checkpoint(checkpoint_paths(tmp_path)[-1]).step == 1
+
+
+LOCKED = """
+import sys, time
+from pathlib import Path
+from gru_audio.training.saved.run_lock import run_lock
+with run_lock(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_has_one_run_at_a_time(dataset: Path, tmp_path: Path, resume: bool) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-c", LOCKED, str(run)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        before = sorted(run.iterdir())
+        with pytest.raises(
+            TrainingError, match=rf"another gru-audio train works in it \(process {other.pid}\)"
+        ):
+            run_to_end(dataset, run, resume=resume)
+        assert sorted(run.iterdir()) == before
+        other.kill()
+    assert run_to_end(dataset, run).finished, "the lock goes with its process"
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="holds no checkpoint to resume from"):
+        run_to_end(dataset, tmp_path / "new" / "run", resume=True)
+    assert not (tmp_path / "new" / "run").exists()
+
+
 def test_an_error_in_a_data_worker_is_one_line(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_source: CropSource, step: int, *_: Any) -> Batch:
+    def fail(_source: CropSource, step: int, **_: Any) -> Batch:
         raise DatasetError(f"the shard went away at {step}")
 
     trainer = trainer_of(dataset, tmp_path, "train.workers=1")

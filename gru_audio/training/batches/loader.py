@@ -1,14 +1,18 @@
 """Batches in the order of the steps, prepared ahead by worker processes."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from functools import partial
+from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
 from gru_audio.errors import GruAudioError
+from gru_audio.progress import NoteCallback, ignore_note
 from gru_audio.training.batches.crops import WHOLE, Batch, CropSource, Share
-from gru_audio.training.interrupt import leave_signals_to_the_parent
+from gru_audio.training.batches.workers import WorkerLostError, Workers
+from gru_audio.training.interrupt import StopRequest
+
+_NEVER = StopRequest()
 
 
 def batches(
@@ -18,8 +22,13 @@ def batches(
     device: torch.device,
     share: Share = WHOLE,
     n_returns: int = 0,
-) -> Iterator[Batch]:
-    """The batch of each step, as tensors; pinned where the device is a GPU, so that they move while it computes.
+    stopped: StopRequest = _NEVER,
+    tell: NoteCallback = ignore_note,
+) -> Generator[Batch, None, None]:
+    """The batch of each step; pinned where the device is a GPU, so that they move while it computes.
+
+    Where a worker is gone, killed or out of memory, this process prepares the batches from there on: they are the
+    same. It ends early where a request to stop comes while none can be had.
 
     Args:
         source: draws them.
@@ -28,30 +37,35 @@ def batches(
         device: where they are going.
         share: the part of each that is wanted.
         n_returns: see `CropSource.batch`.
+        stopped: a request to stop.
+        tell: told in one line where the workers are given up.
 
     Raises:
         GruAudioError: a crop could not be read, as the worker met it.
     """
-    loader = DataLoader(
-        _BatchesByStep(source, share, n_returns),
-        batch_size=None,
-        sampler=steps,
-        num_workers=n_workers,
-        worker_init_fn=leave_signals_to_the_parent if n_workers else None,
-        pin_memory=device.type == "cuda",
-    )
-    for batch in loader:
-        if isinstance(batch, GruAudioError):
-            raise batch
-        yield batch
-
-
-class _BatchesByStep(TorchDataset["Batch | GruAudioError"]):
-    def __init__(self, source: CropSource, share: Share, n_returns: int) -> None:
-        self._source, self._share, self._n_returns = source, share, n_returns
-
-    def __getitem__(self, step: int) -> Batch | GruAudioError:
+    draw, n_drawn = partial(source.batch, share=share, n_returns=n_returns), 0
+    if n_workers:
         try:
-            return self._source.batch(step, self._share, self._n_returns)
-        except GruAudioError as error:  # raised in a worker it would come with a traceback in its text
-            return error
+            with Workers(draw, steps, n_workers) as workers:
+                for _ in steps:
+                    batch = workers.take(stopped)
+                    if batch is None:
+                        return
+                    if isinstance(batch, GruAudioError):
+                        raise batch
+                    n_drawn += 1
+                    yield _ready(batch, device)
+        except WorkerLostError as lost:
+            tell(
+                f"a process that prepares batches {lost}; they are prepared in the training process from here on; "
+                "free memory, or set train.workers=0"
+            )
+    for step in steps[n_drawn:]:
+        yield _ready(draw(step), device)
+
+
+def _ready(batch: Batch, device: torch.device) -> Any:
+    """A batch as it goes to a device."""
+    if device.type != "cuda":
+        return batch
+    return Batch._make(torch.from_numpy(part).pin_memory() for part in batch)
