@@ -11,16 +11,34 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from gru_audio.documents import DocumentError, parse_toml, read_text
 from gru_audio.errors import ConfigError
 from gru_audio.files import why_no_file
+from gru_audio.mel_config import MEL_PRESETS, Fraction, MelConfig, Positive, PositiveFloat, Table
 
-Positive = Annotated[int, Field(gt=0)]
+__all__ = [
+    "ALL_TABLES",
+    "CONTEXT_FRAMES",
+    "MEL_PRESETS",
+    "PREP_TABLES",
+    "Config",
+    "MelConfig",
+    "ModelConfig",
+    "PrepConfig",
+    "SignalConfig",
+    "Stage",
+    "TrainConfig",
+    "config_from_dict",
+    "load_config",
+    "load_mel_config",
+    "preset_names",
+    "to_toml",
+    "with_overrides",
+]
+
 NonNegative = Annotated[int, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-PositiveFloat = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 
 CONTEXT_FRAMES = 2
@@ -31,85 +49,7 @@ _LARGEST_BYTES = 1 << 20  # of a config file
 _LONGEST_SHOWN = 200  # letters of a wrong value
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class MelConfig(_Table):
-    """How a log-mel spectrogram is made from audio: the mel contract (docs/design.md, 3).
-
-    The stored value is `scale * log(max(mel, floor)) + offset`, where `mel` is the filterbank applied to
-    the short-time spectrum's magnitude or power.
-    """
-
-    sample_rate_hz: Annotated[int, Field(ge=8_000, le=48_000)] = 16_000
-    """Of the audio, and of all that is synthesized."""
-    n_fft: Annotated[int, Field(ge=64, le=16_384)] = 1024
-    """Samples of the Fourier transform; even."""
-    window_samples: Positive = 800
-    """Samples of the Hann window, in the middle of the transform; at most `n_fft`."""
-    hop_samples: Positive = 200
-    """Samples from one frame to the next; at most `window_samples`."""
-    n_mels: Annotated[int, Field(ge=8, le=512)] = 80
-    """Mel bands."""
-    f_min_hz: Annotated[float, Field(ge=0)] = 0.0
-    """Where the lowest band begins."""
-    f_max_hz: PositiveFloat = 8_000.0
-    """Where the highest band ends; at most half the sample rate."""
-    spectrum: Literal["magnitude", "power"] = "magnitude"
-    """What the filterbank is applied to."""
-    filter_norm: Literal["slaney", "none"] = "slaney"
-    """Filters of equal area (`"slaney"`), or of equal height."""
-    mel_scale: Literal["slaney", "htk"] = "slaney"
-    """Which of the two common mel scales."""
-    log: Literal["ln", "log10", "db"] = "ln"
-    """Natural, to the base 10, or in decibels (20 log10 of a magnitude, 10 log10 of a power)."""
-    floor: Annotated[float, Field(ge=1e-30, le=1)] = 1e-5
-    """The least value of a band before the logarithm."""
-    scale: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
-    """Factor of the logarithm."""
-    offset: float = 0.0
-    """What is added after it."""
-    preemphasis: Fraction = 0.0
-    """Of the audio before the analysis; 0: none."""
-    padding: Literal["same", "center"] = "same"
-    """Where frame 0 stands: over the first hop (`"same"`), or around sample 0 (`"center"`)."""
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> "MelConfig":
-        if self.window_samples > self.n_fft:
-            raise ValueError(f"window_samples ({self.window_samples}) must not exceed n_fft ({self.n_fft})")
-        if self.hop_samples > self.window_samples:
-            raise ValueError(
-                f"hop_samples ({self.hop_samples}) must not exceed window_samples ({self.window_samples})"
-            )
-        if self.n_fft % 2:
-            raise ValueError(f"n_fft ({self.n_fft}) must be even")
-        if (self.n_fft - self.hop_samples) % 2:
-            raise ValueError(f"n_fft - hop_samples ({self.n_fft} - {self.hop_samples}) must be even")
-        if not self.f_min_hz < self.f_max_hz <= self.sample_rate_hz / 2:
-            raise ValueError(
-                f"f_min_hz ({self.f_min_hz:g}) < f_max_hz ({self.f_max_hz:g}) <= half the sample rate "
-                f"({self.sample_rate_hz / 2:g}) must hold"
-            )
-        return self
-
-    @property
-    def frame_rate_hz(self) -> float:
-        """Mel frames a second."""
-        return self.sample_rate_hz / self.hop_samples
-
-    @property
-    def lead_samples(self) -> int:
-        """How far before the audio's first sample the stretch of frame 0 begins.
-
-        A frame stands for the `hop_samples` around its window's middle. With padding "same" frame 0's
-        stretch begins at sample 0; with "center" its window is centred on sample 0, half a hop later.
-        """
-        return self.hop_samples // 2 if self.padding == "center" else 0
-
-
-class SignalConfig(_Table):
+class SignalConfig(Table):
     """What signal processing does before and after the network (docs/design.md, 1)."""
 
     preemphasis: Fraction = 0.85
@@ -141,7 +81,7 @@ class SignalConfig(_Table):
         return 1 << self.bits
 
 
-class ModelConfig(_Table):
+class ModelConfig(Table):
     """The network's shape (docs/design.md, 2)."""
 
     cell: Literal["gru", "lstm", "rnn"] = "gru"
@@ -175,7 +115,7 @@ class ModelConfig(_Table):
         return self.recurrent_density != (1.0, 1.0, 1.0)
 
 
-class PrepConfig(_Table):
+class PrepConfig(Table):
     """How `prep` treats audio."""
 
     trim_db: Annotated[float, Field(ge=0)] = 45.0
@@ -208,7 +148,7 @@ class PrepConfig(_Table):
         return self
 
 
-class Stage(_Table):
+class Stage(Table):
     """How large batches are from one step of a run on."""
 
     from_step: NonNegative
@@ -219,7 +159,7 @@ class Stage(_Table):
     """T, samples of each crop; a multiple of the hop."""
 
 
-class TrainConfig(_Table):
+class TrainConfig(Table):
     """How `train` learns (docs/design.md, 2)."""
 
     steps: Positive = 100_000
@@ -227,7 +167,7 @@ class TrainConfig(_Table):
     batch_size: Positive = 32
     """B, crops a step, until the first of `stages`."""
     crop_samples: Positive = 1600
-    """T, samples of each training crop; a multiple of the hop."""
+    """T, samples of each training crop: the nearest whole number of mel frames is taken."""
     stages: Annotated[tuple[Stage, ...], Field(strict=False)] = ()
     """Later batches, where they change: each stage's, in the order of the steps at which they begin."""
     run_in_s: Annotated[float, Field(ge=0)] = 0.05
@@ -327,6 +267,17 @@ class TrainConfig(_Table):
         names = [name for name in TrainConfig.model_fields if name.startswith("augment_")]
         return self.model_copy(update={name: TrainConfig.model_fields[name].default for name in names})
 
+    def in_whole_frames(self, hop_samples: int) -> "TrainConfig":
+        """These settings with each crop the nearest whole number of hops, at least one."""
+
+        def whole(n_samples: int) -> int:
+            return max(1, (2 * n_samples + hop_samples) // (2 * hop_samples)) * hop_samples
+
+        stages = tuple(
+            stage.model_copy(update={"crop_samples": whole(stage.crop_samples)}) for stage in self.stages
+        )
+        return self.model_copy(update={"crop_samples": whole(self.crop_samples), "stages": stages})
+
     def with_only(self, stage: Stage) -> "TrainConfig":
         """These settings with one stage's batches over the whole run."""
         sizes = {"batch_size": stage.batch_size, "crop_samples": stage.crop_samples, "stages": ()}
@@ -337,7 +288,7 @@ class TrainConfig(_Table):
         return next(stage for stage in reversed(self.all_stages) if stage.from_step <= step)
 
 
-class Config(_Table):
+class Config(Table):
     """All settings of a dataset, a run or a voice."""
 
     mel: MelConfig = MelConfig()
@@ -354,13 +305,8 @@ class Config(_Table):
                 f"mel.hop_samples ({hop}) must be a multiple of model.samples_per_step "
                 f"({self.model.samples_per_step})"
             )
-        train = self.train
-        for index, stage in enumerate(train.all_stages):
-            if stage.crop_samples % hop:
-                where = f"train.stages[{index - 1}]" if index else "train"
-                raise ValueError(
-                    f"{where}.crop_samples ({stage.crop_samples}) must be a multiple of mel.hop_samples ({hop})"
-                )
+        train = self.train.in_whole_frames(hop)
+        object.__setattr__(self, "train", train)  # frozen, but still being made
         if self.model.is_pruned and not train.prune_start_step < train.prune_end_step <= train.steps:
             raise ValueError(
                 f"train.prune_start_step ({train.prune_start_step}) < train.prune_end_step "
@@ -408,42 +354,34 @@ class Config(_Table):
         return (2 * stride + 2, stride + 3) if self.signal.lpc_order else (stride, stride)
 
 
-MEL_PRESETS: dict[str, MelConfig] = {
-    "speech-16k": MelConfig(),
-    # HiFi-GAN's meldataset.py: |STFT| without centring, reflect-padded, ln clamped at 1e-5.
-    "hifigan-22k": MelConfig(sample_rate_hz=22_050, window_samples=1024, hop_samples=256),
-    # NVIDIA Tacotron 2's layers.py: the same filterbank and log on a centred STFT.
-    "tacotron2-22k": MelConfig(sample_rate_hz=22_050, window_samples=1024, hop_samples=256, padding="center"),
-    # UniversalVocoding 0.1's utils.py: decibels of a pre-emphasised magnitude, mapped from [-100, 0] to
-    # [0, 1]; that it cuts what is above 1 is left out. (0.2 scales its filters in a third way.)
-    "univoc-16k": MelConfig(
-        n_fft=2048, f_min_hz=50.0, log="db", scale=1 / 100, offset=1.0, preemphasis=0.97, padding="center"
-    ),
-}
+ALL_TABLES = ("mel", "signal", "model", "prep", "train")
+PREP_TABLES = ("mel", "signal", "prep")
+"""What prep reads of a config: what a network or its training asks for is no matter there."""
 
 
-def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(
+    source: str | Path, overrides: Sequence[str] = (), tables: Sequence[str] = ALL_TABLES
+) -> Config:
     """Read a config and apply overrides.
 
     Args:
         source: path of a TOML file, or the name of a preset (see `preset_names`).
         overrides: assignments such as `"model.gru_size=256"`; the value is written as in TOML, and a
             bare word is taken as a string.
+        tables: those that are used. Each of the others is checked by itself, and is then as if it were not there.
 
     Raises:
         ConfigError: no such file or preset, not TOML, an unknown key or a bad value.
     """
     path = _find(source)
-    try:
-        tables = parse_toml(read_text(path, _LARGEST_BYTES))
-    except (OSError, DocumentError) as error:
-        raise ConfigError(
-            f"{path}: not a readable TOML file: {error}; mend it, or name a preset: {', '.join(preset_names())}"
-        ) from error
-    tables = _upgraded(tables)
+    given = _read(path)
     for override in overrides:
-        _apply(tables, override)
-    return _validate(tables, f"{path.name} with --set" if overrides else path.name)
+        _apply(given, override)
+    origin = f"{path.name} with --set" if overrides else path.name
+    unused = [name for name in ALL_TABLES if name in given and name not in tables]
+    for name in unused:
+        _validate({name: given.pop(name)}, origin)
+    return _validate(given, origin)
 
 
 def config_from_dict(tables: Mapping[str, Any], origin: str) -> Config:
@@ -467,19 +405,32 @@ def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
     return _validate(tables, "--set")
 
 
-def load_mel_config(source: str | Path) -> MelConfig:
+def load_mel_config(source: str | Path, base: MelConfig | None = None) -> MelConfig:
     """A mel contract from one of `MEL_PRESETS`, or from the `[mel]` table of a config file or preset.
+
+    Args:
+        source: a name, a path, or what differs from `base`: `"log=log10,scale=2"`.
+        base: by default the default contract.
 
     Raises:
         ConfigError: as `load_config`.
     """
+    if "=" in str(source) and why_no_file(Path(source)) is not None:
+        tables = {"mel": (base or MelConfig()).model_dump()}
+        for assignment in str(source).split(","):
+            _apply(tables, f"mel.{assignment.strip()}")
+        return _validate(tables, f"--mel {source}").mel
     if str(source) in MEL_PRESETS:
         return MEL_PRESETS[str(source)]
     if str(source) not in preset_names() and why_no_file(Path(source)) is not None:
         raise ConfigError(
-            f"mel contract '{source}' is not known; choose one of {', '.join(MEL_PRESETS)}, or give a TOML file"
+            f"mel contract '{source}' is not known; choose one of {', '.join(MEL_PRESETS)}, or give a TOML file, "
+            "or what differs, as in log=log10"
         )
-    return load_config(source).mel
+    path = _find(source)
+    given = _read(path)
+    # What stands beside [mel] is of no use here, as long as it is a config's.
+    return _validate({name: given[name] for name in given if name not in ALL_TABLES[1:]}, path.name).mel
 
 
 def to_toml(config: Config) -> str:
@@ -498,6 +449,16 @@ def _preset_folder() -> Path:
     package = Path(__file__).parent
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"  # an editable install
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tables = parse_toml(read_text(path, _LARGEST_BYTES))
+    except (OSError, DocumentError) as error:
+        raise ConfigError(
+            f"{path}: not a readable TOML file: {error}; mend it, or name a preset: {', '.join(preset_names())}"
+        ) from error
+    return _upgraded(tables)
 
 
 def _find(source: str | Path) -> Path:

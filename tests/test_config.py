@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from gru_audio.config import (
     MEL_PRESETS,
+    PREP_TABLES,
     Config,
     MelConfig,
     ModelConfig,
@@ -42,7 +43,10 @@ def write(folder: Path, text: str, name: str = "c.toml") -> Path:
 
 def test_the_presets_are_those_of_the_design() -> None:
     assert preset_names() == ["ljspeech-22k", "tiny", "universal-16k", "voice-16k"]
-    assert sorted(MEL_PRESETS) == ["hifigan-22k", "speech-16k", "tacotron2-22k", "univoc-16k"]
+    assert sorted(MEL_PRESETS) == [
+        *("coqui-22k", "espnet-24k", "f5-tts-24k", "hifigan-22k", "speech-16k", "speechbrain-16k"),
+        *("tacotron2-22k", "univoc-16k", "vocos-24k", "wavernn-22k", "whisper-16k"),
+    ]
 
 
 @pytest.mark.parametrize("name", ["ljspeech-22k", "tiny", "universal-16k", "voice-16k"])
@@ -80,6 +84,55 @@ def test_mel_contracts_by_name_or_file(tmp_path: Path) -> None:
         ConfigError, match=r"mel contract 'hifigan' is not known; choose one of speech-16k, .*TOML"
     ):
         load_mel_config("hifigan")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (
+            "[mel]\nsample_rate_hz = 22050\nwindow_samples = 1024\nhop_samples = 256",
+            MEL_PRESETS["hifigan-22k"],
+        ),
+        (
+            "[mel]\nn_fft = 2048\nwindow_samples = 1100\nhop_samples = 275\npadding = 'center'",
+            MelConfig(n_fft=2048, window_samples=1100, hop_samples=275, padding="center"),
+        ),
+        # What else a config holds is no matter to a contract, whatever is wrong with it.
+        (
+            "[mel]\nhop_samples = 202\n[model]\nsamples_per_step = 4\n[train]\nsteps = -1",
+            MelConfig(hop_samples=202),
+        ),
+    ],
+)
+def test_a_contract_is_checked_by_itself(tmp_path: Path, text: str, wanted: MelConfig) -> None:
+    assert load_mel_config(write(tmp_path, text)) == wanted
+
+
+def test_a_contract_file_with_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"c.toml: \[mel\] unknown key 'hop'; did you mean 'hop_samples'"):
+        load_mel_config(write(tmp_path, "[mel]\nhop = 3"))
+    with pytest.raises(ConfigError, match=r"c\.toml: unknown table 'hop_samples'"):
+        load_mel_config(write(tmp_path, "hop_samples = 256"))
+
+
+def test_prep_wants_no_network_of_a_contract() -> None:
+    overrides = ["mel.hop_samples=275", "mel.padding=center", "train.steps=3"]
+    with pytest.raises(ConfigError, match=r"must be a multiple of model\.samples_per_step"):
+        load_config("voice-16k", overrides)
+    assert load_config("voice-16k", overrides, PREP_TABLES).mel.hop_samples == 275
+    with pytest.raises(ConfigError, match=r"\[train\] unknown key 'stepz'; did you mean 'steps'"):
+        load_config("tiny", ["train.stepz=3"], PREP_TABLES)
+
+
+@pytest.mark.parametrize(
+    ("hop_samples", "given", "taken"),
+    [(256, 1600, 1536), (200, 1601, 1600), (200, 1700, 1800), (256, 5, 256), (275, 2048, 1925)],
+)
+def test_crop_lengths_follow_the_hop(hop_samples: int, given: int, taken: int) -> None:
+    stage = f"{{ from_step = 5, batch_size = 2, crop_samples = {given} }}"
+    overrides = [f"mel.hop_samples={hop_samples}", "mel.padding=center", "model.samples_per_step=1"]
+    config = load_config("tiny", [*overrides, f"train.crop_samples={given}", f"train.stages=[{stage}]"])
+    assert [stage.crop_samples for stage in config.train.all_stages] == [taken, taken]
 
 
 def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
@@ -141,7 +194,10 @@ def test_toml_round_trip_is_exact(
         ),
         ("[mel]\nwindow_samples = 1025", "c.toml: [mel] window_samples (1025) must not exceed n_fft (1024)"),
         ("[mel]\nhop_samples = 900", "c.toml: [mel] hop_samples (900) must not exceed window_samples (800)"),
-        ("[mel]\nhop_samples = 201", "c.toml: [mel] n_fft - hop_samples (1024 - 201) must be even"),
+        (
+            "[mel]\nhop_samples = 201",
+            "c.toml: [mel] n_fft - hop_samples (1024 - 201) must be even with padding 'same'",
+        ),
         ("[mel]\nn_fft = 1025\nhop_samples = 201", "c.toml: [mel] n_fft (1025) must be even"),
         (
             "[mel]\nf_max_hz = 8001",
@@ -157,11 +213,7 @@ def test_toml_round_trip_is_exact(
             "c.toml: [prep] valid_fraction + test_fraction (0.5 + 0.5) must be below 1",
         ),
         (
-            "[train]\ncrop_samples = 1601",
-            "c.toml: train.crop_samples (1601) must be a multiple of mel.hop_samples",
-        ),
-        (
-            "[mel]\nhop_samples = 202\n[model]\nsamples_per_step = 4\n[train]\ncrop_samples = 2020",
+            "[mel]\nhop_samples = 202\n[model]\nsamples_per_step = 4",
             "c.toml: mel.hop_samples (202) must be a multiple of model.samples_per_step (4)",
         ),
         (

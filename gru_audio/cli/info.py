@@ -153,6 +153,7 @@ def _mel_rows(facts: "MelFacts") -> dict[str, str]:
     return {
         "file": _bytes(facts.file_bytes),
         "size": f"{facts.n_frames:,} frames of {facts.n_mels} bands{duration}",
+        "layout": facts.layout or "",
         "level": level or "no frames",
         "mel": _contract(facts.mel) if facts.mel else "states no contract",
     }

@@ -107,10 +107,10 @@ def prep(
     if append and (overwrite or dry_run):
         other = "--overwrite" if overwrite else "--dry-run"
         raise typer.BadParameter(f"cannot go with {other}", param_hint="--append")
-    from gru_audio.config import load_config
+    from gru_audio.config import PREP_TABLES, load_config
     from gru_audio.data.sources import SpeakerRule
 
-    settings, given = load_config(config, overrides or ()), sources or []
+    settings, given = load_config(config, overrides or (), PREP_TABLES), sources or []
     inputs: _Inputs = {
         "manifests": manifests or [],
         "speakers": SpeakerRule(speaker_level, speaker_pattern),

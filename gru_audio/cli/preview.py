@@ -138,7 +138,7 @@ def _read(file: Path, clip: str | None, contract: str | None, quiet: bool) -> _C
         encoding = read_encoding(file)
         return _Clip(name, audio, sample_rate_hz, encoding.n_channels if encoding else None, wanted)
     default = MEL_PRESETS[_DEFAULT_CONTRACT]
-    mel, held = read_mel(file, wanted or default)
+    mel, held = read_mel(file, wanted or default, lambda guess: note(f"{name}: {guess}", quiet=quiet))
     if held is default:
         note(
             f"{name} states no mel contract; taken for {_DEFAULT_CONTRACT}, --mel names another",

@@ -68,8 +68,18 @@ def synthesize(
     device: DeviceName = "auto",
     mel: Annotated[
         str | None,
-        mel_option("Contract of mels that state none: a preset such as hifigan-22k, or a TOML file."),
+        mel_option(
+            "Contract of mels that state none: a preset such as hifigan-22k, a TOML file, or what differs from the "
+            "voice's, as in log=log10."
+        ),
     ] = None,
+    adapt: Annotated[
+        bool,
+        typer.Option("--adapt", help="Interpolate mels with other bands, hops or windows, at some loss."),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Take mels that do not look like what the voice wants.")
+    ] = False,
     seed: Seed = 0,
     temperature: Temperature = None,
     tail_cut: Annotated[
@@ -123,30 +133,42 @@ def synthesize(
 
         piped = _STANDARD in inputs
         if piped:
-            _check_pipe(inputs, output, json)
+            _check_pipe(inputs, output, json, adapt)
         planned = [] if piped else plan_jobs(inputs, output, f".{format.value}")
-        contract = load_mel_config(mel) if mel else None
         sampling = Sampling(seed, temperature, tail_cut)
+        contract = load_mel_config(mel) if mel and "=" not in mel else None
         vocoder = load(voice, engine, device, corrections)
-    began, results = time.perf_counter(), []
+        contract = load_mel_config(mel, vocoder.mel_config) if mel and not contract else contract
+    began, results, told = time.perf_counter(), list["Result"](), set[str]()
     display = progress_bar("synthesizing", quiet=quiet or piped)
     with display as progress:
         for result in (
-            _from_stdin(vocoder, stdin.value, output, sampling, contract, quiet)
+            _from_stdin(vocoder, stdin.value, output, sampling, contract, not force, quiet)
             if piped
             else synthesize_files(
-                vocoder, planned, sampling=sampling, contract=contract, threads=jobs, progress=progress
+                vocoder,
+                planned,
+                sampling=sampling,
+                contract=contract,
+                adapt=adapt,
+                check=not force,
+                threads=jobs,
+                progress=progress,
             )
         ):
             results.append(result)
-            _tell(result, quiet)
+            _tell(result, told, quiet)
     _show(vocoder.engine_name, results, time.perf_counter() - began, quiet, json)
     if any(result.error for result in results):
         raise typer.Exit(1)
 
 
-def _check_pipe(inputs: "Sequence[Path]", output: Path | None, json: bool) -> None:
+def _check_pipe(inputs: "Sequence[Path]", output: Path | None, json: bool, adapt: bool) -> None:
     """Refuse, as a wrong use of the command, what cannot be done with a pipe."""
+    if adapt:
+        raise typer.BadParameter(
+            "whole mels are interpolated, not a stream; name files", param_hint="--adapt"
+        )
     if len(inputs) > 1:
         raise typer.BadParameter("- is a stream, and the only input; give it alone", param_hint="INPUT")
     if sys.stdin is None or sys.stdin.isatty():
@@ -172,6 +194,7 @@ def _from_stdin(
     output: Path | None,
     sampling: "Sampling",
     contract: "MelConfig | None",
+    check: bool,
     quiet: bool,
 ) -> "Iterator[Result]":
     """The one result of a pipe."""
@@ -180,18 +203,24 @@ def _from_stdin(
 
     if output is not None:
         require_writable(output.parent)
+    vocoder.warm_up()
     pcm, mel = f"s16le, mono, {vocoder.sample_rate} Hz", vocoder.mel_config
-    frames = f"mel frames of {mel.n_mels} float32 values, {mel.frame_rate_hz:g} a second"
+    whose = "the contract of --mel" if contract else "the voice's own contract, as no --mel names another"
+    frames = f"mel frames of {mel.n_mels} float32 values, {mel.frame_rate_hz:g} a second, under {whose}"
     goes_to = f"stdout: {pcm}" if output is None else str(output)
     note(f"stdin: {pcm if content == 'pcm' else frames}; {goes_to}", quiet=quiet)
     try:
-        yield synthesize_pipe(vocoder, content, output, sampling=sampling, contract=contract)
+        yield synthesize_pipe(vocoder, content, output, sampling=sampling, contract=contract, check=check)
     except BrokenPipeError:
         raise typer.Exit(_READER_LEFT) from None
 
 
-def _tell(result: "Result", quiet: bool) -> None:
-    """What a user should know of a result."""
+def _tell(result: "Result", told: set[str], quiet: bool) -> None:
+    """What a user should know of a result; what is so of many files, of the first."""
+    for text in result.notes:
+        if text not in told:
+            note(f"{result.job.source}: {text}", quiet=quiet)
+            told.add(text)
     if result.n_clipped:
         name = "stdout" if result.job.target == _STANDARD else result.job.target
         note(f"{name}: {result.n_clipped} samples over full scale were clipped", quiet=quiet)

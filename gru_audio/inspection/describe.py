@@ -208,7 +208,8 @@ def _amount(n_samples: NDArray[np.int64], rate_hz: int) -> SplitFacts:
 
 
 def _describe_mel(path: Path) -> MelFacts:
-    mel, contract = read_mel(path)
+    guesses = list[str]()
+    mel, contract = read_mel(path, tell=guesses.append)
     return MelFacts(
         path=readable(path),
         file_bytes=path.stat().st_size,
@@ -219,6 +220,7 @@ def _describe_mel(path: Path) -> MelFacts:
         level_max=float(mel.max()) if mel.size else None,
         duration_s=len(mel) / contract.frame_rate_hz if contract else None,
         mel=_contract(contract) if contract else None,
+        layout=next(iter(guesses), None),
     )
 
 

@@ -132,6 +132,8 @@ class MelFacts:
     level_max: float | None
     duration_s: float | None
     mel: ContractFacts | None
+    layout: str | None = None
+    """What had to be guessed of the array's axes, in words."""
     kind: str = "mel"
 
 

@@ -1,6 +1,6 @@
 // From mel frames to what the sample loop needs of each, see gru_audio/synthesis/frontend.py.
 //
-//     x = (mel - mean) / deviation
+//     x = (mel - mean) / deviation                                 within +-MOST_DEVIATIONS, so that sums stay finite
 //     pitch head:     scores = output tanh(second tanh(first x))         of L lags and of voicing
 //     conditioner:    c = tanh(fourth tanh(third [tanh(second tanh(first x)), voiced, lag]))
 //     sample loop:    gate_inputs = gates c, readout_inputs = readout c; predictors and scales: see lpc.c
@@ -19,6 +19,7 @@
 
 // FRAMES_AT_ONCE go through a layer together, so that its weights are fetched once for all of them.
 enum { FRAMES_AT_ONCE = 16, CONTEXT_FRAMES = 2 };
+static const float MOST_DEVIATIONS = 1e4f;
 enum { REFINED_BINS = 2 }; // on each side of the likeliest lag
 
 enum frame_layer {
@@ -97,8 +98,12 @@ static void frame_take_mel(const struct gru_conditioner *c, const float *mel, co
                            int64_t n_frames, const struct frame_room *room) {
     memcpy(frame_row(room->linear, 0), linear, (size_t)(n_frames * c->n_mels) * sizeof *linear);
     for (int64_t f = 0; f < n_frames; f++)
-        for (int64_t m = 0; m < c->n_mels; m++)
-            frame_row(room->mel, f)[m] = (mel[f * c->n_mels + m] - c->mean[m]) / c->deviation[m];
+        for (int64_t m = 0; m < c->n_mels; m++) {
+            const float x = (mel[f * c->n_mels + m] - c->mean[m]) / c->deviation[m];
+            frame_row(room->mel, f)[m] = x < -MOST_DEVIATIONS  ? -MOST_DEVIATIONS
+                                         : x > MOST_DEVIATIONS ? MOST_DEVIATIONS
+                                                               : x;
+        }
 }
 
 // One layer over some frames, from rows `look_back` before each on.

@@ -1,7 +1,7 @@
 // Between what a filterbank gives and what a contract stores, see gru_audio's MelConfig:
 //
 //     stored = scale * (ln(max(linear, floor)) / unit) + offset
-//     linear = max(e^((stored - offset) / scale * unit), floor)
+//     linear = max(e^min((stored - offset) / scale * unit, 30), floor)
 //
 // Logarithm and exponential are computed in doubles and rounded once, so that every processor gives the same bits,
 // and nearly always those of the exact value.
@@ -18,8 +18,8 @@ struct mel_scale {
 };
 
 enum { MEL_SCALE_LANES = 8 };
-static const float MEL_LARGEST_EXPONENT =
-    60.0f; // a mel from elsewhere may hold any number: its exponential is finite
+// A mel from elsewhere may hold any number: its exponential is finite, and so are the squares of spectra with such bands.
+static const float MEL_LARGEST_EXPONENT = 30.0f;
 
 // e^x for x from -700 to 700, to 1e-13: x = k ln 2 + r, and Taylor's series for r.
 GRU_INLINE f64x8 exp_f64x8(f64x8 x) {

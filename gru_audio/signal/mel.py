@@ -21,6 +21,10 @@ from gru_audio.signal.fft import PLAN_FIELDS, plan_of
 _LOG_UNIT = {"ln": 1.0, "log10": np.log(10.0), "db": np.log(10.0) / 20.0}  # in nepers of magnitude
 
 
+_CONVERTED = ("log", "scale", "offset", "floor", "filter_norm", "padding")
+"""Fields of a contract that may differ, as a mel can be brought from one to the other without loss."""
+
+
 def log_mel(audio: npt.ArrayLike, config: MelConfig) -> FloatArray:
     """The log-mel spectrogram of audio.
 
@@ -84,7 +88,7 @@ def from_linear(linear: npt.ArrayLike, config: MelConfig) -> FloatArray:
 def to_linear(mel: npt.ArrayLike, config: MelConfig) -> FloatArray:
     """The filterbank's linear output (..., M) from a stored mel, at least the floor.
 
-    It is finite: a mel from elsewhere may hold any number.
+    It is at most e^30, since a mel from elsewhere may hold any number, and all that is computed of it must be finite.
     """
     return _rescaled(_to_linear, mel, config)
 
@@ -102,20 +106,7 @@ def check_mel(mel: npt.ArrayLike, config: MelConfig, name: str = "mel") -> Float
     Raises:
         MelError: a wrong shape, not numbers, or NaN or infinite values; `name` begins the message.
     """
-    values = np.asarray(mel)
-    if values.dtype.kind not in "fiu":
-        raise MelError(f"{name}: holds {values.dtype}, a mel holds real numbers")
-    if values.ndim == 3 and values.shape[0] == 1:
-        values = values[0]
-    if values.ndim != 2:
-        raise MelError(f"{name}: shape {values.shape}, a mel is (n_frames, {config.n_mels})")
-    if values.shape[1] != config.n_mels and values.shape[0] == config.n_mels:
-        values = values.T
-    if values.shape[1] != config.n_mels:
-        raise MelError(
-            f"{name}: shape {values.shape} has no axis of {config.n_mels} bands; make the mel with {config.n_mels} "
-            "bands, or use a voice with its contract"
-        )
+    values, _ = orient(mel, config.n_mels, name)
     with np.errstate(over="ignore"):  # a double beyond float32's range becomes infinite, and is refused
         values = np.ascontiguousarray(values, np.float32)
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
@@ -127,33 +118,69 @@ def check_mel(mel: npt.ArrayLike, config: MelConfig, name: str = "mel") -> Float
     return values
 
 
+def orient(mel: npt.ArrayLike, n_mels: int, name: str = "mel") -> tuple[npt.NDArray[Any], str]:
+    """Bring a mel to (F, M); and in words what had to be guessed for that, empty where nothing was.
+
+    Raises:
+        MelError: as `check_mel`.
+    """
+    values = np.asarray(mel)
+    if values.dtype.kind not in "fiu":
+        raise MelError(f"{name}: holds {values.dtype}, a mel holds real numbers")
+    shape, guess = values.shape, ""
+    if values.ndim == 3 and 1 in (values.shape[0], values.shape[1]):
+        values = values.squeeze(0 if values.shape[0] == 1 else 1)
+    if values.ndim != 2:
+        raise MelError(f"{name}: shape {shape}, a mel is (n_frames, {n_mels})")
+    if values.shape == (n_mels, n_mels):
+        guess = f"shape {shape} is taken for frames x bands, as it cannot be told from bands x frames"
+    elif values.shape[1] != n_mels and values.shape[0] == n_mels:
+        values, guess = values.T, f"shape {shape} is taken for bands x frames, and turned"
+    if values.shape[1] != n_mels:
+        raise MelError(
+            f"{name}: shape {values.shape} has no axis of {n_mels} bands; make the mel with {n_mels} "
+            "bands, or use a voice with its contract"
+        )
+    return values, guess
+
+
 def contract_differences(given: MelConfig, wanted: MelConfig) -> list[str]:
     """Fields in which two contracts differ, as `"hop_samples 256, not 200"`."""
     mine, theirs = given.model_dump(), wanted.model_dump()
     return [f"{key} {mine[key]}, not {theirs[key]}" for key in mine if mine[key] != theirs[key]]
 
 
+def summary(config: MelConfig) -> str:
+    """What people ask of a contract first."""
+    return f"{config.sample_rate_hz} Hz, hop {config.hop_samples}, {config.n_mels} bands, {config.log}"
+
+
+def restated(given: MelConfig, wanted: MelConfig) -> MelConfig:
+    """A contract with all that can be converted as another one has it."""
+    return given.model_copy(update={key: getattr(wanted, key) for key in _CONVERTED})
+
+
 def convert_mel(mel: FloatArray, given: MelConfig, wanted: MelConfig, name: str = "mel") -> FloatArray:
     """Restate a mel (F, M) made under one contract under another.
 
-    A change of log, scale, offset or floor is converted.
+    A change of log, scale, offset, floor and filter norm is converted. With another padding the frames stay as they
+    are: those of a centred contract stand for what lies half a hop earlier, see `MelConfig.lead_samples`.
 
     Raises:
         MelError: the contracts differ in anything else; the message names each difference.
     """
-    stored_differently = {
-        "log": wanted.log,
-        "scale": wanted.scale,
-        "offset": wanted.offset,
-        "floor": wanted.floor,
-    }
-    differences = contract_differences(given.model_copy(update=stored_differently), wanted)
+    differences = contract_differences(restated(given, wanted), wanted)
     if differences:
         raise MelError(
-            f"{name}: made with {'; '.join(differences)}; only log, scale, offset and floor can be converted: "
-            "make the mel anew, or use a voice trained with its contract"
+            f"{name}: made with {'; '.join(differences)}; only {', '.join(_CONVERTED[:-1])} and {_CONVERTED[-1]} can "
+            "be converted: make the mel anew, use a voice trained with its contract, or add --adapt, at some loss"
         )
-    return mel if given == wanted else from_linear(to_linear(mel, given), wanted)
+    if given.model_copy(update={"padding": wanted.padding}) == wanted:
+        return mel
+    linear = to_linear(mel, given)
+    if given.filter_norm != wanted.filter_norm:
+        linear = linear * (filterbank(wanted).max(axis=1) / np.maximum(filterbank(given).max(axis=1), 1e-30))
+    return from_linear(linear, wanted)
 
 
 @lru_cache(maxsize=8)

@@ -7,6 +7,7 @@ A file may state its contract: a JSON object with MelConfig's keys, as the strin
 import json
 import pickle
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +18,28 @@ from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.errors import MelError
 from gru_audio.extras import require
-from gru_audio.signal.mel import check_mel
+from gru_audio.signal.mel import check_mel, orient
 
 MEL_SUFFIXES = frozenset({".npy", ".npz", ".pt", ".safetensors"})
 
+_USUAL_BANDS = frozenset({40, 64, 80, 100, 128})
 _TENSOR = "mel"
 _CONTRACT = "mel_config"
 
 
-def read_mel(path: Path, contract: MelConfig | None = None) -> tuple[FloatArray, MelConfig | None]:
+def read_mel(
+    path: Path, contract: MelConfig | None = None, tell: Callable[[str], None] = lambda guess: None
+) -> tuple[FloatArray, MelConfig | None]:
     """Read a mel.
 
     Args:
         path: the file; one that holds several arrays must name the mel `mel`.
         contract: the contract it is said to keep, for a file that states none.
+        tell: is given, in words, what had to be guessed of the array's layout.
 
     Returns:
-        The mel (F, M) and its contract: the file's own, else the given one, else None (the mel is then taken to
-        be (F, M) as it stands).
+        The mel (F, M) and its contract: the file's own, else the given one, else None (the axis of bands is then the
+        one with a usual number of them, the last if in doubt).
 
     Raises:
         MelError: no such file, not a mel, several arrays, a wrong shape, or NaN or infinite values.
@@ -53,12 +58,23 @@ def read_mel(path: Path, contract: MelConfig | None = None) -> tuple[FloatArray,
             f"{path}: cannot be read as {path.suffix.lower()}: {reason}; write it again"
         ) from error
     contract = _parse(stated, path) if stated is not None else contract
-    if contract is not None:
-        return check_mel(values, contract, str(path)), contract
-    n_mels = np.shape(values)[-1] if np.ndim(values) else 0
+    n_mels = contract.n_mels if contract else _likely_bands(np.shape(values))
     if not 8 <= n_mels <= 512:
         raise MelError(f"{path}: shape {np.shape(values)}, a mel is (n_frames, n_mels)")
-    return check_mel(values, MelConfig(n_mels=n_mels), str(path)), None
+    turned, guess = orient(values, n_mels, str(path))
+    if guess:
+        tell(guess)
+    return check_mel(turned, contract or MelConfig(n_mels=n_mels), str(path)), contract
+
+
+def _likely_bands(shape: tuple[int, ...]) -> int:
+    """How many bands an array without a contract has; of the default contract's, if an axis fits, as in synthesis."""
+    if len(shape) < 2:
+        return 0
+    usual = next(
+        (n for n in (MelConfig().n_mels, *shape[:-3:-1]) if n in shape[-2:] and n in _USUAL_BANDS), 0
+    )
+    return usual or shape[-1]
 
 
 def _read_npy(path: Path) -> tuple[Any, str | None]:

@@ -16,7 +16,8 @@ from gru_audio.folders import walk
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.signal.audio_file.reading import AUDIO_SUFFIXES, StoppedEarlyError, open_audio, read_audio
 from gru_audio.signal.audio_file.writing import WRITTEN_SUFFIXES, open_writer
-from gru_audio.signal.mel import convert_mel
+from gru_audio.signal.mel import summary
+from gru_audio.signal.mel_adapt import fit_mel
 from gru_audio.signal.mel_file import MEL_SUFFIXES, read_mel
 from gru_audio.synthesis.feeding import Feed, audio_feed, drain, mel_feed
 from gru_audio.synthesis.sampling import PLAIN_SAMPLING, Sampling
@@ -35,6 +36,15 @@ class Job:
 
 
 @dataclass(frozen=True)
+class _Given:
+    """How mel files are taken; see `synthesize_files`."""
+
+    contract: MelConfig | None
+    adapt: bool
+    check: bool
+
+
+@dataclass(frozen=True)
 class Result:
     """What became of a job.
 
@@ -43,12 +53,14 @@ class Result:
         audio_s: seconds of audio written.
         n_clipped: samples that were over full scale and were clipped.
         error: why nothing was written, or of a stream why it ended early; None where all went well.
+        notes: what had to be assumed of a mel, or was lost on the way from another contract.
     """
 
     job: Job
     audio_s: float = 0.0
     n_clipped: int = 0
     error: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def written(self) -> bool:
@@ -98,6 +110,8 @@ def synthesize_files(
     *,
     sampling: Sampling = PLAIN_SAMPLING,
     contract: MelConfig | None = None,
+    adapt: bool = False,
+    check: bool = True,
     threads: int | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> Generator[Result, None, None]:
@@ -110,6 +124,8 @@ def synthesize_files(
         jobs: see `plan_jobs`.
         sampling: seed, temperature and tail cut, the same for each clip.
         contract: the contract of mel files that state none; None for the voice's own.
+        adapt: interpolate mels whose contract cannot be converted; see `mel_adapt`.
+        check: refuse mels that are not what the voice wants; see `Vocoder.check`.
         threads: clips under way together, one for each CPU core by default; no matter to an engine whose streams
             go in step.
         progress: done and total are in jobs, with the real-time factor. It is called in the caller's thread.
@@ -123,7 +139,7 @@ def synthesize_files(
     tally = _Tally(len(jobs), progress)
 
     def run(group: Sequence[Job], report: ProgressCallback) -> list[Result]:
-        return _run(vocoder, group, sampling, contract, report)
+        return _run(vocoder, group, sampling, _Given(contract, adapt, check), report)
 
     def advance(index: int, inner: Progress) -> None:
         share, n_streams = inner.done / inner.total, len(groups[index])
@@ -165,17 +181,17 @@ def _run(
     vocoder: Vocoder,
     group: Sequence[Job],
     sampling: Sampling,
-    contract: MelConfig | None,
+    given: _Given,
     progress: ProgressCallback,
 ) -> list[Result]:
     """The results of jobs that the engine runs together; they alone are in memory."""
     if vocoder.streams_at_once == 1:
-        return [_run_alone(vocoder, job, sampling, contract, progress) for job in group]
-    loaded = [_load(vocoder, job, contract) for job in group]
+        return [_run_alone(vocoder, job, sampling, given, progress) for job in group]
+    loaded = [_load(vocoder, job, given) for job in group]
     mels = [item.mel for item in loaded if isinstance(item, _Loaded)]
-    audio = iter(vocoder.synthesize_batch(mels, sampling, progress=progress))
+    audio = iter(vocoder.synthesize_batch(mels, sampling, check=False, progress=progress))
     return [
-        _write_made(job, next(audio)[item.keep], vocoder)
+        replace(_write_made(job, next(audio)[item.keep], vocoder), notes=item.notes)
         if isinstance(item, _Loaded)
         else Result(job, error=item)
         for job, item in zip(group, loaded, strict=True)
@@ -186,22 +202,23 @@ def _run_alone(
     vocoder: Vocoder,
     job: Job,
     sampling: Sampling,
-    contract: MelConfig | None,
+    given: _Given,
     progress: ProgressCallback,
     ask_ffmpeg: bool = False,
 ) -> Result:
     """The result of a job that is read, run and written as it comes, so that its length takes no memory."""
-    stream, config = vocoder.start(sampling), vocoder.mel_config
+    stream, config, notes = vocoder.start(sampling, check=False), vocoder.mel_config, tuple[str, ...]()
     try:
         with contextlib.ExitStack() as stack:
             if _is_mel(job):
-                feed = mel_feed(_read_mel(vocoder, job, contract), config)
+                loaded = _load_mel(vocoder, job, given)
+                feed, notes = mel_feed(loaded.mel, config, loaded.lead_samples), loaded.notes
             else:
                 feed = audio_feed(stack.enter_context(open_audio(job.source, ask_ffmpeg=ask_ffmpeg)), config)
             counted = replace(feed, frames=_counted(feed, progress))
-            return _write(job, drain(stream, counted), vocoder)
+            return replace(_write(job, drain(stream, counted), vocoder), notes=notes)
     except StoppedEarlyError:
-        return _run_alone(vocoder, job, sampling, contract, progress, ask_ffmpeg=True)
+        return _run_alone(vocoder, job, sampling, given, progress, ask_ffmpeg=True)
     except (GruAudioError, MemoryError) as error:
         return Result(job, error=_told(job, error))
 
@@ -230,18 +247,23 @@ class _Loaded:
     """A mel (F, M) under the voice's contract, and which samples of its audio to keep."""
 
     mel: FloatArray
-    keep: slice
+    lead_samples: int
+    n_samples: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def keep(self) -> slice:
+        return slice(self.lead_samples, self.lead_samples + self.n_samples)
 
 
-def _load(vocoder: Vocoder, job: Job, contract: MelConfig | None) -> "_Loaded | str":
+def _load(vocoder: Vocoder, job: Job, given: _Given) -> "_Loaded | str":
     """The job's mel, or the error that prevents it."""
     try:
         if _is_mel(job):
-            return _Loaded(_read_mel(vocoder, job, contract), slice(None))
+            return _load_mel(vocoder, job, given)
         audio, sample_rate_hz = read_audio(job.source)
         n_samples = -(-audio.size * vocoder.sample_rate // sample_rate_hz)
-        lead = vocoder.mel_config.lead_samples
-        return _Loaded(vocoder.mel(audio, sample_rate_hz), slice(lead, lead + n_samples))
+        return _Loaded(vocoder.mel(audio, sample_rate_hz), vocoder.mel_config.lead_samples, n_samples)
     except (GruAudioError, MemoryError) as error:
         return _told(job, error)
 
@@ -250,13 +272,24 @@ def _is_mel(job: Job) -> bool:
     return job.source.suffix.lower() in MEL_SUFFIXES
 
 
-def _read_mel(vocoder: Vocoder, job: Job, contract: MelConfig | None) -> FloatArray:
-    """A mel file's frames (F, M) under the voice's contract, F > 0."""
+def _load_mel(vocoder: Vocoder, job: Job, given: _Given) -> _Loaded:
+    """A mel file's frames (F, M) under the voice's contract, F > 0, checked."""
+    wanted, notes, name = vocoder.mel_config, list[str](), str(job.source)
+    assumed = given.contract or wanted
     with _reading_mels:
-        mel, given = read_mel(job.source, contract or vocoder.mel_config)
+        mel, stated = read_mel(job.source, assumed, notes.append)
     if not len(mel):
         raise MelError(f"{job.source}: has no frames; write it again")
-    return convert_mel(mel, given or vocoder.mel_config, vocoder.mel_config, str(job.source))
+    if stated is assumed and given.contract is None:
+        notes.append(
+            f"states no mel contract; taken for the voice's own, {summary(wanted)}; --mel names another"
+        )
+    fitted, lead, interpolated = fit_mel(mel, stated or wanted, wanted, name, adapt=given.adapt)
+    if interpolated:
+        notes.append(f"interpolated from a mel with {interpolated}, at some loss of quality")
+    if given.check:
+        vocoder.check(fitted, name)
+    return _Loaded(fitted, lead, len(fitted) * wanted.hop_samples - lead, tuple(notes))
 
 
 def _told(job: Job, error: GruAudioError | MemoryError) -> str:

@@ -23,7 +23,14 @@ from gru_audio.config import MelConfig
 from gru_audio.errors import ConfigError
 from gru_audio.native import library
 from gru_audio.signal.fft import ONE_PLAN_FIELDS, one_plan_of
-from gru_audio.signal.mel import MelAnalysis, analysis_values, filterbank, first_of_window, to_linear
+from gru_audio.signal.mel import (
+    MelAnalysis,
+    analysis_values,
+    filterbank,
+    first_of_window,
+    mirrored_samples,
+    to_linear,
+)
 
 DEFAULT_CORRECTIONS = 3
 """Rounds: each one raises PESQ less than the one before; see docs/correction.md."""
@@ -163,7 +170,8 @@ def delay_of(plan: _CorrectionPlan) -> int:
 @lru_cache(maxsize=8)
 def plan_of_contract(config: MelConfig) -> _CorrectionPlan:
     hop, width, bank = config.hop_samples, config.window_samples, filterbank(config)
-    before = (config.n_fft - hop) // 2 - first_of_window(config)  # from a window's beginning to its frame's
+    # From a window's beginning to its frame's.
+    before = mirrored_samples(config) - config.lead_samples - first_of_window(config)
     reach = -(-(width - before - hop) // hop)
     n_open = 1 + -(-before // hop)
     values = analysis_values(config)

@@ -82,10 +82,10 @@ class AudioFrames:
             yield self._analysis.push(samples[first : first + step])
 
 
-def mel_feed(mel: FloatArray, config: MelConfig) -> Feed:
-    """Of a whole mel (F, M) under a contract."""
+def mel_feed(mel: FloatArray, config: MelConfig, lead_samples: int = 0) -> Feed:
+    """Of a whole mel (F, M) under a contract, whose first samples may not be wanted."""
     chunks = (mel[first : first + FRAMES_AT_ONCE] for first in range(0, len(mel), FRAMES_AT_ONCE))
-    return Feed(chunks, len(mel), 0, lambda: len(mel) * config.hop_samples)
+    return Feed(chunks, len(mel), lead_samples, lambda: len(mel) * config.hop_samples - lead_samples)
 
 
 def audio_feed(audio: AudioStream, config: MelConfig) -> Feed:

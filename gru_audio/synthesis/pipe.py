@@ -18,6 +18,7 @@ from gru_audio.signal.audio import from_int16
 from gru_audio.signal.audio_file.kinds import HEAD_BYTES, kind_of
 from gru_audio.signal.audio_file.writing import finite_int16, open_writer
 from gru_audio.signal.mel import convert_mel
+from gru_audio.signal.mel_adapt import lead_between
 from gru_audio.synthesis.batch import Job, Result
 from gru_audio.synthesis.feeding import AudioFrames, Feed, drain
 from gru_audio.synthesis.sampling import Sampling
@@ -41,6 +42,7 @@ def synthesize_pipe(
     *,
     sampling: Sampling,
     contract: MelConfig | None = None,
+    check: bool = True,
     source: int = 0,
     target: int = 1,
 ) -> Result:
@@ -54,6 +56,7 @@ def synthesize_pipe(
         output: a file to write, which stands at its place at the end, instead of `target`.
         sampling: how codes are drawn.
         contract: of the mel frames; None for the voice's own.
+        check: refuse mel frames that are not what the voice wants; see `Vocoder.check`.
         source: the descriptor to read from, stdin by default.
         target: the descriptor to write to, stdout by default.
 
@@ -67,7 +70,7 @@ def synthesize_pipe(
     error, rate_hz = None, vocoder.sample_rate
     with _PcmWriter(target, rate_hz) if output is None else open_writer(output, rate_hz) as writer:
         try:
-            for audio in synthesize_pieces(vocoder, pieces, content, sampling, contract):
+            for audio in synthesize_pieces(vocoder, pieces, content, sampling, contract, check=check):
                 writer.write(audio)
         except (AudioError, MelError) as caught:
             if not writer.n_samples:
@@ -110,6 +113,8 @@ def synthesize_pieces(
     content: Content,
     sampling: Sampling,
     contract: MelConfig | None = None,
+    *,
+    check: bool = True,
 ) -> Iterator[FloatArray]:
     """The audio of bytes that come in pieces cut anywhere; for arguments see `synthesize_pipe`.
 
@@ -123,7 +128,7 @@ def synthesize_pieces(
     """
     source = _MelSource(vocoder, contract) if content == "mel" else _PcmSource(vocoder)
     frames = _frames(source, _refuse_files(pieces, content, source.head_bytes))
-    stream = vocoder.start(sampling)
+    stream = vocoder.start(sampling, check=check and content == "mel")
     yield from drain(stream, Feed(frames, None, source.lead_samples, lambda: source.n_samples))
     if source.error:
         raise source.error
@@ -176,10 +181,9 @@ class _Source(Protocol):
 class _MelSource:
     """Frames as they stand, brought to the voice's contract."""
 
-    lead_samples = 0
-
     def __init__(self, vocoder: Vocoder, contract: MelConfig | None) -> None:
         self._wanted, self._given = vocoder.mel_config, contract or vocoder.mel_config
+        self.lead_samples = lead_between(self._given, self._wanted)
         self.item_bytes = self.head_bytes = bytes_per_frame(self._given, "mel")
         self._n_frames = 0
         self.error: GruAudioError | None = None
@@ -187,7 +191,7 @@ class _MelSource:
 
     @property
     def n_samples(self) -> int:
-        return self._n_frames * self._wanted.hop_samples
+        return max(0, self._n_frames * self._wanted.hop_samples - self.lead_samples)
 
     def push(self, items: bytes) -> Iterator[FloatArray]:
         yield self._convert(items)

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from gru_audio.arrays import FloatArray
 from gru_audio.config import CONTEXT_FRAMES
-from gru_audio.errors import CheckpointError, ConfigError, MelError
+from gru_audio.errors import AudioError, CheckpointError, ConfigError, MelError
 from gru_audio.signal.mel import check_mel
+from gru_audio.signal.mel_check import MelJudge, Watch
 from gru_audio.synthesis.correction import Corrections
 from gru_audio.synthesis.engine import Engine
 from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd
@@ -48,6 +49,14 @@ class ReadyVoice:
     temperature: float
 
     @cached_property
+    def judge(self) -> MelJudge | None:
+        """Knows what mels the voice wants; None where training has seen none."""
+        mean, deviation = self.voice.tensors["mel_mean"], self.voice.tensors["mel_std"]
+        if not mean.any() and (deviation == 1).all():
+            return None
+        return MelJudge(self.voice.config.mel, mean, deviation)
+
+    @cached_property
     def digest(self) -> npt.NDArray[np.uint8]:
         """(32,): the SHA-256 of the config and the weights, by which a saved stream knows its voice."""
         found = hashlib.sha256(self.voice.config.model_dump_json().encode())
@@ -66,9 +75,10 @@ class Stream:
         n_frames: how many have been pushed.
     """
 
-    def __init__(self, ready: ReadyVoice, sampling: Sampling) -> None:
-        """Begin a stream; before its first frame there is silence."""
+    def __init__(self, ready: ReadyVoice, sampling: Sampling, check: bool = True) -> None:
+        """Begin a stream; before its first frame there is silence. `check`: see `Vocoder.synthesize`."""
         self.n_frames = 0
+        self._watch = Watch(ready.judge) if check and ready.judge else None
         self._ready, self._config = ready, ready.voice.config
         self._front_end, self._state = FrontEnd(ready.weights), ready.engine.start(1)
         self._corrections = Corrections(self._config.mel, ready.n_corrections)
@@ -76,6 +86,7 @@ class Stream:
         self._temperature = sampling.temperature_of(ready.temperature)
         self._tail_cut = sampling.tail_cut
         self._recent = np.zeros((0, self._config.mel.n_mels), np.float32)  # the last frames pushed
+        self._n_generated = 0  # frames
         self._ended = False
 
     def push(self, frames: npt.ArrayLike) -> FloatArray:
@@ -88,10 +99,14 @@ class Stream:
             (j * hop,) float32, full scale 1: the audio of the j frames whose lookahead has come now.
 
         Raises:
-            MelError: the frames do not fit, and nothing was taken; or the stream has ended.
+            MelError: the frames do not fit, or are not what the voice wants, and nothing was taken; or the stream has
+                ended.
         """
         self._require_open()
-        return self.push_checked(check_mel(frames, self._config.mel))
+        mel = check_mel(frames, self._config.mel)
+        if self._watch:
+            self._watch.push(mel)
+        return self.push_checked(mel)
 
     def push_checked(self, mel: FloatArray) -> FloatArray:
         """Take the next frames (k, M), which `check_mel` has seen; see `push`."""
@@ -110,7 +125,9 @@ class Stream:
         if not self.n_frames:
             return np.zeros(0, np.float32)
         last = self._generate(self._front_end.finish())
-        return np.concatenate([last, self._corrections.finish()])
+        rest = self._corrections.finish()
+        require_finite(rest, self._n_generated - self._corrections.delay, self._config.mel.hop_samples)
+        return np.concatenate([last, rest])
 
     def save(self) -> dict[str, Array]:
         """All that the stream needs to go on, as plain arrays that np.savez and safetensors can hold.
@@ -134,7 +151,7 @@ class Stream:
         }
 
     @classmethod
-    def restore(cls, ready: ReadyVoice, saved: Mapping[str, npt.ArrayLike]) -> "Stream":
+    def restore(cls, ready: ReadyVoice, saved: Mapping[str, npt.ArrayLike], check: bool = True) -> "Stream":
         """The stream as it was when it was saved; see `Vocoder.restore`."""
         config, arrays = ready.voice.config, {name: np.asarray(saved[name]) for name in saved}
         if not np.array_equal(_take(arrays, "voice", np.uint8, (32,)), ready.digest):
@@ -145,11 +162,12 @@ class Stream:
                 f"saved stream: with {n_saved} corrections, not {ready.n_corrections}; load the voice with {n_saved}"
             )
         temperature, tail_cut = _take(arrays, "sampling", np.float64, (2,)).tolist()
-        stream = cls(ready, Sampling(0, temperature, tail_cut))
+        stream = cls(ready, Sampling(0, temperature, tail_cut), check)
         stream.n_frames = int(_take(arrays, "n_frames", np.int64, (1,))[0])
         remembered = (min(_REMEMBERED_FRAMES, stream.n_frames), config.mel.n_mels)
         stream._recent = _take(arrays, "recent_mel", np.float32, remembered)
         stream._front_end.push(stream._recent)  # what comes out was heard before
+        stream._n_generated = max(0, stream.n_frames - CONTEXT_FRAMES)
         stream._random.bit_generator.state = _generator_state(_take(arrays, "random", np.uint64, (6,)))
         blank = stream._corrections.export_state()
         stream._corrections.import_state(
@@ -170,11 +188,30 @@ class Stream:
             return np.zeros(0, np.float32)
         uniforms = self._random.random((1, len(block) * self._config.mel.hop_samples), np.float32)
         audio = self._ready.engine.generate(self._state, [block], uniforms, self._temperature, self._tail_cut)
-        return self._corrections.push(audio[0], block.linear)
+        first, hop = self._n_generated, self._config.mel.hop_samples
+        self._n_generated += len(block)
+        require_finite(audio[0], first, hop)
+        corrected = self._corrections.push(audio[0], block.linear)
+        require_finite(corrected, max(0, first - self._corrections.delay), hop)
+        return corrected
 
     def _require_open(self) -> None:
         if self._ended:
             raise MelError("the stream has ended; start another")
+
+
+def require_finite(audio: FloatArray, first_frame: int, hop_samples: int) -> None:
+    """Check audio (n,), which begins with a frame.
+
+    Raises:
+        AudioError: it has NaN or infinite samples; the message names the frame of the first.
+    """
+    if not np.isfinite(audio).all():
+        frame = first_frame + int(np.argmin(np.isfinite(audio))) // hop_samples
+        raise AudioError(
+            f"the voice made NaN or infinite samples in frame {frame}; its weights are damaged, or this is a mistake "
+            "of this program: try another voice, and report it"
+        )
 
 
 def _words_of(random: np.random.Generator) -> npt.NDArray[np.uint64]:

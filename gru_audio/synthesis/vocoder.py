@@ -18,7 +18,7 @@ from gru_audio.synthesis.engines import make_engine
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.frontend import ConditioningWeights, FrontEnd
 from gru_audio.synthesis.sampling import PLAIN_SAMPLING, Sampling, VoiceSampling
-from gru_audio.synthesis.stream import ReadyVoice, Stream
+from gru_audio.synthesis.stream import ReadyVoice, Stream, require_finite
 from gru_audio.voice.bundled import DEFAULT_VOICE
 from gru_audio.voice.voice import Voice, load_voice
 
@@ -107,12 +107,25 @@ class Vocoder:
         samples = resample(check_audio(audio), sample_rate, self.sample_rate)
         return log_mel(np.pad(samples, (0, -samples.size % self.mel_config.hop_samples)), self.mel_config)
 
+    def check(self, mel: npt.ArrayLike, name: str = "mel") -> None:
+        """Check that a mel is what this voice wants: its levels and its bands' profile; see docs/mels.md.
+
+        A voice that has not been trained wants nothing.
+
+        Raises:
+            MelError: it does not fit, is stored in another way, or cannot be speech; `name` begins the message.
+        """
+        frames = check_mel(mel, self.mel_config, name)
+        if self._ready.judge:
+            self._ready.judge.require(frames, name)
+
     def synthesize(
         self,
         mel: npt.ArrayLike,
         sampling: Sampling = PLAIN_SAMPLING,
         *,
         seed: int | None = None,
+        check: bool = True,
         progress: ProgressCallback = ignore_progress,
     ) -> FloatArray:
         """Generate the audio of a whole mel.
@@ -121,16 +134,20 @@ class Vocoder:
             mel: (n_frames, n_mels) under `mel_config`; (1, F, M) and (M, F) are turned.
             sampling: how codes are drawn.
             seed: in place of the sampling's, 0 by default; the same seed gives the same samples.
+            check: refuse a mel that is stored in another way than the voice wants, or cannot be speech; see `check`.
+                False takes it as it is.
             progress: called every few frames; done and total are in frames.
 
         Returns:
             (n_frames * hop,) float32, full scale 1. It may go beyond: whoever writes it clips.
 
         Raises:
-            MelError: the mel does not fit.
+            MelError: the mel does not fit, or is not what the voice wants.
             ConfigError: a setting is out of range.
         """
-        frames, stream = check_mel(mel, self.mel_config), self.start(sampling, seed=seed)
+        frames, stream = check_mel(mel, self.mel_config), self.start(sampling, seed=seed, check=False)
+        if check:
+            self.check(frames)
         parts, n_done = [np.zeros(0, np.float32)], 0
         for first in range(0, len(frames), _FRAMES_AT_ONCE):
             parts.append(stream.push_checked(frames[first : first + _FRAMES_AT_ONCE]))
@@ -147,13 +164,17 @@ class Vocoder:
         sampling: Sampling = PLAIN_SAMPLING,
         *,
         seed: int | None = None,
+        check: bool = True,
         progress: ProgressCallback = ignore_progress,
     ) -> list[FloatArray]:
         """Generate the audio of several mels, each as `synthesize` would, but for rounding in the torch engine.
 
         That engine goes through several in step, with shorter ones padded. For arguments and errors see `synthesize`.
         """
-        return [made for made, _ in self.synthesize_both(mels, sampling, seed=seed, progress=progress)]
+        checked = [check_mel(mel, self.mel_config, f"mel {i}") for i, mel in enumerate(mels)]
+        for i, mel in enumerate(checked if check else []):
+            self.check(mel, f"mel {i}")
+        return [made for made, _ in self.synthesize_both(checked, sampling, seed=seed, progress=progress)]
 
     def synthesize_both(
         self,
@@ -165,7 +186,8 @@ class Vocoder:
     ) -> list[tuple[FloatArray, FloatArray]]:
         """The audio of several mels as `synthesize_batch` gives it, and before the correction.
 
-        The latter is what the network alone made: the correction hides much of what it cannot do.
+        The latter is what the network alone made: the correction hides much of what it cannot do. Mels are taken as
+        they are.
         """
         checked = [check_mel(mel, self.mel_config, f"mel {i}") for i, mel in enumerate(mels)]
         n_at_once, n_rounds = self._engine.streams_at_once, self._ready.n_corrections
@@ -177,7 +199,10 @@ class Vocoder:
                 progress(Progress(before + n_done, n_frames))
 
             for raw, mel in zip(self._in_step(group, sampling.seeded(seed), report), group, strict=True):
-                both.append((correct(raw, mel, self.mel_config, n_rounds), raw))
+                made = correct(raw, mel, self.mel_config, n_rounds)
+                for audio in (raw, made):
+                    require_finite(audio, 0, self.mel_config.hop_samples)
+                both.append((made, raw))
             n_before += max(map(len, group))
         return both
 
@@ -187,6 +212,7 @@ class Vocoder:
         sampling: Sampling = PLAIN_SAMPLING,
         *,
         seed: int | None = None,
+        check: bool = True,
     ) -> Iterator[FloatArray]:
         """Generate audio as mel frames come; any chunking gives the same samples.
 
@@ -194,15 +220,17 @@ class Vocoder:
             frames: arrays (k, n_mels) with any k, in order.
             sampling: see `synthesize`.
             seed: see `synthesize`.
+            check: see `synthesize`; a stream is looked at as its frames come, and told after 60 frames at the earliest
+                what its levels alone do not tell.
 
         Yields:
             (k * hop,) float32 for each k frames whose `lookahead_frames` have come, and the rest at the end.
 
         Raises:
-            MelError: a chunk does not fit.
+            MelError: a chunk does not fit, or the mel so far is not what the voice wants.
             ConfigError: a setting is out of range.
         """
-        stream = self.start(sampling, seed=seed)
+        stream = self.start(sampling, seed=seed, check=check)
         for chunk in frames:
             audio = stream.push(chunk)
             if audio.size:
@@ -210,7 +238,9 @@ class Vocoder:
         if stream.n_frames:
             yield stream.finish()
 
-    def start(self, sampling: Sampling = PLAIN_SAMPLING, *, seed: int | None = None) -> Stream:
+    def start(
+        self, sampling: Sampling = PLAIN_SAMPLING, *, seed: int | None = None, check: bool = True
+    ) -> Stream:
         """Start a stream that is pushed frames by hand, and can be saved between two pushes.
 
         Streams of one vocoder go on independently, each in any thread.
@@ -218,18 +248,27 @@ class Vocoder:
         Raises:
             ConfigError: a setting is out of range.
         """
-        return Stream(self._ready, sampling.seeded(seed))
+        return Stream(self._ready, sampling.seeded(seed), check)
 
-    def restore(self, saved: Mapping[str, npt.ArrayLike]) -> Stream:
+    def warm_up(self) -> None:
+        """Generate a few frames of silence and forget them, so that a stream's first audio is not late.
+
+        The first frames fill caches and touch memory for the first time, which takes as long as one or two more.
+        """
+        stream = self.start(check=False)
+        stream.push(silent_frames(self.lookahead_frames + 2, self.mel_config))
+
+    def restore(self, saved: Mapping[str, npt.ArrayLike], *, check: bool = True) -> Stream:
         """Take up a stream where it was saved; it goes on bit for bit on the compiled engine that it was saved from.
 
         Args:
             saved: what `Stream.save` gave, perhaps through np.savez or safetensors.
+            check: see `synthesize`; what came before is not looked at again.
 
         Raises:
             ConfigError: it is of another voice, or an array is missing, unknown, or of another shape or type.
         """
-        return Stream.restore(self._ready, saved)
+        return Stream.restore(self._ready, saved, check)
 
     def _in_step(
         self, mels: Sequence[FloatArray], sampling: Sampling, report: Callable[[int], None]

@@ -52,12 +52,40 @@ def test_every_suffix_gives_the_mel_back(tmp_path: Path, suffix: str, contract: 
 
 
 @pytest.mark.parametrize("suffix", sorted(MEL_SUFFIXES))
-def test_bands_first_is_turned_where_the_contract_tells(tmp_path: Path, suffix: str) -> None:
+def test_bands_first_is_turned_and_told(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / f"a{suffix}", {"mel": MEL.T})
 
-    np.testing.assert_array_equal(read_mel(path, HIFIGAN)[0], MEL)
-    with pytest.raises(MelError, match=r"shape \(80, 7\), a mel is"):
-        read_mel(path)
+    for contract in (HIFIGAN, None):
+        told = list[str]()
+        np.testing.assert_array_equal(read_mel(path, contract, told.append)[0], MEL)
+        assert told == ["shape (80, 7) is taken for bands x frames, and turned"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "n_frames", "guess"),
+    [
+        ((7, 80), 7, ""),
+        ((80, 100), 100, "shape (80, 100) is taken for bands x frames, and turned"),
+        ((100, 80), 100, ""),
+        ((100, 333), 333, "shape (100, 333) is taken for bands x frames, and turned"),
+        ((1, 333, 128), 333, ""),
+        ((333, 1, 80), 333, ""),
+        (
+            (80, 80),
+            80,
+            "shape (80, 80) is taken for frames x bands, as it cannot be told from bands x frames",
+        ),
+        ((12, 33), 12, ""),
+    ],
+)
+def test_layouts_without_a_contract(
+    tmp_path: Path, shape: tuple[int, ...], n_frames: int, guess: str
+) -> None:
+    np.save(tmp_path / "a.npy", np.zeros(shape, np.float32))
+    told = list[str]()
+    mel, _ = read_mel(tmp_path / "a.npy", tell=told.append)
+    assert len(mel) == n_frames
+    assert told == ([guess] if guess else [])
 
 
 def test_suffixes_in_capitals_are_known(tmp_path: Path) -> None:

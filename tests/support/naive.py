@@ -324,7 +324,8 @@ def corrected(audio: NDArray[np.float32], targets: Doubles, config: MelConfig, n
     window = analysis_window(config)[outside : outside + width].astype(np.float64)
     bank = filterbank(config).astype(np.float64)
     shares = bank / np.where(bank.sum(0) > 0, bank.sum(0), 1)
-    before = (config.n_fft - hop) // 2 - outside  # samples by which a window begins before its frame
+    # Samples by which a window begins before its frame, around whose middle it lies.
+    before = config.n_fft // 2 - hop // 2 - outside
     n_open, full = 1 + -(-before // hop), np.sum(window**2) / hop / 3
     margin = 2 * config.n_fft
     padded = np.pad(audio.astype(np.float64), margin)

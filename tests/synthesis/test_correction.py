@@ -16,6 +16,7 @@ CONTRACTS = {
     "power": MelConfig(spectrum="power", log="db"),
     "uneven": MelConfig(n_fft=512, window_samples=500, hop_samples=130),
     "center": MelConfig(padding="center"),
+    "odd": MelConfig(n_fft=2048, window_samples=1100, hop_samples=275, padding="center"),
     "long": MelConfig(n_fft=2 * 3 * 5 * 7 * 11, window_samples=900, hop_samples=300, n_mels=33),
     "prime": MelConfig(n_fft=2 * 83, window_samples=101, hop_samples=48, n_mels=9),
 }
@@ -30,7 +31,7 @@ def chord(n_frames: int, config: MelConfig, noise: float = 0.0) -> Floats:
 
 def stretches_mel(audio: Floats, config: MelConfig) -> Floats:
     """The mel (F, M) whose frame f stands for samples f * hop to (f + 1) * hop, whatever the padding."""
-    return log_mel(audio, config.model_copy(update={"padding": "same"}))
+    return log_mel(audio[config.lead_samples :], config)
 
 
 def corrected(audio: Floats, mel: Floats, config: MelConfig, passes: int, sizes: list[int]) -> Floats:
