@@ -176,6 +176,9 @@ class TrainConfig(Table):
     """Largest number of steps by which an excitation code is moved at random, before it enters the history."""
     speaker_balance: Annotated[float, Field(ge=0, le=1)] = 0.0
     """How far crops are shared evenly among speakers: 0 by their minutes, 1 the same for each; .5 by the root."""
+    given_mel_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Of clips that have a given mel (`prep --mels`), how many crops use it, and not the recording's own; those are
+    not augmented. Validation uses it unless this is 0."""
     augment_gain_db: Annotated[tuple[float, float], Field(strict=False)] = (0.0, 0.0)
     """Lowest and highest gain of a crop, evenly in between; never over full scale. See augmentation.py."""
     augment_polarity: bool = False

@@ -34,6 +34,12 @@ def prep(
             help="CSV, TSV, piper's or LJSpeech's lines, wav.scp, JSON lines; WebDataset or Hugging Face folders.",
         ),
     ] = None,
+    mels: Annotated[
+        Path | None,
+        typer.Option(
+            "--mels", metavar="FOLDER", help="Mels that a TTS made of the recordings, by name, to train on."
+        ),
+    ] = None,
     speaker_level: Annotated[
         int | None,
         typer.Option(
@@ -94,6 +100,8 @@ def prep(
 
         gru-audio prep --manifest train.csv --manifest /data/webdataset -o data/large
 
+        gru-audio prep LJSpeech-1.1 --mels teacher-forced/ -o data/lj-tts -c ljspeech-22k
+
         gru-audio prep more-recordings/ -o data/mine --append
 
         gru-audio prep recordings/ --dry-run --speaker-level 2
@@ -129,6 +137,7 @@ def prep(
                     given,
                     output,
                     settings,
+                    mels=mels,
                     licence=licence,
                     source_note=source_note,
                     append=append,

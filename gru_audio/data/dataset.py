@@ -22,8 +22,11 @@ from gru_audio.config import MelConfig, PrepConfig, SignalConfig
 from gru_audio.data.index import SPLITS, DamagedIndexError, Index, read_index
 from gru_audio.data.index_writer import index_writer
 from gru_audio.data.shards import (
+    ClipRecord,
     DamagedShardError,
+    keys_of,
     lags_key,
+    mel_key,
     pcm_key,
     read_header,
     read_verified,
@@ -57,6 +60,7 @@ class Clip:
         shard: file name of the shard that holds it.
         n_samples: its length, a whole number of hops.
         split: "train", "valid" or "test".
+        has_mel: a mel was given for it.
     """
 
     name: str
@@ -64,6 +68,7 @@ class Clip:
     shard: str
     n_samples: int
     split: str
+    has_mel: bool = False
 
 
 class _Splits(Document):
@@ -92,10 +97,10 @@ class _Version2(_Contents):
 
 @dataclass
 class _OpenShard:
-    """A shard's open file, and what its header says of its clips, once it was asked for: length and digests."""
+    """A shard's open file, and what its header says of its clips, once it was asked for: record and digest."""
 
     file: Any
-    clips: dict[str, tuple[int, str, str]] | None = None
+    clips: dict[str, tuple[ClipRecord, str]] | None = None
 
 
 class Clips(Sequence[Clip]):
@@ -137,6 +142,7 @@ class Clips(Sequence[Clip]):
             self._shards[int(of.shard[row])],
             int(of.samples[row]),
             SPLITS[of.split[row]],
+            bool(of.given[row]),
         )
 
 
@@ -262,6 +268,26 @@ class Dataset:
             )
         return lags
 
+    def given_mel(
+        self, clip: Clip, first_frame: int = 0, last_frame: int | None = None
+    ) -> NDArray[np.float32]:
+        """Frames [first_frame, last_frame) of the mel that was given for a clip, (n, n_mels).
+
+        With padding "center" it has one frame more than the clip has hops.
+
+        Raises:
+            DatasetError: the shard cannot be read.
+        """
+        assert clip.has_mel
+        n_frames = clip.n_samples // self.mel.hop_samples + (self.mel.padding == "center")
+        frames = slice(first_frame, last_frame)
+        mel: NDArray[np.float32] = self._read(clip, mel_key(clip.name), n_frames, frames)
+        if not mel.size:
+            return mel.reshape(0, self.mel.n_mels)
+        if mel.shape[1] != self.mel.n_mels or not np.isfinite(mel).all():
+            raise _damaged(self.path / clip.shard, f"its clip {clip.name} has a mel of another contract")
+        return mel
+
     def require_mel(self, mel: MelConfig) -> None:
         """Make sure that the dataset was made for a mel contract.
 
@@ -318,17 +344,16 @@ class Dataset:
         if shard.clips is None:
             header = read_header(self.path / clip.shard, self.mel.hop_samples)
             both = header.clip_digests or [""] * len(header.clips)
-            shard.clips = {
-                told.name: (told.n_samples, told.digest, digest)
-                for told, digest in zip(header.clips, both, strict=True)
-            }
-        n_samples, digest, digest_of_both = shard.clips.get(clip.name, (0, "", ""))
-        if n_samples != clip.n_samples:
+            shard.clips = {told.name: (told, digest) for told, digest in zip(header.clips, both, strict=True)}
+        record, digest = shard.clips.get(clip.name, (None, ""))
+        if (
+            record is None
+            or record.n_samples != clip.n_samples
+            or (record.mel_shift is not None) != clip.has_mel
+        ):
             raise DamagedShardError(f"it has no clip {clip.name} of {clip.n_samples} samples")
-        parts = [shard.file.get_tensor(pcm_key(clip.name))]
-        if digest_of_both:
-            parts.append(shard.file.get_tensor(lags_key(clip.name)))
-        if digest_of(*parts) != (digest_of_both or digest):
+        keys = keys_of(record) if digest else [pcm_key(clip.name)]
+        if digest_of(*map(shard.file.get_tensor, keys)) != (digest or record.digest):
             raise DamagedShardError(f"its clip {clip.name} does not match its digest")
         self._compared.add(hash((clip.shard, clip.name)))
 

@@ -10,6 +10,7 @@
     shard        int32      (N,)     number of the shard that holds the clip
     clipped      int32      (N,)     samples of the source at full scale
     split        uint8      (N,)     which of SPLITS
+    given        uint8      (N,)     whether it has a given mel
     digest, key  uint8      (N, 16)  of the PCM; of the source
     contents     uint8      (S, 16)  digest of each shard's tensors
     names, sources, speakers uint8   text in UTF-8, one behind the other
@@ -37,7 +38,7 @@ MOST_SAMPLES = 1 << 40
 _TYPES: dict[str, np.dtype[Any]] = {"I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "U8": np.dtype("u1")}
 _COLUMNS = {
     "samples": "I64", "name_ends": "I64", "source_ends": "I64", "speaker_ends": "I64", "shard_bytes": "I64",
-    "speaker": "I32", "shard": "I32", "clipped": "I32", "split": "U8", "digest": "U8", "key": "U8",
+    "speaker": "I32", "shard": "I32", "clipped": "I32", "split": "U8", "given": "U8", "digest": "U8", "key": "U8",
     "contents": "U8", "names": "U8", "sources": "U8", "speakers": "U8",
 }  # fmt: skip
 """In the file's order: the wide ones first, so that all are aligned."""
@@ -73,7 +74,7 @@ class Index:
         names: of the clips.
         sources: the file that each was made from.
         speakers: of the dataset, by the number that `speaker` has.
-        samples, speaker, shard, clipped, split, digest, key: a row for each clip.
+        samples, speaker, shard, clipped, split, given, digest, key: a row for each clip.
         shard_bytes, contents: a row for each shard.
     """
 
@@ -92,6 +93,7 @@ class Index:
         self.shard: NDArray[np.int32] = columns["shard"]
         self.clipped: NDArray[np.int32] = columns["clipped"]
         self.split: NDArray[np.uint8] = columns["split"]
+        self.given: NDArray[np.uint8] = columns["given"]
         self.digest: NDArray[np.uint8] = columns["digest"]
         self.key: NDArray[np.uint8] = columns["key"]
         self.shard_bytes: NDArray[np.int64] = columns["shard_bytes"]
@@ -178,7 +180,7 @@ def _column(mapped: mmap.mmap, base: int, entry: Mapping[str, Any], name: str) -
 
 def _check(columns: Mapping[str, NDArray[Any]]) -> None:
     n_clips = len(columns["samples"])
-    for name in ("speaker", "shard", "clipped", "split", "digest", "key"):
+    for name in ("speaker", "shard", "clipped", "split", "given", "digest", "key"):
         if len(columns[name]) != n_clips:
             raise DamagedIndexError(f"its column '{name}' has {len(columns[name])} rows for {n_clips} clips")
     for name, count in (

@@ -44,6 +44,7 @@ class IndexWriter:
                 "clipped": min(clip.full_scale_samples, np.iinfo(np.int32).max),
                 "speaker": self._speaker(clip.speaker),
                 "split": 0,
+                "given": int(clip.mel_shift is not None),
             }
             digest, key = bytes.fromhex(clip.digest), bytes.fromhex(clip.key) or _NO_KEY
             self._add(row, clip.name.encode(), clip.source.encode(), digest, key)
@@ -58,7 +59,7 @@ class IndexWriter:
         speakers = np.array([self._speaker(name) for name in index.speakers], np.int32)
         for low in range(first, stop, _COPIED_ROWS):
             rows = slice(low, min(low + _COPIED_ROWS, stop))
-            for column in ("samples", "shard", "clipped", "split", "digest", "key"):
+            for column in ("samples", "shard", "clipped", "split", "given", "digest", "key"):
                 self._files[column].write(getattr(index, column)[rows].tobytes())
             self._files["speaker"].write(speakers[index.speaker[rows]].tobytes())
             for text, texts in (("names", index.names), ("sources", index.sources)):

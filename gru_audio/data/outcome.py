@@ -1,6 +1,7 @@
 """What a run of `prep` came to: figures of the whole dataset, and what its maker should know."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +65,7 @@ class Tally:
     def __init__(self, plan: SourcePlan) -> None:
         self._plan = plan
         self._skipped: list[tuple[str, str]] = []
+        self._shifts = Counter[int]()
         self.n_skipped = self.kept = self.made = self.sources = self.samples = self.fresh_samples = 0
 
     def add(self, shard: MadeShard) -> None:
@@ -74,7 +76,13 @@ class Tally:
         self.samples += shard.header.n_samples
         self.fresh_samples += 0 if shard.was_kept else shard.header.n_samples
         self.n_skipped += len(shard.skipped)
+        self._shifts.update(clip.mel_shift for clip in shard.header.clips if clip.mel_shift)
         self._skipped += shard.skipped[: max(0, MOST_NAMED - len(self._skipped))]
+
+    def _shift_notes(self) -> Iterator[str]:
+        for shift, count in sorted(self._shifts.items()):
+            frames = f"{abs(shift)} frame{'s' if abs(shift) > 1 else ''}"
+            yield f"the mels of {count} clips lay {frames} too {'late' if shift > 0 else 'early'} and were moved"
 
     @property
     def first_skipped(self) -> tuple[str, str]:
@@ -102,7 +110,7 @@ class Tally:
             n_clipped=clipped.size,
             duplicates=tuple(tuple(index.names[at] for at in group) for group in duplicates[:MOST_NAMED]),
             n_duplicates=len(duplicates),
-            notes=self._plan.notes,
+            notes=(*self._plan.notes, *self._shift_notes()),
             warnings=tuple(split_warnings(splits, prep)),
         )
 

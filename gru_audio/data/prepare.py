@@ -45,6 +45,7 @@ def prepare(
     *,
     manifests: Sequence[Path] = (),
     speakers: SpeakerRule | None = None,
+    mels: Path | None = None,
     input_format: str | None = None,
     jobs: int | None = None,
     licence: str = "",
@@ -64,6 +65,8 @@ def prepare(
         config: its [mel], [signal] and [prep] shape the dataset.
         manifests: listings and archives; see `read_manifest`.
         speakers: how speakers are told; by default by what folders look like and listings say.
+        mels: a folder of mels that an acoustic model made of the recordings, paired by name and checked; training,
+            validation and evaluation then use them. See `read_given_mel`.
         input_format: ffmpeg's name of the format of all files, where they do not say it themselves.
         jobs: processes; by default one for each CPU core. See `map_in_order`.
         licence: the audio's licence and attribution, to travel with the dataset.
@@ -76,10 +79,16 @@ def prepare(
         DatasetError: no audio found, or no file could be used.
         OutputError: `out` cannot be written, holds something else, or was made with other settings.
     """
+    if mels is not None and config.prep.loudness_lufs < 0:
+        raise DatasetError(
+            f"{mels}: given mels do not follow when the audio's loudness is changed; set prep.loudness_lufs to 0"
+        )
     out = Path(out)
     old = find_old(out)
     base = _Base.of(old, config) if append and old is not None else _Base((), None, has_splits=False)
-    plan = plan_sources(sources, input_format, manifests=manifests, speakers=speakers, known=base.known)
+    plan = plan_sources(
+        sources, input_format, manifests=manifests, speakers=speakers, mels=mels, known=base.known
+    )
     work = _Work(out, plan, config, input_format, base.shards_before(base.part_of(plan.digest)))
     claim, digest = Claim(out, old), _PlanDigest(config)
     for task in work.tasks():

@@ -1,7 +1,8 @@
 """One shard of a dataset: some clips' PCM and pitch lags in a safetensors file that describes itself.
 
-Tensors: `pcm/NAME` int16 (n_samples,) and `lags/NAME` float32 (n_frames,) for each clip, where n_samples is
-n_frames whole hops. The metadata is one key with JSON, so that equal contents give equal bytes.
+Tensors, for each clip: `pcm/NAME` int16 (n_samples,) and `lags/NAME` float32 (n_frames,), where n_samples is n_frames
+whole hops; and `mel/NAME` float32 (n_frames, n_mels) where a mel was given, with one frame more for padding "center".
+The metadata is one key with JSON, so that equal contents give equal bytes.
 
 Two digests are kept: one of the whole shard, and one of each clip, which is compared when the clip is first read.
 """
@@ -42,6 +43,7 @@ class ClipRecord:
         digest: of the PCM; equal for equal clips.
         full_scale_samples: samples of the source that lie at full scale next to another such: clipping.
         key: of the source that it was made from; see `Source`. Empty in shards of a dataset of version 1.
+        mel_shift: by how many frames its given mel lay too late; None where it has none.
     """
 
     name: str
@@ -51,6 +53,7 @@ class ClipRecord:
     digest: str
     full_scale_samples: int
     key: str = ""
+    mel_shift: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class ShardHeader:
         content: digest of all PCM and lags, to find damage.
         clips: the clips in it, in order.
         skipped: sources that could not be used, each with the reason.
-        clip_digests: of each clip's PCM and lags, in order; none in shards of versions that did not tell them.
+        clip_digests: of each clip's tensors, in order; none in shards of versions that did not tell them.
     """
 
     fingerprint: str
@@ -87,6 +90,17 @@ def lags_key(name: str) -> str:
     return f"lags/{name}"
 
 
+def mel_key(name: str) -> str:
+    """Name of the tensor that holds the mel that was given for a clip."""
+    return f"mel/{name}"
+
+
+def keys_of(clip: ClipRecord) -> list[str]:
+    """Names of all tensors of a clip."""
+    given = [] if clip.mel_shift is None else [mel_key(clip.name)]
+    return [pcm_key(clip.name), lags_key(clip.name), *given]
+
+
 def encode_shard(
     fingerprint: str,
     clips: Iterable[ClipRecord],
@@ -97,7 +111,7 @@ def encode_shard(
     import safetensors.numpy
 
     clips = tuple(clips)
-    digests = tuple(digest_of(tensors[pcm_key(clip.name)], tensors[lags_key(clip.name)]) for clip in clips)
+    digests = tuple(digest_of(*(tensors[key] for key in keys_of(clip))) for clip in clips)
     header = ShardHeader(fingerprint, _content(tensors), clips, tuple(skipped), digests)
     text = json.dumps({"version": SHARD_VERSION, **asdict(header)})
     return header, safetensors.numpy.save(dict(tensors), metadata={METADATA_KEY: text})
@@ -143,22 +157,26 @@ def read_header(path: Path, hop_samples: int | None = None) -> ShardHeader:
             raise DamagedShardError(f"its header {error}") from error
         names = set(file.keys())
         for clip in header.clips:
-            if not {pcm_key(clip.name), lags_key(clip.name)} <= names:
+            if not set(keys_of(clip)) <= names:
                 raise DamagedShardError(f"it lacks the clip {clip.name}")
-            pcm, lags = file.get_slice(pcm_key(clip.name)), file.get_slice(lags_key(clip.name))
-            if not _fits(clip, pcm, lags, hop_samples):
+            if not _fits(clip, *map(file.get_slice, keys_of(clip)), hop_samples=hop_samples):
                 raise DamagedShardError(
                     f"its clip {clip.name} is not as long, or of the type, that its header tells"
                 )
     return header
 
 
-def _fits(clip: ClipRecord, pcm: Any, lags: Any, hop_samples: int | None) -> bool:
+def _fits(clip: ClipRecord, pcm: Any, lags: Any, mel: Any = None, *, hop_samples: int | None) -> bool:
     """Whether a clip's tensors are of the types and lengths that its record tells."""
     if (pcm.get_dtype(), pcm.get_shape(), lags.get_dtype()) != ("I16", [clip.n_samples], "F32"):
         return False
     n_frames, rest = divmod(clip.n_samples, hop_samples or 1)
-    return hop_samples is None or (not rest and lags.get_shape() == [n_frames])
+    if mel is not None and (mel.get_dtype() != "F32" or len(mel.get_shape()) != 2):
+        return False
+    if hop_samples is None:
+        return True
+    has_mel_frames = mel is None or mel.get_shape()[0] in (n_frames, n_frames + 1)
+    return not rest and lags.get_shape() == [n_frames] and has_mel_frames
 
 
 def read_verified(path: Path) -> tuple[ShardHeader, dict[str, NDArray[Any]]]:
@@ -202,6 +220,7 @@ class _StoredClip(Document):
     digest: _Digest
     full_scale_samples: Annotated[int, Field(ge=0)]
     key: _Digest | Literal[""] = ""
+    mel_shift: int | None = None
 
 
 class _StoredHeader(Document):

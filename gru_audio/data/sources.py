@@ -8,6 +8,7 @@ from gru_audio.data.inputs.catalogue import Catalogue, Source
 from gru_audio.data.inputs.folders import FolderInput
 from gru_audio.data.inputs.found import Found, numbered, stamp_of
 from gru_audio.data.inputs.manifests import read_manifest
+from gru_audio.data.inputs.mels import GivenMels
 from gru_audio.data.inputs.speakers import SpeakerRule
 from gru_audio.errors import DatasetError
 from gru_audio.names import readable
@@ -42,6 +43,7 @@ def plan_sources(
     *,
     manifests: Sequence[Path] = (),
     speakers: SpeakerRule | None = None,
+    mels: Path | None = None,
     known: Callable[[str], Iterable[tuple[bytes, str]]] | None = None,
 ) -> SourcePlan:
     """Find the recordings in files, folders, listings and archives.
@@ -56,6 +58,7 @@ def plan_sources(
             suffix, only they are taken.
         manifests: listings and archives; see `read_manifest`.
         speakers: how speakers are told; by default by what folders look like and listings say.
+        mels: a folder of mels that were made of the recordings; see `GivenMels`.
         known: given the plan's digest, what a dataset has already and is passed over: the key of a source and the
             name of a clip of it, for each clip.
 
@@ -63,6 +66,7 @@ def plan_sources(
         DatasetError: a source is missing, a folder has no audio, or a listing cannot be read.
     """
     catalogue, rule = Catalogue(), speakers or SpeakerRule()
+    given = GivenMels(mels) if mels is not None else None
     unreadable, notes, ignored = dict[str, str](), list[str](), 0
 
     def note_unreadable(error: OSError) -> None:
@@ -74,12 +78,12 @@ def plan_sources(
             raise DatasetError(f"{source}: no such file or folder; check the path")
         if source.is_file():
             folder = source.parent.resolve()
-            catalogue.add(folder, [_file(folder / source.name, rule)])
+            catalogue.add(folder, [_file(folder / source.name, rule)], given)
             continue
         folder = source.resolve()
         folder_input = FolderInput(folder, rule, input_format)
         try:
-            catalogue.add(folder, folder_input.found(note_unreadable))
+            catalogue.add(folder, folder_input.found(note_unreadable), given)
         except DatasetError:
             for place, reason in unreadable.items():
                 raise DatasetError(f"{place}: {reason}") from None
@@ -88,9 +92,14 @@ def plan_sources(
         notes += folder_input.notes
     for manifest in map(Path, manifests):
         before = len(catalogue)
-        catalogue.add(manifest.resolve(), read_manifest(manifest, rule, notes))
+        catalogue.add(manifest.resolve(), read_manifest(manifest, rule, notes), given)
         if len(catalogue) == before:
             raise DatasetError(f"{manifest}: names no recording that is not given already; check the file")
+    if mels is not None:
+        n_mels = catalogue.n_mels()
+        if not n_mels:
+            raise DatasetError(f"{mels}: no mel is named as a recording is; name NAME.wav's NAME.npy")
+        notes.append(f"{mels}: mels for {n_mels} of {len(catalogue)} recordings")
     digest = catalogue.digest()
     n_known = catalogue.drop_known(known(digest)) if known else 0
     catalogue.name_all()

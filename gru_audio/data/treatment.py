@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gru_audio.config import Config, PrepConfig
 from gru_audio.data.cutting import SHORTEST_S, cut_at_pauses
+from gru_audio.data.given_mels import read_given_mel
 from gru_audio.data.index import SPLITS
 from gru_audio.data.inputs.catalogue import Source, stretch_name
 from gru_audio.data.reading import read_source
@@ -20,10 +21,11 @@ from gru_audio.data.shards import (
     ShardHeader,
     encode_shard,
     lags_key,
+    mel_key,
     pcm_key,
     read_verified,
 )
-from gru_audio.errors import AudioError
+from gru_audio.errors import AudioError, MelError
 from gru_audio.files import atomic_path
 from gru_audio.names import readable
 from gru_audio.signal.audio import (
@@ -35,6 +37,7 @@ from gru_audio.signal.audio import (
     to_int16,
     trim_silence,
 )
+from gru_audio.signal.mel import silent_frames
 from gru_audio.signal.pitch import track_pitch
 from gru_audio.voice.tensor_file import digest_of
 
@@ -103,13 +106,16 @@ def group(sources: Iterable[Source]) -> Iterator[tuple[Source, ...]]:
         yield tuple(gathered)
 
 
-def treat(audio: NDArray[np.float32], sample_rate_hz: int, config: Config) -> NDArray[np.int16]:
+def treat(
+    audio: NDArray[np.float32], sample_rate_hz: int, config: Config, *, pad_behind: bool = False
+) -> NDArray[np.int16]:
     """Bring a clip to the form that a dataset holds.
 
     Args:
         audio: (n_samples,), full scale at 1.
         sample_rate_hz: its rate.
         config: [mel] says the rate and the hop, [prep] the rest.
+        pad_behind: what is too short is padded at its end alone, so that its first sample stays the first.
 
     Returns:
         The clip at the mel's rate, trimmed, levelled and padded, a whole number of hops long; no sample
@@ -124,13 +130,16 @@ def treat(audio: NDArray[np.float32], sample_rate_hz: int, config: Config) -> ND
     peak = float(np.abs(audio).max(initial=0.0))
     if peak > FULL_SCALE:  # a resampler's overshoot, or a float file that goes past 1
         audio = audio * np.float32(FULL_SCALE / peak)
-    return pad(to_int16(audio), math.ceil(prep.min_duration_s * rate), config.mel.hop_samples)
+    least = math.ceil(prep.min_duration_s * rate)
+    return pad(to_int16(audio), least, config.mel.hop_samples, behind=pad_behind)
 
 
-def pad(pcm: NDArray[np.int16], min_samples: int, hop_samples: int) -> NDArray[np.int16]:
-    """Zeros at both ends of a clip up to a length, and at its end up to a whole number of hops."""
+def pad(
+    pcm: NDArray[np.int16], min_samples: int, hop_samples: int, *, behind: bool = False
+) -> NDArray[np.int16]:
+    """Zeros at both ends of a clip, or only behind it, up to a length, and at its end up to a whole number of hops."""
     missing = max(0, min_samples - pcm.size)
-    before = missing // 2
+    before = 0 if behind else missing // 2
     after = missing - before + -(pcm.size + missing) % hop_samples
     return np.pad(pcm, (before, after))
 
@@ -175,8 +184,8 @@ def make_shard(task: ShardTask) -> MadeShard:
             if not old.skipped:
                 return MadeShard(old, True, len(task.sources), ())
             tensors = old_tensors
-            for clip in old.clips:
-                have.setdefault(clip.key, []).append(clip)
+            for record in old.clips:
+                have.setdefault(record.key, []).append(record)
     except DamagedShardError:
         pass  # missing, cut short or altered: made below
     clips: list[ClipRecord] = []
@@ -188,17 +197,16 @@ def make_shard(task: ShardTask) -> MadeShard:
             continue
         try:
             made = list(_make_clips(source, task))
-        except (AudioError, MemoryError) as error:
+        except (AudioError, MelError, MemoryError) as error:
             reason = (
-                str(error).removeprefix(f"{source.path}: ") if isinstance(error, AudioError) else NO_MEMORY
+                NO_MEMORY if isinstance(error, MemoryError) else str(error).removeprefix(f"{source.path}: ")
             )
             skipped.append((source.name, reason))
             paths.append((readable(source.path), reason))
             continue
-        for record, pcm, lags in made:
-            clips.append(record)
-            tensors[pcm_key(record.name)] = pcm
-            tensors[lags_key(record.name)] = lags
+        for clip in made:
+            clips.append(clip.record)
+            tensors |= clip.tensors
     if have and len(clips) == sum(map(len, have.values())):
         header = replace(old, skipped=tuple(skipped))  # of this time
         return MadeShard(header, True, len(task.sources), tuple(paths))
@@ -215,57 +223,77 @@ class _Piece(NamedTuple):
         audio: (n,), at the dataset's rate.
         first: its first sample in the recording.
         stop: the one after its last.
+        is_cut: there are others of the same recording.
     """
 
     audio: NDArray[np.float32]
     first: int
     stop: int
+    is_cut: bool
 
 
-def _pieces(audio: NDArray[np.float32], config: Config, n_sources: int) -> Iterator[_Piece]:
+def _pieces(
+    audio: NDArray[np.float32], config: Config, n_recordings: int, grid_samples: int
+) -> Iterator[_Piece]:
     """The stretches (at the dataset's rate) that a recording is cut into, without silence at their ends.
 
-    One alone is the whole recording, as it is. Of several, those that are silent beside the others are left out.
+    They begin and end on a grid. One alone, on a grid of single samples, is the whole recording, as it is. Of several,
+    those that are silent beside the others are left out.
     """
     rate, prep = config.mel.sample_rate_hz, config.prep
-    longest_s = longest_piece_s(audio.size / rate, prep, n_sources)
-    bounds = cut_at_pauses(audio, rate, longest_s)
-    if len(bounds) == 1:
-        yield _Piece(audio, 0, audio.size)
+    bounds = cut_at_pauses(audio, rate, longest_piece_s(audio.size / rate, prep, n_recordings))
+    is_cut = len(bounds) > 1
+    if not is_cut and grid_samples == 1:
+        yield _Piece(audio, 0, audio.size, is_cut)
         return
-    peak = float(np.abs(audio).max())
-    silent = peak * 10 ** (-prep.trim_db / 20) if prep.trim_db > 0 else 0.0
+    silent = float(np.abs(audio).max()) * 10 ** (-prep.trim_db / 20) if prep.trim_db > 0 else 0.0
     for first, stop in bounds:
         piece = audio[first:stop]
         if np.abs(piece).max() <= silent:
             continue
+        low, high = 0, piece.size
         if prep.trim_db > 0:
             low, high = sounding_range(piece, rate, prep.trim_db, prep.trim_margin_s)
-            first, stop = first + low, first + high  # noqa: PLW2901 - the piece's own bounds
-        yield _Piece(audio[first:stop], first, stop)
+        begin = (first + low) // grid_samples * grid_samples
+        end = min(-(-(first + high) // grid_samples) * grid_samples, audio.size)
+        yield _Piece(audio[begin:end], begin, end, is_cut)
 
 
-def _make_clips(
-    source: Source, task: ShardTask
-) -> Iterator[tuple[ClipRecord, NDArray[np.int16], NDArray[np.float32]]]:
-    """Of each clip its record, PCM (n_samples,) and pitch lags (n_frames,)."""
-    config, rate = task.config, task.config.mel.sample_rate_hz
+class _MadeClip(NamedTuple):
+    """A clip, and what the shard holds of it.
+
+    Attributes:
+        record: what is told of it.
+        tensors: its PCM (n_samples,), pitch lags (n_frames,), and the mel that was given (n_frames, n_mels).
+    """
+
+    record: ClipRecord
+    tensors: dict[str, NDArray[Any]]
+
+
+def _make_clips(source: Source, task: ShardTask) -> Iterator[_MadeClip]:
+    """The clips of one recording."""
+    config, mel = task.config, task.config.mel
+    rate, hop = mel.sample_rate_hz, mel.hop_samples
     recorded, recorded_hz = read_source(source, task.input_format)
     audio = resample(recorded, recorded_hz, rate)
-    for piece in _pieces(audio, config, task.n_recordings):
-        is_whole, name = piece.audio.size == audio.size, source.name
-        if not is_whole:
+    given = None if source.mel is None else read_given_mel(source.mel, audio, mel)
+    for piece in _pieces(audio, config, task.n_recordings, 1 if given is None else hop):
+        name = source.name
+        if piece.is_cut:
             times_s = (source.start_s + sample / rate for sample in (piece.first, piece.stop))
             name = stretch_name(source.name, *times_s)
-        pcm = treat(piece.audio, rate, config if is_whole else _untrimmed(config))
+        pcm = treat(
+            piece.audio, rate, _untrimmed(config) if piece.is_cut or given else config, pad_behind=bool(given)
+        )
         lags = track_pitch(
             from_int16(pcm),
             rate,
-            hop_samples=config.mel.hop_samples,
-            n_frames=pcm.size // config.mel.hop_samples,
+            hop_samples=hop,
+            n_frames=pcm.size // hop,
             lag_min_samples=config.lag_min_samples,
             lag_max_samples=config.lag_max_samples,
-            lead_samples=config.mel.lead_samples,
+            lead_samples=mel.lead_samples,
         )
         bounds = (round(sample / rate * recorded_hz) for sample in (piece.first, piece.stop))
         record = ClipRecord(
@@ -276,8 +304,15 @@ def _make_clips(
             digest=digest_of(pcm),
             full_scale_samples=clipped_samples(recorded[slice(*bounds)]),
             key=source.key,
+            mel_shift=None if given is None else given.shift,
         )
-        yield record, pcm, lags
+        tensors: dict[str, NDArray[Any]] = {pcm_key(name): pcm, lags_key(name): lags}
+        if given is not None:
+            frames = silent_frames(pcm.size // hop + (mel.padding == "center"), mel)
+            own = given.frames[piece.first // hop :][: len(frames)]
+            frames[: len(own)] = own
+            tensors[mel_key(name)] = frames
+        yield _MadeClip(record, tensors)
 
 
 def _untrimmed(config: Config) -> Config:

@@ -10,7 +10,7 @@ import numpy as np
 
 from gru_audio.arrays import FloatArray
 from gru_audio.config import Config
-from gru_audio.errors import AudioError
+from gru_audio.errors import AudioError, MelError
 from gru_audio.evaluation import anchors
 from gru_audio.evaluation.columns import INSTALL_EVAL, MEASURES, WITHOUT_REFERENCE, missing_keys
 from gru_audio.evaluation.likelihood import Likelihood
@@ -32,6 +32,7 @@ from gru_audio.quality import measures
 from gru_audio.quality.material import Original
 from gru_audio.quality.pitch_measures import compare_pitch, track_f0
 from gru_audio.signal.audio import resample
+from gru_audio.signal.mel import convert_mel
 from gru_audio.synthesis.sampling import PLAIN_SAMPLING, Sampling
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.voice.voice import Voice
@@ -174,7 +175,8 @@ def _synthesize(
     """The voice's part of a clip, timed."""
     rate, lead = vocoder.sample_rate, vocoder.mel_config.lead_samples
     audio = resample(original.audio, original.sample_rate_hz, rate)
-    mel = vocoder.mel(audio, rate)
+    mel = _given(original, vocoder)
+    mel = vocoder.mel(audio, rate) if mel is None else mel
     began = time.perf_counter()
     ((made, raw),) = vocoder.synthesize_both([mel], sampling)
     figures = {"times_real_time": made.size / rate / (time.perf_counter() - began)}
@@ -191,6 +193,16 @@ def _synthesize(
         skipped=absent,
         keeps_audio=keeps_audio,
     )
+
+
+def _given(original: Original, vocoder: Vocoder) -> FloatArray | None:
+    """The mel that was given for a clip, as the voice takes it; None where there is none, or none that it can take."""
+    if original.mel is None or original.contract is None:
+        return None
+    try:
+        return convert_mel(original.mel, original.contract, vocoder.mel_config)
+    except MelError:
+        return None
 
 
 def _measure(task: _Task) -> _Measured:

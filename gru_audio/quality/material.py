@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from gru_audio.arrays import FloatArray
+from gru_audio.config import MelConfig
 from gru_audio.data.dataset import DATASET_FILE, Clip, Dataset
 from gru_audio.data.sources import Source, plan_sources
 from gru_audio.errors import AudioError, DatasetError
@@ -31,12 +32,16 @@ class Original:
         speaker: who speaks, as far as the folders tell.
         audio: (n,) with full scale 1.
         sample_rate_hz: of the audio.
+        mel: (F, M) that was given for it, under the dataset's contract; None where it is to be computed.
+        contract: the mel's; None without one.
     """
 
     name: str
     speaker: str
     audio: FloatArray
     sample_rate_hz: int
+    mel: FloatArray | None = None
+    contract: MelConfig | None = None
 
 
 def find_originals(source: Path, n_clips: int | None = None) -> tuple[list[Original], list[str]]:
@@ -71,9 +76,24 @@ def _of_dataset(dataset: Dataset, n_clips: int) -> list[Original]:
         )
     held_out.sort(key=lambda clip: not SHORTEST_S <= clip.n_samples / rate <= LONGEST_S)
     return [
-        Original(clip.name, _speaker(clip), from_int16(dataset.audio(clip)), rate)
+        Original(
+            clip.name,
+            _speaker(clip),
+            from_int16(dataset.audio(clip)),
+            rate,
+            mel_of(dataset, clip),
+            dataset.mel,
+        )
         for clip in in_turn(held_out, _speaker)[:n_clips]
     ]
+
+
+def mel_of(dataset: Dataset, clip: Clip, n_samples: int | None = None) -> FloatArray | None:
+    """The mel (F, M) that was given for a clip's first samples, by default for all; None where there is none."""
+    if not clip.has_mel:
+        return None
+    n_frames = min(clip.n_samples, n_samples or clip.n_samples) // dataset.mel.hop_samples
+    return dataset.given_mel(clip, 0, n_frames + (dataset.mel.padding == "center"))
 
 
 def _of_files(source: Path, n_clips: int | None) -> tuple[list[Original], list[str]]:

@@ -11,18 +11,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from gru_audio.data.inputs.found import Found
+from gru_audio.data.inputs.found import Found, stamp_of
+from gru_audio.data.inputs.mels import GivenMels
 from gru_audio.names import readable
 
 _TABLE = """
 CREATE TABLE found (
   root INTEGER, place BLOB, path BLOB, relative TEXT, name TEXT, speaker TEXT, size INTEGER, mtime INTEGER,
-  member TEXT, at INTEGER, start REAL, stop REAL, key BLOB, real BLOB, UNIQUE (real, at, start, stop)
+  member TEXT, at INTEGER, start REAL, stop REAL, key BLOB, mel BLOB, real BLOB, UNIQUE (real, at, start, stop)
 )"""
 _ALIKE = """
 INSERT INTO alike SELECT rowid FROM found WHERE name <> relative
   AND (root, name) IN (SELECT root, name FROM found GROUP BY root, name HAVING COUNT(*) > 1)"""
-_COLUMNS = "path, relative, name, speaker, size, mtime, member, at, start, stop, key"
+_COLUMNS = "path, relative, name, speaker, size, mtime, member, at, start, stop, key, mel"
 _FULL_RECORDING = -1.0  # in `stop`, since SQL holds two NULLs for different
 
 
@@ -42,6 +43,7 @@ class Source:
         start_s: where the stretch begins that is wanted.
         stop_s: where it ends; None at the recording's end.
         key: tells whether two plans mean the same recording, unchanged.
+        mel: the mel that was made of it; None where none was given.
     """
 
     path: Path
@@ -55,6 +57,7 @@ class Source:
     start_s: float = 0.0
     stop_s: float | None = None
     key: str = ""
+    mel: Path | None = None
 
 
 class Catalogue:
@@ -75,7 +78,7 @@ class Catalogue:
 
     def __iter__(self) -> Iterator[Source]:
         rows = self._database.execute(f"SELECT {_COLUMNS} FROM found ORDER BY root, place, relative, start")
-        for path, relative, name, speaker, size, mtime, member, at, start, stop, key in rows:
+        for path, relative, name, speaker, size, mtime, member, at, start, stop, key, mel in rows:
             yield Source(
                 path=Path(os.fsdecode(path)),
                 relative=relative,
@@ -88,14 +91,16 @@ class Catalogue:
                 start_s=start,
                 stop_s=None if stop == _FULL_RECORDING else stop,
                 key=key.hex(),
+                mel=None if mel is None else Path(os.fsdecode(mel)),
             )
 
-    def add(self, root: Path, found: Iterable[Found]) -> None:
+    def add(self, root: Path, found: Iterable[Found], mels: GivenMels | None = None) -> None:
         """Add what an input has; a recording that is there already, by whatever way to it, is passed over.
 
         Args:
             root: the input's folder or file; those of one root have one order.
             found: its recordings.
+            mels: those that were made of recordings.
         """
         number = self._roots.setdefault(root, len(self._roots))
         real_folders: dict[str, str] = {}  # of the folder that was seen last: files come folder by folder
@@ -104,14 +109,20 @@ class Catalogue:
             for one in found:
                 name = one.identity or _without_suffix(one)
                 stop = _FULL_RECORDING if one.stop_s is None else one.stop_s
+                mel = mels.of(one.identity, _without_suffix(one)) if mels else None
                 yield (
                     number, one.order, os.fsencode(one.path), readable(one.relative), readable(name),
                     readable(one.speaker), one.size_bytes, one.mtime_ns, readable(one.member), one.place,
-                    one.start_s, stop, _key(root, one), os.fsencode(_real(one.path, real_folders)),
+                    one.start_s, stop, _key(root, one, mel), mel and os.fsencode(mel),
+                    os.fsencode(_real(one.path, real_folders)),
                 )  # fmt: skip
 
-        marks = ", ".join("?" * 14)
+        marks = ", ".join("?" * 15)
         self._database.executemany(f"INSERT OR IGNORE INTO found VALUES ({marks})", rows())
+
+    def n_mels(self) -> int:
+        """How many recordings have a mel."""
+        return int(self._database.execute("SELECT COUNT(mel) FROM found").fetchone()[0])
 
     def digest(self) -> str:
         """Tells whether two plans mean the same recordings."""
@@ -180,10 +191,11 @@ class Catalogue:
                 execute("UPDATE found SET name = ? WHERE rowid = ?", (new, row))
 
 
-def _key(root: Path, one: Found) -> bytes:
-    """What a recording is known by: where it lies below its input, the input's own name, its size and its time."""
+def _key(root: Path, one: Found, mel: Path | None) -> bytes:
+    """What a recording is known by: where it lies below its input, the input's name for it, its size, time and mel."""
     stretch = f"{one.start_s!r}\0{one.stop_s!r}\0{one.size_bytes}\0{one.mtime_ns}"
     text = f"{root.name}\0{one.relative}\0{one.member}\0{one.place}\0{stretch}\0{one.speaker}\0{one.identity}"
+    text += "" if mel is None else f"\0{mel.name}\0{stamp_of(mel)}"
     return hashlib.blake2b(os.fsencode(text), digest_size=16).digest()
 
 

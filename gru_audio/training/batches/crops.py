@@ -70,11 +70,12 @@ WHOLE = Share()
 
 
 class _Place(NamedTuple):
-    """A crop of a clip: its first frame is counted in the clip as `change` leaves it."""
+    """A crop of a clip: its first frame is counted in the clip as `change` leaves it; its mel may be the given one."""
 
     clip: Clip
     first: int
     change: Change
+    takes_given: bool = False
 
 
 class _Recording(NamedTuple):
@@ -109,7 +110,8 @@ class CropSource:
         dataset.require_mel(config.mel)
         dataset.require_pitch_range(config.signal)
         if split != "train":
-            plain = config.train.without_augmentation().model_copy(update={"speaker_balance": 0.0})
+            always = {"speaker_balance": 0.0, "given_mel_share": float(config.train.given_mel_share > 0)}
+            plain = config.train.without_augmentation().model_copy(update=always)
             config = config.model_copy(update={"train": plain})
         self._dataset, self._config, self._context = dataset, config, context_frames
         self._clips = dataset.clips(split)
@@ -143,19 +145,25 @@ class CropSource:
         for _ in range(_STATISTICS_CROPS):
             place = self._place(rng, n_frames)
             reach = range(place.first - self._context, place.first + n_frames + self._context)
-            frames.append(self._mel(self._recording(place, reach), reach))
+            frames.append(self._mel(place, self._recording(place, reach), reach))
         every = np.concatenate(frames)
         return every.mean(0), np.maximum(every.std(0), _SMALLEST_STD)
 
     def _place(self, rng: np.random.Generator, n_frames: int) -> _Place:
         """Where a crop of F frames is cut, and how it is changed."""
         clip, first = self._spot(rng, n_frames)
+        if clip.has_mel and self._draws_given(rng):
+            return _Place(clip, first, Change(self._config.mel.hop_samples, 1.0), takes_given=True)
         if not is_on(self._config.train):
             return _Place(clip, first, Change(self._config.mel.hop_samples, 1.0))
         change = draw_change(rng, self._config)
         # The changed clip has other frames: the crop begins at the same moment, or as late as one fits.
         fits = max(0, clip.n_samples // change.source_hop - n_frames)
         return _Place(clip, min(first * self._config.mel.hop_samples // change.source_hop, fits), change)
+
+    def _draws_given(self, rng: np.random.Generator) -> bool:
+        share = self._config.train.given_mel_share
+        return rng.random() < share if 0 < share < 1 else share > 0
 
     def _spot(self, rng: np.random.Generator, n_frames: int) -> tuple[Clip, int]:
         """A clip and the frame at which a crop of F frames starts in it."""
@@ -184,7 +192,7 @@ class CropSource:
         place = self._place(rng, n_frames)
         first, last = place.first - n_run_in, place.first + n_frames
         recording = self._recording(place, range(first - context, last + context))
-        mel = self._mel(recording, range(first - context, last + context))
+        mel = self._mel(place, recording, range(first - context, last + context))
         filters = frame_filters(mel[context : len(mel) - context], config.mel, config.signal)
         signal = self._signal(recording, range(first, last))
         noise = rng.integers(-config.train.code_noise, config.train.code_noise + 1, signal.size, np.int8)
@@ -208,17 +216,18 @@ class CropSource:
         pcm = self._dataset.audio(place.clip, first * source_hop, last * source_hop)
         return _Recording(augment(from_int16(pcm), place.change, self._config), first, n_clip_frames)
 
-    def _mel(self, recording: _Recording, frames: range) -> FloatArray:
+    def _mel(self, place: _Place, recording: _Recording, frames: range) -> FloatArray:
         """(len(frames), M); silence outside the clip."""
         config = self._config.mel
         # With padding "center" a last frame stands around the clip's end.
         n_mel_frames = recording.n_clip_frames + (config.padding == "center")
-        computed = log_mel(recording.audio, config)
         mel = silent_frames(len(frames), config)
         start, stop = max(frames.start, 0), min(frames.stop, n_mel_frames)
-        mel[start - frames.start : stop - frames.start] = computed[
-            start - recording.first : stop - recording.first
-        ]
+        if place.takes_given:
+            known = self._dataset.given_mel(place.clip, start, stop)
+        else:
+            known = log_mel(recording.audio, config)[start - recording.first : stop - recording.first]
+        mel[start - frames.start : stop - frames.start] = known
         return mel
 
     def _signal(self, recording: _Recording, frames: range) -> FloatArray:

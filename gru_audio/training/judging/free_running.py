@@ -20,7 +20,7 @@ from gru_audio.arrays import FloatArray
 from gru_audio.config import Config
 from gru_audio.data.dataset import Clip, Dataset
 from gru_audio.errors import AudioError
-from gru_audio.quality.material import LONGEST_S, SHORTEST_S, in_turn
+from gru_audio.quality.material import LONGEST_S, SHORTEST_S, in_turn, mel_of
 from gru_audio.quality.measures import log_mel_distance_db, pesq, silence_level_db
 from gru_audio.quality.pitch_measures import PitchTrack, compare_pitch
 from gru_audio.signal.audio import from_int16
@@ -121,7 +121,11 @@ class FreeRunning:
         chosen = choose_clips(dataset.clips("valid"), config)
         longest = round(LONGEST_S * config.mel.frame_rate_hz) * config.mel.hop_samples
         self.clips = [
-            self._held_out(f"{index}-{Path(clip.name).name}", from_int16(dataset.audio(clip, 0, longest)))
+            self._held_out(
+                f"{index}-{Path(clip.name).name}",
+                from_int16(dataset.audio(clip, 0, longest)),
+                mel_of(dataset, clip, longest) if config.train.given_mel_share else None,
+            )
             for index, clip in enumerate(chosen)
         ]
 
@@ -168,8 +172,9 @@ class FreeRunning:
         made = [log_mel(audio, self._config.mel) for audio in free_run.audio]
         return [comparison_picture(clip.mel, mel) for clip, mel in zip(self.clips, made, strict=True)]
 
-    def _held_out(self, name: str, audio: FloatArray) -> HeldOutClip:
-        return HeldOutClip(name, audio, log_mel(audio, self._config.mel), self._pitch(audio))
+    def _held_out(self, name: str, audio: FloatArray, given: FloatArray | None) -> HeldOutClip:
+        mel = log_mel(audio, self._config.mel) if given is None else given
+        return HeldOutClip(name, audio, mel, self._pitch(audio))
 
     def _measure(self, clip: HeldOutClip, made: FloatArray) -> dict[str, float]:
         """Each measure that this clip allows."""
