@@ -212,7 +212,7 @@ class TrainConfig(Table):
     prune_every: Positive = 100
     """Steps from one choice of the blocks to the next."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Of the autocast; auto: bf16 where the device has it, else fp32."""
+    """Of the autocast; auto: bf16 where the device has it, else fp16 on a GPU and fp32 on a CPU."""
     workers: NonNegative = 1
     """Processes that prepare batches; 0 prepares them in the training process."""
     seed: NonNegative = 0

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from gru_audio.arrays import FloatArray
 from gru_audio.config import Config, MelConfig
 from gru_audio.errors import AudioError
-from gru_audio.quality.compiled_librosa import compiled_librosa
+from gru_audio.quality.compiled_librosa import compiled_librosa, griffin_lim_seed
 from gru_audio.signal.audio import from_int16, resample, to_int16
 from gru_audio.signal.codec import de_emphasis, pre_emphasis, run_closed_loop
 from gru_audio.signal.lpc import frame_filters
@@ -63,7 +63,7 @@ def griffin_lim(mel: FloatArray, config: MelConfig, n_samples: int) -> FloatArra
         n_fft=config.n_fft,
         hop_length=config.hop_samples,
         win_length=config.window_samples,
-        random_state=0,
+        **griffin_lim_seed(librosa),
     )
     # librosa centres its frames on multiples of the hop; with padding "same" they lie half a hop later.
     aligned = np.pad(np.asarray(audio, np.float32), (config.hop_samples // 2 - config.lead_samples, 0))

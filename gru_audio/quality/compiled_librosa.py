@@ -1,5 +1,6 @@
 """librosa with its loops compiled, by one process at a time."""
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -28,9 +29,15 @@ def compiled_librosa() -> Any:
     with _alone(Path(librosa.__file__)):
         noise = np.random.default_rng(0).standard_normal(_RATE_HZ // 4).astype(np.float32)
         librosa.pyin(noise, fmin=100, fmax=400, sr=_RATE_HZ)
-        librosa.griffinlim(np.abs(librosa.stft(noise)), n_iter=1, random_state=0)
+        librosa.griffinlim(np.abs(librosa.stft(noise)), n_iter=1, **griffin_lim_seed(librosa))
         librosa.effects.trim(noise)
     return librosa
+
+
+def griffin_lim_seed(librosa: Any) -> dict[str, Any]:
+    """The argument that fixes Griffin-Lim's first phases: librosa 1.0 calls it by another name."""
+    arguments = inspect.signature(librosa.griffinlim).parameters
+    return {"rng" if "rng" in arguments else "random_state": 0}
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from gru_audio.data.dataset import Dataset
 from gru_audio.errors import ConfigError, TrainingError
 from gru_audio.network.device import choose_dtype
 from gru_audio.network.model import Network
+from gru_audio.network.torch_private import step_unless_bad
 from gru_audio.progress import NoteCallback, Progress, ProgressCallback, ignore_note, ignore_progress
 from gru_audio.training.batches.crops import Batch, CropSource
 from gru_audio.training.batches.loader import batches
@@ -184,9 +185,7 @@ class Trainer:
             self.scaler.step(self.optimizer)  # skips by itself, and lowers its scale
             self.scaler.update()
         else:
-            self.optimizer.found_inf = 1 - is_good.float()  # type: ignore[attr-defined] # as GradScaler does
-            self.optimizer.grad_scale = None  # type: ignore[attr-defined]
-            self.optimizer.step()
+            step_unless_bad(self.optimizer, is_good)
         self.step += 1
         self._update_average()
         self.pruning.apply(self.step, self.network, self.average)

@@ -20,6 +20,7 @@ from gru_audio.network.cpu.block_products import (
     sum_outer_products,
     transposed_blocks_of,
 )
+from gru_audio.network.torch_private import packed_product
 
 _ALL_STREAMS, _FEW_STREAMS = 2**31, 32
 
@@ -129,11 +130,7 @@ def _multiplier(weight: Tensor, n_batch: int) -> Callable[[Tensor], Tensor]:
 
     oneDNN rearranges a weight at every product; where torch offers to do it once, a product takes 0.6 of the time.
     """
-    try:
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight, n_batch)
-    except (AttributeError, RuntimeError):  # not in this build, or not for this type on this CPU
-        return partial(nn.functional.linear, weight=weight)
-    return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+    return packed_product(weight, n_batch) or partial(nn.functional.linear, weight=weight)
 
 
 _gates_forward = library.function("gru_gates_forward", [Scan, library.Int, ctypes.c_void_p])
