@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gru_audio.synthesis.sampling import Sampling
     from gru_audio.synthesis.vocoder import Vocoder, load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AudioError",

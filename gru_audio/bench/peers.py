@@ -21,7 +21,7 @@ class Peer:
     Attributes:
         name: with its sizes where it has a choice.
         sample_rate_hz: of its audio.
-        generate: makes the audio of a number of frames and gives how many samples it has.
+        generate: makes the audio of a number of frames and returns how many samples it has.
     """
 
     name: str

@@ -77,7 +77,7 @@ class StepTimer:
         self.precision = str(trainer.dtype).removeprefix("torch.")
 
     def step(self) -> int:
-        """One step; gives the samples trained on."""
+        """One step; returns the samples trained on."""
         self._trainer.train_step(self._batch)
         return self.n_samples
 

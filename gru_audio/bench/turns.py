@@ -58,7 +58,7 @@ def frames_a_turn(generate: Callable[[int], int], sample_rate_hz: int, seconds: 
     """How many frames to generate in a turn: `seconds` of audio, or what takes about that long if it is less.
 
     Args:
-        generate: makes the samples of a number of frames and gives how many they are; it is called twice.
+        generate: makes the samples of a number of frames and returns how many they are; it is called twice.
         sample_rate_hz: of the samples.
         seconds: of audio, and of time.
     """

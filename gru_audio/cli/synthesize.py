@@ -115,7 +115,7 @@ def synthesize(
     header and all is little-endian: in come mel frames of n_mels float32 values (--stdin mel), or 16-bit mono
     samples at the voice's rate (--stdin pcm); out go such samples. A frame's audio follows when the next 6 frames
     have come, or 2 with --corrections 0: with the default contract 75 or 25 ms of lookahead, the first audio after
-    87.5 or 37.5 ms of mel. PCM takes another 18.8 ms, because its analysis looks ahead, too.
+    87.5 or 37.5 ms of mel. PCM takes another 18.8 ms, because its analysis also looks ahead.
 
     **Examples**
 

@@ -19,7 +19,7 @@ def assign_splits(index: Index, prep: PrepConfig, have: NDArray[np.int_] | None 
 
     Where the hash leaves valid or test empty, the clip of the smallest hash that can be spared goes there, or the
     speaker of fewest clips; where it leaves train empty, the clip of the largest hash or the speaker of most clips.
-    So two clips are enough to train and to validate, and three to test, too. One speaker alone is divided by
+    So two clips are enough to train and to validate, and three also to test. One speaker alone is divided by
     clips. A split whose fraction is 0 stays empty.
 
     Args:

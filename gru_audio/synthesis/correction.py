@@ -76,7 +76,7 @@ class Corrections:
         return self._run(np.array(audio, np.float32), linear, np.ones(len(linear), np.bool_))
 
     def finish(self) -> FloatArray:
-        """The audio of the frames still under way; the stream is over then."""
+        """The audio of the frames still under way; the stream is then over."""
         n_frames, config = self.delay, self._config
         if not n_frames:
             return np.zeros(0, np.float32)

@@ -132,7 +132,7 @@ class ConditioningWeights:
 
 
 class FrontEnd:
-    """One stream's conditioner: takes mel frames, gives each frame's block once its context has come."""
+    """One stream's conditioner: takes mel frames, returns each frame's block once its context has come."""
 
     def __init__(self, weights: ConditioningWeights) -> None:
         """Start a stream; before its first frame there is silence."""
@@ -144,7 +144,7 @@ class FrontEnd:
         self.push(silent_frames(CONTEXT_FRAMES, weights.config.mel))
 
     def push(self, mel: FloatArray) -> FrameBlock:
-        """Take frames (k, M); give those that have their lookahead now: as many, less the first two."""
+        """Take frames (k, M); return those that have their lookahead now: as many, less the first two."""
         weights, n_frames = self._weights, len(mel)
         mel = np.ascontiguousarray(mel, np.float32)
         linear = to_linear(mel, weights.config.mel)

@@ -55,7 +55,7 @@ class Processes:
     def combine(
         self, parameters: Iterable[torch.nn.Parameter], losses: Losses, n_crops: int, stopped: StopRequest
     ) -> Losses:
-        """Turn the gradients of each one's share into that of the whole batch; gives the whole batch's losses.
+        """Turn the gradients of each one's share into that of the whole batch; returns the whole batch's losses.
 
         One sum over all processes, which carries their requests to stop as well. It is the same, bit for bit,
         in all of them.

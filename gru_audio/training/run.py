@@ -138,7 +138,7 @@ def _look(run: Path, config: Config, dataset: Dataset, *, resume: bool) -> _Foun
 
 
 def _start(trainer: Trainer, found: _Found) -> tuple[str, ...]:
-    """Put a trainer where its run stands, and the run's folder in order; gives what the user should know.
+    """Put a trainer where its run stands, and the run's folder in order; returns what the user should know.
 
     The first process alone looks what is there and writes; the others do as it says.
     """
@@ -159,7 +159,7 @@ def _start(trainer: Trainer, found: _Found) -> tuple[str, ...]:
 
 
 def _put_in_order(trainer: Trainer, found: _Found) -> tuple[str, ...]:
-    """Rid a run's folder of what a crash left in it, and write the config; gives what the user should know."""
+    """Rid a run's folder of what a crash left in it, and write the config; returns what the user should know."""
     run, job = trainer.run, trainer.processes.launch.job
     remove_half_written(run)
     set_aside(found.damaged)

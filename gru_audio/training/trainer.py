@@ -201,7 +201,7 @@ class Trainer:
         return learning_rate(self.config.train, step) * self.returns.rate_factor
 
     def go_back(self, diverged: Diverged) -> dict[str, float]:
-        """Take up the last checkpoint again, with other crops and a lower rate; gives what is to be logged.
+        """Take up the last checkpoint again, with other crops and a lower rate; returns what is to be logged.
 
         Raises:
             TrainingError: there is none, or it was tried often enough.

@@ -11,7 +11,7 @@ class Found:
 
     Attributes:
         path: the file, or the archive that holds it.
-        relative: where it lies below the input; gives the clip's name.
+        relative: where it lies below the input; returns the clip's name.
         speaker: who speaks, as far as the input tells.
         size_bytes: of its audio as stored; -1 where it cannot be told, for example because it is missing.
         mtime_ns: when `path` was last changed; -1 where that cannot be told.

@@ -60,7 +60,7 @@ class Products(Protocol):
         """All steps; `hidden` (K + 1, B, H) is that of the scan."""
 
     def scan_backward(self, back: ScanBack, grad_product: Tensor) -> Tensor:
-        """All steps back; gives the gradient of the first state by way of its product (B, H)."""
+        """All steps back; returns the gradient of the first state by way of its product (B, H)."""
 
     def weight_gradient(self, of_both: Tensor, of_inner: Tensor, states: Tensor) -> Tensor:
         """(3H, H) in float32 from all steps' gradients of the product, (K B, 2H) and (K B, H), and states (K B, H)."""
