@@ -1,9 +1,11 @@
 """What the commands show while they work: a bar on a terminal, nothing in a pipe."""
 
+import json
 import os
 import pty
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import typer
@@ -11,7 +13,7 @@ from typer.testing import CliRunner
 
 from gru_audio import __version__
 from gru_audio.cli import COMMANDS, app
-from gru_audio.cli.console import progress_bar
+from gru_audio.cli.console import error_line, note, print_json, print_rows, print_table, progress_bar, say
 from gru_audio.progress import Progress
 
 SCRIPT = """
@@ -22,10 +24,11 @@ with progress_bar("working", quiet={quiet}) as progress:
 """
 
 
-def shown_on_terminal(script: str) -> bytes:
+def shown_on_terminal(script: str, stream: str = "stderr") -> bytes:
     ours, terminal = pty.openpty()
     environment = {**os.environ, "COLUMNS": "100", "TERM": "xterm"}
-    with subprocess.Popen([sys.executable, "-c", script], stderr=terminal, env=environment) as process:
+    out, err = (terminal if stream == name else None for name in ("stdout", "stderr"))
+    with subprocess.Popen([sys.executable, "-c", script], stdout=out, stderr=err, env=environment) as process:
         os.close(terminal)
         shown = b""
         with pytest.raises(OSError, match="Input/output error"):  # how a terminal ends
@@ -76,3 +79,43 @@ def test_every_default_is_shown(command: str) -> None:
         ):
             assert option.show_default, option.name
         assert "if absent" not in (option.help or "")
+
+
+NASTY = "caf\udce9/\x1b[31m[red]a\nb[/red]\x9b2J.wav"
+SHOWN = "caf\\xe9/\\x1b[31m[red]a b[/red]\\x9b2J.wav"
+
+
+@pytest.mark.parametrize("print_line", [say, note, error_line])
+def test_a_name_is_shown_and_acts_on_nothing(
+    print_line: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_line(f"{NASTY}: 3 s")
+    said = capsys.readouterr()
+    assert (said.out + said.err).removeprefix("error: ") == f"{SHOWN}: 3 s\n"
+
+
+def test_rows_and_tables_show_names(capsys: pytest.CaptureFixture[str]) -> None:
+    print_rows({"file": NASTY})
+    print_table(["name", "n"], [[NASTY, "3"]])
+    assert capsys.readouterr().out == f"file  {SHOWN}\n\n{'name':<{len(SHOWN)}}  n\n{SHOWN}  3\n"
+
+
+def test_json_keeps_every_name_and_no_escape(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"file": NASTY, "ünï": "日本"})
+    out = capsys.readouterr().out
+    assert all(letter.isprintable() or letter == "\n" for letter in out)
+    assert json.loads(out) == {"file": NASTY, "ünï": "日本"}
+    assert "日本" in out
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_letters_that_the_terminal_does_not_have(encoding: str) -> None:
+    script = f"from gru_audio.cli.console import say; say({'ü日本: 3 s'!a})"
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, env=environment, check=True)
+    assert done.stdout == "ü日本: 3 s\n".encode(encoding, errors="backslashreplace")
+
+
+def test_markup_in_a_table_on_a_terminal_is_text() -> None:
+    script = "from gru_audio.cli.console import print_table; print_table(['name'], [['[red]a[/red]']])"
+    assert b"[red]a[/red]" in shown_on_terminal(script, "stdout")

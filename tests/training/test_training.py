@@ -924,7 +924,7 @@ def test_a_run_that_cannot_begin_leaves_no_folder(dataset: Path, tmp_path: Path)
 def test_an_error_in_a_data_worker_is_one_line(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_source: CropSource, step: int, **_: Any) -> Batch:
+    def fail(_source: CropSource, step: int, *_: Any) -> Batch:
         raise DatasetError(f"the shard went away at {step}")
 
     trainer = trainer_of(dataset, tmp_path, "train.workers=1")

@@ -43,7 +43,7 @@ def batches(
     Raises:
         GruAudioError: a crop could not be read, as the worker met it.
     """
-    draw, n_drawn = partial(source.batch, share=share, n_returns=n_returns), 0
+    draw, n_drawn = partial(_draw, source, share, n_returns), 0
     if n_workers:
         try:
             with Workers(draw, steps, n_workers) as workers:
@@ -62,6 +62,10 @@ def batches(
             )
     for step in steps[n_drawn:]:
         yield _ready(draw(step), device)
+
+
+def _draw(source: CropSource, share: Share, n_returns: int, step: int) -> Batch:
+    return source.batch(step, share, n_returns)
 
 
 def _ready(batch: Batch, device: torch.device) -> Any:
