@@ -253,6 +253,8 @@ static void voice_read_correction(struct voice_reader *reader, const struct voic
         .exponent = (float)n->correction_exponent,
         .log_limit = (float)n->correction_log_limit,
         .full = (float)n->correction_full};
+    for (int which = VOICE_PART_FACTORS; which <= VOICE_SINES && !is_one; which++)
+        voice_take(reader, which, 1, 0);
     if (is_one) {
         const int64_t half = size / 2;
         plan->fft = (struct fft_one_plan){

@@ -144,7 +144,7 @@ static float *floats_of(struct input *input, size_t n) {
 
 static void push(struct run *run, struct input *input) {
     const struct gru_audio_facts *facts = gru_audio_facts_of(run->voice);
-    const size_t n_frames = take(input, 1) % MOST_FRAMES, hop = (size_t)facts->hop_samples;
+    const size_t n_frames = take(input, 1) % (MOST_FRAMES + 1), hop = (size_t)facts->hop_samples;
     float *mel = floats_of(input, n_frames * (size_t)facts->n_mels),
           *audio = malloc(n_frames * hop * sizeof *audio + 1);
     size_t n_samples = 0;

@@ -26,7 +26,7 @@ from gru_audio.synthesis.int8.voice_file import pack_voice  # noqa: E402
 from gru_audio.voice.voice import Voice  # noqa: E402
 
 CORPUS = HERE / "corpus"
-HEADER_BYTES, PLACES_BYTES = 24, 8 * 46  # before the numbers; of them
+HEADER_BYTES, NUMBERS_BYTES = 24, 8 * 45  # before the numbers; of them
 _GAP = bytes(128)
 
 
@@ -51,7 +51,7 @@ def voice(order: int, bits: int, stride: int, **mel: object) -> bytes:
 
 def spread(packed: bytes) -> bytes:
     """A voice's file with bytes between its arrays that nothing may read. Its checksum is wrong then."""
-    first = HEADER_BYTES + PLACES_BYTES
+    first = HEADER_BYTES + NUMBERS_BYTES
     n_arrays = (int(np.frombuffer(packed, "<u8", 1, first)[0]) - first) // 16
     places = np.frombuffer(packed, "<u8", 2 * n_arrays, first).reshape(-1, 2).copy()
     result = bytearray(packed[: first + 16 * n_arrays])

@@ -26,7 +26,7 @@ from gru_audio.voice.voice import Voice, load_voice
 Floats = NDArray[np.float32]
 
 HOP, N_FRAMES = 40, 37
-N_WHOLE_NUMBERS, N_REAL_NUMBERS = 24, 22  # of C's struct voice_numbers
+N_WHOLE_NUMBERS, N_REAL_NUMBERS = 24, 21  # of C's struct voice_numbers
 SHAPED = {"temperature": 0.7, "voiced_temperature_factor": 0.8, "noise_taps": [0.6, 0.3, 0.1]}
 MELS: dict[str, dict[str, Any]] = {
     "plain": {},
