@@ -1,5 +1,6 @@
 """Reading audio files: whole, in pieces, by content, within bounds, and in spite of what is planted in them."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -198,6 +199,19 @@ def test_bytes_that_nothing_explains_are_told(tmp_path: Path) -> None:
     assert "states 16000 bytes of samples, and 48000 more follow that are none by it" in refusal(
         tmp_path / "a.wav"
     )
+
+
+@pytest.mark.parametrize("suffix", [".w64", ".caf", ".rf64", ".aiff", ".wav", ".au"])
+def test_sizes_beyond_all_bounds_are_told_or_ignored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # ffmpeg would take its time for each
+    whole = written(tmp_path, suffix, tone(0.2))
+    for place in range(0, 128, 4):
+        for value in (b"\xff\xff\xff\xff\xff\xff\xff\x7f", b"\x7f" + 7 * b"\xff", 8 * b"\xff", bytes(8)):
+            (tmp_path / "a").write_bytes(whole[:place] + value + whole[place + 8 :])
+            with contextlib.suppress(AudioError):
+                assert read_audio(tmp_path / "a")[0].size > 0
 
 
 def test_pages_that_are_missing_are_told(tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def _opened(path: Path) -> Iterator[Source]:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise AudioError(f"{path}: not a file; give an audio file")
-        source = Source(descriptor)
+        source = Source(descriptor, str(path))
         if source.size == 0:
             raise AudioError(f"{path}: the file is empty (0 bytes); replace it")
         yield source

@@ -5,6 +5,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gru_audio.errors import AudioError
+
 _BLOCK_BYTES = 1 << 16
 
 
@@ -16,14 +18,24 @@ class Source:
         size: in bytes, as it was when it was opened.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor, self.size = descriptor, os.fstat(descriptor).st_size
+    def __init__(self, descriptor: int, name: str) -> None:
+        """Of a descriptor; `name` begins messages."""
+        self.descriptor, self.size, self._name = descriptor, os.fstat(descriptor).st_size, name
         self._block, self._block_at = b"", 0
 
     def read(self, place: int, n_bytes: int) -> bytes:
-        """So many bytes from a place, fewer where the file ends."""
-        os.lseek(self.descriptor, place, os.SEEK_SET)
-        return os.read(self.descriptor, n_bytes)
+        """So many bytes from a place, fewer where the file ends, none beyond it.
+
+        Raises:
+            AudioError: the disk does not give them.
+        """
+        if not 0 <= place < self.size:
+            return b""
+        try:
+            os.lseek(self.descriptor, place, os.SEEK_SET)
+            return os.read(self.descriptor, n_bytes)
+        except OSError as error:
+            raise AudioError(f"{self._name}: cannot be read: {error.strerror}; check the disk") from error
 
     def at(self, place: int, n_bytes: int) -> bytes:
         """As `read`, for many small reads near each other."""
