@@ -81,3 +81,9 @@ def test_no_folder_is_too_full() -> None:
     for folder in {path.parent for path in MODULES.values()}:
         files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
         assert len(files) <= 15, f"{folder.name} has {len(files)} files"
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest and mypy know them by their names alone."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert len(names) == len(set(names))
