@@ -60,17 +60,17 @@ class World:
         assert warm.wait(self.start(self.whole)) == 0, self.stderr(self.whole)
         self.seconds = time.monotonic() - began
 
-    def start(self, run: Path, patch: str = "") -> int:
+    def start(self, run: Path, patch: str = "", *options: str) -> int:
         command = ["train", str(self.dataset), "-o", str(run), "--device", "cpu", "--threads", "1"]
         # Nothing to go on from: it was killed before it had put anything there.
         more = ["--resume"] if (run / "config.toml").exists() else ["--config", str(self.config)]
-        return self.warm.start([*command, *more], run.with_name(run.name + "-says"), patch)
+        return self.warm.start([*command, *more, *options], run.with_name(run.name + "-says"), patch)
 
     def stderr(self, run: Path) -> str:
         return run.with_name(run.name + "-says.err").read_text()
 
-    def finish(self, run: Path) -> None:
-        assert self.warm.wait(self.start(run)) == 0, self.stderr(run)
+    def finish(self, run: Path, *options: str) -> None:
+        assert self.warm.wait(self.start(run, "", *options)) == 0, self.stderr(run)
 
 
 def is_half_way(run: Path) -> bool:
@@ -161,7 +161,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(world: World) -> None:
 
 @pytest.mark.parametrize("damage", ["truncated", "changed"])
 def test_a_damaged_checkpoint(world: World, damage: str) -> None:
-    """The one before is taken, with a note; what is damaged stays beside it under another name."""
+    """The one before is taken, with a note that --quiet does not hide; what is damaged stays under another name."""
     run = world.folder / damage
     pid = world.start(run, STOP_HALF_WAY)
     wait_for(lambda: is_half_way(run))
@@ -174,7 +174,7 @@ def test_a_damaged_checkpoint(world: World, damage: str) -> None:
     else:
         contents[-5] ^= 1
     newest.write_bytes(contents)
-    world.finish(run)
+    world.finish(run, "--quiet")
     damaged = newest.with_name(f"damaged-{newest.name}")
     assert f"{newest}: damaged, set aside as {damaged.name}; went on from step 2\n" in world.stderr(run)
     assert damaged.read_bytes() == contents
