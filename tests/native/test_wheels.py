@@ -1,0 +1,68 @@
+"""What goes into the wheel of each platform; a stand-in compiles, as the real compiler would take minutes."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from gru_audio.native import library
+from hatch_build import PLATFORMS, PROCESSORS
+
+ROOT = Path(__file__).parents[2]
+STAND_IN = """
+import pathlib, sys
+pathlib.Path(sys.argv[sys.argv.index("-o") + 1]).write_text(" ".join(sys.argv))
+"""
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, zipfile.ZipFile]:
+    folder = tmp_path_factory.mktemp("wheels")
+    tree = folder / "tree"
+    tree.mkdir()
+    for name in ("hatch_build.py", "pyproject.toml", "README.md", "LICENSE", "samples/ATTRIBUTION.md"):
+        (tree / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tree / name)
+    for name in ("gru_audio", "configs"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("lib", "__pycache__"))
+    (folder / "ziglang").mkdir()
+    (folder / "ziglang" / "__init__.py").touch()
+    (folder / "ziglang" / "__main__.py").write_text(STAND_IN)
+    subprocess.run(
+        [sys.executable, "hatch_build.py", "--wheels", str(folder)],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        check=True,
+    )
+    tags = {name: goal.tag for name, goal in PLATFORMS.items()}
+    return {
+        name: zipfile.ZipFile(next(folder.glob(f"gru_audio-*-py3-none-{tag}.whl")))
+        for name, tag in tags.items()
+    }
+
+
+@pytest.mark.parametrize("name", PLATFORMS)
+def test_a_wheel_has_the_libraries_of_its_platform_alone(
+    name: str, wheels: dict[str, zipfile.ZipFile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system, machine = name.split("-")
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    inside = {Path(path) for path in wheels[name].namelist()}
+    package = ROOT / "gru_audio"
+    wanted = {
+        Path("gru_audio") / library._path(each).relative_to(package)
+        for each in library.INSTRUCTION_SETS[machine]
+    }
+    assert {path for path in inside if "lib" in path.parts} == wanted
+    assert {path.stem: PROCESSORS[machine][path.stem] for path in wanted} == PROCESSORS[machine]
+    assert {
+        Path("gru_audio") / name for name in ("native/gru_audio.h", "native/gru_audio.c", "py.typed")
+    } <= inside
+    linked = wheels[name].read(next(iter(wanted)).as_posix()).decode()
+    assert f"-target {PLATFORMS[name].target} -shared" in linked
