@@ -20,7 +20,7 @@ from gru_audio import __version__
 from gru_audio.cli.console import error_line
 from gru_audio.errors import GruAudioError
 
-COMMANDS = ("prep", "train", "synthesize", "preview", "evaluate", "info", "voices", "export", "bench")
+COMMANDS = ("prep", "train", "synthesize", "preview", "evaluate", "info", "voices", "mel", "export", "bench")
 
 _INTERRUPTED = 128 + 2  # as a shell reports SIGINT
 _WRONG_USE = 2

@@ -19,8 +19,8 @@ from gru_audio.extras import require
 from gru_audio.files import open_file
 from gru_audio.signal.bounds import check_size
 
-_TENSOR = "mel"
-_CONTRACT = "mel_config"
+TENSOR = "mel"
+CONTRACT = "mel_config"
 _LARGEST_CONTRACT = 1 << 20  # bytes
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -39,7 +39,7 @@ def read_npz(path: Path) -> tuple[Any, str | None]:
     with open_file(path) as file, zipfile.ZipFile(file) as archive:
         entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
         stated = None
-        if (contract := entries.pop(_CONTRACT, None)) is not None:
+        if (contract := entries.pop(CONTRACT, None)) is not None:
             if contract.file_size > _LARGEST_CONTRACT:
                 raise MelError(f"{path}: the contract it states has {contract.file_size} bytes")
             with archive.open(contract) as stream:
@@ -67,7 +67,7 @@ def read_pt(path: Path) -> tuple[Any, str | None]:
             f"{path}: holds more than tensors, or is no .pt file; it is not read, as that could run code: save the "
             "mel alone, with torch.save(mel, path)"
         ) from error
-    tensors = content if isinstance(content, dict) else {_TENSOR: content}
+    tensors = content if isinstance(content, dict) else {TENSOR: content}
     tensor = tensors[only(tensors, path)]
     if not isinstance(tensor, torch.Tensor):
         raise MelError(f"{path}: holds a {type(tensor).__name__}, not a tensor")
@@ -84,19 +84,19 @@ def read_safetensors(path: Path) -> tuple[Any, str | None]:
     from safetensors import safe_open
 
     with safe_open(str(path), framework="numpy") as file:
-        stated = (file.metadata() or {}).get(_CONTRACT)
+        stated = (file.metadata() or {}).get(CONTRACT)
         return file.get_tensor(only(file.keys(), path)), stated
 
 
 def only(names: Iterable[str], path: Path) -> str:
     """The entry called `mel`, or the only one there is."""
     known = list(names)
-    if _TENSOR in known:
-        return _TENSOR
+    if TENSOR in known:
+        return TENSOR
     if len(known) == 1:
         return known[0]
     shown = ", ".join(sorted(map(str, known))[:5]) or "none"
-    raise MelError(f"{path}: holds {len(known)} arrays ({shown}); name the mel '{_TENSOR}', or keep it alone")
+    raise MelError(f"{path}: holds {len(known)} arrays ({shown}); name the mel '{TENSOR}', or keep it alone")
 
 
 def _array(stream: IO[bytes], path: Path, most_bytes: int) -> npt.NDArray[Any]:

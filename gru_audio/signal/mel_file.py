@@ -4,8 +4,10 @@ A file may state its contract: a JSON object with MelConfig's keys, as the strin
 .npz or the metadata entry `mel_config` of a .safetensors. Nothing is unpickled.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -14,9 +16,10 @@ from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.documents import DocumentError, parse_json
 from gru_audio.errors import MelError
-from gru_audio.files import why_no_file
+from gru_audio.extras import require
+from gru_audio.files import atomic_path, why_no_file
 from gru_audio.signal.mel import check_mel, orient
-from gru_audio.signal.mel_arrays import read_npy, read_npz, read_pt, read_safetensors
+from gru_audio.signal.mel_arrays import CONTRACT, TENSOR, read_npy, read_npz, read_pt, read_safetensors
 
 MEL_SUFFIXES = frozenset({".npy", ".npz", ".pt", ".safetensors"})
 
@@ -61,6 +64,37 @@ def read_mel(
     if guess:
         tell(guess)
     return check_mel(turned, contract or MelConfig(n_mels=n_mels), str(path)), contract
+
+
+def write_mel(path: Path, mel: FloatArray, contract: MelConfig) -> None:
+    """Write a mel atomically; a format that has a place for it states the contract.
+
+    Args:
+        path: its suffix, one of `MEL_SUFFIXES`, says the format.
+        mel: the array as it shall lie, (F, M) or (M, F).
+        contract: how the mel was made.
+
+    Raises:
+        OutputError: it cannot be written.
+        MissingPackageError: a .pt without torch.
+    """
+    mel, stated = np.ascontiguousarray(mel), json.dumps(contract.model_dump())
+    if path.suffix == ".pt":
+        require("train", str(path))
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        if path.suffix == ".npy":
+            np.save(file, mel)
+        elif path.suffix == ".npz":
+            arrays: dict[str, Any] = {TENSOR: mel, CONTRACT: np.array(stated)}
+            np.savez(file, **arrays)
+        elif path.suffix == ".pt":
+            import torch
+
+            torch.save(torch.from_numpy(mel), file)
+        else:
+            from safetensors.numpy import save
+
+            file.write(save({TENSOR: mel}, {CONTRACT: stated}))
 
 
 def _likely_bands(shape: tuple[int, ...]) -> int:

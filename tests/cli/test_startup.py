@@ -11,7 +11,7 @@ import pytest
 
 HEAVY = {"torch", "librosa", "scipy", "soundfile", "numpy", "joblib", "safetensors", "tensorboard"}
 NOT_FOR_SPEAKING = {"torch", "librosa", "numba", "scipy", "tensorboard", "pyloudnorm", "joblib"}
-COMMANDS = ("prep", "train", "synthesize", "preview", "evaluate", "info", "voices", "export", "bench")
+COMMANDS = ("prep", "train", "synthesize", "preview", "evaluate", "info", "voices", "mel", "export", "bench")
 CLIP = Path(__file__).parents[2] / "samples" / "it-carlo-vm-rec-name.flac"
 SCRIPT = """
 import pathlib, re, sys

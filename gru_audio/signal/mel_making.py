@@ -1,0 +1,108 @@
+"""Mels of audio files, in files: what a TTS is trained on, so that a voice can speak what it makes."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from gru_audio.config import MelConfig
+from gru_audio.errors import AudioError, GruAudioError, OutputError
+from gru_audio.files import is_folder, require_writable
+from gru_audio.folders import walk
+from gru_audio.parallel import map_in_order
+from gru_audio.progress import Progress, ProgressCallback, ignore_progress
+from gru_audio.signal.audio import resample
+from gru_audio.signal.audio_file.reading import AUDIO_SUFFIXES, read_audio
+from gru_audio.signal.mel import log_mel
+from gru_audio.signal.mel_file import write_mel
+
+Layout = Literal["frames", "bands"]
+"""Which axis comes first."""
+
+
+@dataclass(frozen=True)
+class MelTask:
+    """One file to make a mel of, where it goes, and how."""
+
+    source: Path
+    target: Path
+    contract: MelConfig
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class MelMade:
+    """What became of a task; `error` says why nothing was written."""
+
+    task: MelTask
+    n_frames: int = 0
+    error: str | None = None
+
+
+def plan_mels(
+    sources: Sequence[Path], folder: Path, suffix: str, contract: MelConfig, layout: Layout = "frames"
+) -> list[MelTask]:
+    """Pair audio with mels; folders are searched, and keep their structure below `folder`.
+
+    Raises:
+        AudioError: an input does not exist, or a folder holds no audio.
+        OutputError: two mels would have one name, or the folder cannot be written.
+    """
+    tasks: dict[Path, MelTask] = {}
+    for given in sources:
+        for source, relative in _search(given):
+            target = folder / relative.with_suffix(suffix)
+            if target in tasks:
+                raise OutputError(
+                    f"{target}: {tasks[target].source} and {source} would both be written there; rename one"
+                )
+            tasks[target] = MelTask(source, target, contract, layout)
+    for parent in {target.parent for target in tasks}:
+        require_writable(parent)
+    return list(tasks.values())
+
+
+def make_mels(
+    tasks: Sequence[MelTask], jobs: int | None = None, progress: ProgressCallback = ignore_progress
+) -> Generator[MelMade, None, None]:
+    """Make mels, several at a time; a file that fails stops no other.
+
+    Args:
+        tasks: see `plan_mels`.
+        jobs: processes, one for each CPU core by default.
+        progress: done and total are in files.
+
+    Yields:
+        One result for each task, in order.
+    """
+    for n_done, made in enumerate(map_in_order(_make, tasks, jobs), start=1):
+        progress(Progress(n_done, len(tasks)))
+        yield made
+
+
+def _make(task: MelTask) -> MelMade:
+    contract = task.contract
+    try:
+        audio, sample_rate_hz = read_audio(task.source)
+        samples = resample(audio, sample_rate_hz, contract.sample_rate_hz)
+        mel = log_mel(np.pad(samples, (0, -samples.size % contract.hop_samples)), contract)
+        write_mel(task.target, mel if task.layout == "frames" else mel.T, contract)
+    except (GruAudioError, MemoryError) as error:
+        return MelMade(task, error=str(error) or f"{task.source}: takes more memory than there is")
+    return MelMade(task, len(mel))
+
+
+def _search(given: Path) -> list[tuple[Path, Path]]:
+    """Files of an input, each with its path below it."""
+    if given.is_file():
+        return [(given, Path(given.name))]
+    if not is_folder(given):
+        raise AudioError(f"{given}: no such file or folder; check the path")
+    files = sorted(path for path in walk(given) if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+    if not files:
+        raise AudioError(
+            f"{given}: holds no audio; known are files that end in {', '.join(sorted(AUDIO_SUFFIXES))}"
+        )
+    return [(path, path.relative_to(given)) for path in files]
