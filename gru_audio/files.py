@@ -133,11 +133,6 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.close(held)
 
 
-def is_temporary(path: Path) -> bool:
-    """Whether a file is one that `atomic_path` made: half of another, and no input of anything."""
-    return _TEMPORARY.fullmatch(path.name) is not None
-
-
 def remove_abandoned(folder: Path) -> None:
     """Remove the temporary files that processes left in a folder which were killed while they wrote."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
