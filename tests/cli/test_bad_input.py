@@ -450,7 +450,7 @@ BAD_AUDIO = {
 BAD_MELS = {
     "wide.npy": ("(20, 100) has no axis of 80", "use a voice with its contract"),
     "holed.npy": ("the first is frame 7", "make the mel anew"),
-    "pickle.npy": ("Object arrays cannot be loaded", "write it again"),
+    "pickle.npy": ("it holds Python objects", "write it again"),
     "bomb.pt": ("could run code", "save the mel alone"),
 }
 """Files in the folder `mixed`, and what is said of each."""
@@ -655,7 +655,7 @@ def test_synthesize_names_each_bad_file_and_makes_the_rest(world: Path, tmp_path
 
 
 def assert_each_is_named(result: Result, bad: Mapping[str, tuple[str, ...]], begins: str) -> None:
-    lines = result.stderr.splitlines()
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("warning: ")]
     assert len(lines) == len(bad), result.stderr
     for name, says in bad.items():
         (line,) = (line for line in lines if f"/{name}: " in line)
