@@ -16,7 +16,8 @@ HEAD = """# Settings
 
 A TOML file with five tables, every one optional: `gru-audio prep -c FILE`, `gru-audio train -c FILE`. What a file
 leaves out has the default below. `--set table.key=value` changes one setting; a misspelt key is an error that suggests
-the right one. The [presets](../configs) are such files: `tiny`, `voice-16k`, `universal-16k`, `ljspeech-22k`.
+the right one. The [presets](../configs) are such files: `tiny`, `voice-16k`, `universal-16k`, `ljspeech-22k`,
+`voice-24k`, `studio-48k`.
 
 This page is generated from `gru_audio/config.py` by `python docs/settings.py`.
 """

@@ -42,14 +42,16 @@ def write(folder: Path, text: str, name: str = "c.toml") -> Path:
 
 
 def test_the_presets_are_those_of_the_design() -> None:
-    assert preset_names() == ["ljspeech-22k", "tiny", "universal-16k", "voice-16k"]
+    assert preset_names() == ["ljspeech-22k", "studio-48k", "tiny", "universal-16k", "voice-16k", "voice-24k"]
     assert sorted(MEL_PRESETS) == [
         *("coqui-22k", "espnet-24k", "f5-tts-24k", "hifigan-22k", "speech-16k", "speechbrain-16k"),
         *("tacotron2-22k", "univoc-16k", "vocos-24k", "wavernn-22k", "whisper-16k"),
     ]
 
 
-@pytest.mark.parametrize("name", ["ljspeech-22k", "tiny", "universal-16k", "voice-16k"])
+@pytest.mark.parametrize(
+    "name", ["ljspeech-22k", "studio-48k", "tiny", "universal-16k", "voice-16k", "voice-24k"]
+)
 def test_every_preset_loads_and_survives_toml(name: str, tmp_path: Path) -> None:
     config = load_config(name)
 
@@ -63,7 +65,10 @@ def test_presets_say_what_their_names_say() -> None:
     assert load_config("universal-16k").model.gru_size == 896
     assert load_config("voice-16k").model.gru_size == 384
     assert load_config("ljspeech-22k").mel == MEL_PRESETS["hifigan-22k"]
-    assert [name for name in preset_names() if load_config(name).model.is_pruned] == ["voice-16k"]
+    assert [name for name in preset_names() if load_config(name).model.is_pruned] == [
+        "voice-16k",
+        "voice-24k",
+    ]
     assert load_config("tiny").mel == MEL_PRESETS["speech-16k"] == MelConfig()
 
 
