@@ -173,4 +173,4 @@ MEL_PRESETS: dict[str, MelConfig] = {
         padding="center",
     ),
 }
-"""Contracts by name; each is checked against its owner's own code in tests/signal/test_mel.py."""
+"""Contracts by name; each is checked against its owner's formulas in tests/signal/test_mel.py."""

@@ -572,10 +572,12 @@ def test_headers_out_of_bounds_and_scarce_memory_end_no_other(
     write(corpus / "long.wav", 0.1 * np.ones(RATE))
     treat = treatment.treat
 
-    def scarce(audio: NDArray[np.float32], sample_rate_hz: int, config: Config) -> NDArray[np.int16]:
+    def scarce(
+        audio: NDArray[np.float32], sample_rate_hz: int, config: Config, *, pad_behind: bool
+    ) -> NDArray[np.int16]:
         if audio.size == RATE and audio[0] == audio[-1] != 0:
             raise MemoryError
-        return treat(audio, sample_rate_hz, config)
+        return treat(audio, sample_rate_hz, config, pad_behind=pad_behind)
 
     monkeypatch.setattr(treatment, "treat", scarce)
     summary = prepare([corpus], tmp_path / "out", CONFIG, jobs=1)
