@@ -360,7 +360,7 @@ def reject_constant(name: str) -> None:
     raise AssertionError(f"{name} is not JSON")
 
 
-@pytest.mark.parametrize("n_samples", [0, 1, 16_000])
+@pytest.mark.parametrize("n_samples", [1, 16_000])
 def test_json_is_strict(run: Run, tmp_path: Path, n_samples: int) -> None:
     path = tmp_path / "silence.wav"
     soundfile.write(path, np.zeros(n_samples), 16_000)

@@ -370,7 +370,7 @@ def test_silence_and_a_very_loud_mel(spoken: Spoken, level: str) -> None:
     mel = silent_frames(20, config.mel) if level == "silent" else np.full((20, small.N_MELS), 10, np.float32)
     vocoder = Vocoder(voice_of(spoken.network), "int8")
     for temperature, tail_cut in ((1.0, 0.0), (10.0, 0.0), (0.01, 0.49)):
-        audio = vocoder.synthesize(mel, Sampling(temperature=temperature, tail_cut=tail_cut))
+        audio = vocoder.synthesize(mel, Sampling(temperature=temperature, tail_cut=tail_cut), check=False)
         assert np.isfinite(audio).all()
 
 
