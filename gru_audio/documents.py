@@ -5,6 +5,7 @@ many levels, its numbers are finite and its integers fit into 64 bits, so that n
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any, TypeVar
@@ -88,6 +89,8 @@ def parse_toml(text: str) -> dict[str, Any]:
     Raises:
         DocumentError: not TOML, or past a bound.
     """
+    if _LONG_KEY.search(text):  # the parser's time grows with the square of a key's parts
+        raise DocumentError(_TOO_DEEP)
     try:
         content: dict[str, Any] = tomllib.loads(text)
     except RecursionError as error:
@@ -99,6 +102,9 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 _TOO_DEEP = f"is nested deeper than {_MOST_LEVELS} levels"
+_LONG_KEY = re.compile(
+    rf"""(?<![\w-])(?:(?:[\w-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')[ \t]*\.[ \t]*){{{_MOST_LEVELS}}}""", re.ASCII
+)
 
 
 def _integer(digits: str) -> int:

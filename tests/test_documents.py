@@ -46,6 +46,8 @@ def test_json_bytes_that_are_no_text() -> None:
         ("a=" + "[" * 100_000, "deeper than 32 levels"),
         ("a=" + "{b=" * 3_000, "deeper than 32 levels"),
         ("[" + "a." * 3_000 + "a]", "deeper than 32 levels"),
+        ("a." * 100_000 + "a=1", "deeper than 32 levels"),
+        ("[" + '\'a\' . "b\\"".' * 50_000 + "a]", "deeper than 32 levels"),
         ("a=" + "9" * 5_000, "is not TOML"),
         ("a=" + "9" * 30, "an integer past 18 digits"),
         ("a=0x" + "f" * 100, "an integer past 18 digits"),
@@ -63,6 +65,7 @@ def test_what_is_within_the_bounds_is_read() -> None:
         "b": 10**18 - 1,
     }
     assert parse_json("[" * 31 + "1" + "]" * 31)
+    assert parse_toml(f"{'a.' * 30}b = 1")
     assert parse_toml('[a]\nb = [1, 2.5, "ü"]') == {"a": {"b": [1, 2.5, "ü"]}}
 
 
