@@ -143,7 +143,7 @@ def odd_array(path: Path, dice: random.Random) -> str:
         np.savez(path, **dice.choice(named))
     elif path.suffix == ".pt":
         tensor = torch.from_numpy(array.copy())
-        torch.save(dice.choice((tensor, {"mel": tensor}, [tensor], tensor.flatten()[:1].expand(10**9))), path)
+        torch.save(dice.choice((tensor, {"mel": tensor}, [tensor], torch.zeros(1).expand(10**9))), path)
     else:
         from safetensors.numpy import save_file
 
@@ -171,7 +171,9 @@ def odd_tensor_file(whole: Path, path: Path, dice: random.Random) -> str:
             )
             tensors[name] = array
         else:
-            tensors[name] = np.asarray(dice.choice((array[:0], array[None], array.astype("i4"), array * 0)))
+            tensors[name] = np.asarray(
+                dice.choice((array.reshape(-1)[:0], array[None], array.astype("i4"), array * 0))
+            )
     write_tensor_file(path, kind, document, tensors)
     return "odd_tensor_file"
 

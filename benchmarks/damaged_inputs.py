@@ -62,7 +62,7 @@ def run_command(*arguments: object) -> None:
     """Run a command in this process.
 
     Raises:
-        GruAudioError: it ended with an error of one line, or named the one file that it skipped.
+        GruAudioError: it ended with an error of one line, or with one for each file that it skipped.
         FaultError: it ended in another way.
     """
     told = io.BytesIO()
@@ -79,7 +79,7 @@ def run_command(*arguments: object) -> None:
     if code == 0:
         return
     lines = [line for line in said.splitlines() if line.startswith("error: ")]
-    if code not in (1, 2) or "Traceback" in said or len(lines) != 1 or "not enough memory;" in said:
+    if code not in (1, 2) or "Traceback" in said or not lines or "not enough memory;" in said:
         raise FaultError(f"exit code {code}: {said[-300:]!r}")
     raise GruAudioError(lines[0])
 

@@ -34,7 +34,7 @@ from gru_audio.training.recovery import Diverged, Returns, Watch
 from gru_audio.training.result import TrainResult
 from gru_audio.training.saved.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
 from gru_audio.training.saved.metrics import MetricsLog, TrainingMeter
-from gru_audio.training.saved.moments import moments_of, restore_moments
+from gru_audio.training.saved.moments import moments_of, require_fit, restore_moments
 from gru_audio.training.schedules import learning_rate, samples_of_steps
 
 
@@ -250,7 +250,12 @@ class Trainer:
         return Checkpoint(self.step, groups, document)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Put the run where the checkpoint's was, whatever it has done since."""
+        """Put the run where the checkpoint's was, whatever it has done since.
+
+        Raises:
+            CheckpointError: its tensors are not the network's.
+        """
+        require_fit(checkpoint, self.network)
         groups, document = checkpoint.groups, checkpoint.document
         self.network.load_state_dict(groups["network"])
         self.average.load_state_dict(groups["average"])

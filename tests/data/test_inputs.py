@@ -336,3 +336,15 @@ def test_half_the_data_does_not_go_to_valid(tmp_path: Path) -> None:
     summary = prepare([tmp_path / "it_IT"], tmp_path / "out", config, jobs=1)
     assert summary.speakers == {f"name{n}": 3 for n in range(4)}
     assert summary.splits["train"] >= 6
+
+
+@pytest.mark.parametrize("row", ["a\0b.wav", "a\0b/c.wav", "/\0", "c/\0.wav"])
+@pytest.mark.parametrize("listing", ["list.csv", "wav.scp"])
+def test_a_name_with_a_zero_byte_is_one_of_those_that_fail(tmp_path: Path, listing: str, row: str) -> None:
+    write(tmp_path / "whole.wav", 0.5, 110.0)
+    first = "x " if listing == "wav.scp" else ""
+    (tmp_path / listing).write_text(f"{first}whole.wav\n{first and 'y '}{row}\n")
+    summary = prepare([], tmp_path / "out", TINY, manifests=[tmp_path / listing], jobs=1)
+    assert len(summary.skipped) == 1
+    assert "null" in str(summary.skipped[0])
+    assert Dataset.open(tmp_path / "out").n_clips == 1

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from gru_audio.errors import CheckpointError, OutputError
 from gru_audio.training.saved.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from gru_audio.training.saved.moments import require_fit
 from gru_audio.voice.run_folder import checkpoint_paths
 from gru_audio.voice.tensor_file import read_document, read_tensor_file, write_tensor_file
 
@@ -236,3 +237,23 @@ def test_a_number_that_json_cannot_hold_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_tensor_file(tmp_path / "file.safetensors", "voice", {"bits": math.nan}, {})
     assert files_below(tmp_path) == []
+
+
+def test_what_is_no_networks_is_named() -> None:
+    network = torch.nn.Linear(3, 2)
+    weights = network.state_dict()
+    moments = {
+        f"{name}/{key}": torch.zeros_like(weights[name])
+        for name in weights
+        for key in ("exp_avg", "exp_avg_sq")
+    }
+    moments |= {f"{name}/step": torch.tensor(1.0) for name in weights}
+    whole = {"network": weights, "average": dict(weights), "optimizer": moments}
+    require_fit(Checkpoint(1, whole, {}), network)
+    require_fit(Checkpoint(1, {**whole, "optimizer": {}}, {}), network)
+    nan = torch.full((2,), math.nan)
+    for odd in (torch.zeros(0), torch.zeros(1, 2), torch.zeros(2, dtype=torch.int32), nan, None):
+        for group, name in (("network", "bias"), ("average", "bias"), ("optimizer", "bias/exp_avg")):
+            named = {key: value for key, value in {**whole[group], name: odd}.items() if value is not None}
+            with pytest.raises(CheckpointError, match=f"step 1: damaged: {group}/{name} "):
+                require_fit(Checkpoint(1, {**whole, group: named}, {}), network)

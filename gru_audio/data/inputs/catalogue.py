@@ -210,7 +210,9 @@ def stretch_name(name: str, start_s: float, stop_s: float | None) -> str:
 
 
 def _real(path: Path, folders: dict[str, str]) -> str:
-    """A path without links; a folder's is looked up once for its files."""
+    """A path without links; a folder's is looked up once for its files. One that no file can have stays as it is."""
+    if "\0" in str(path):
+        return str(path)
     folder = os.path.dirname(path)  # noqa: PTH120 - half the time of pathlib, for each of a million files
     if folder not in folders:
         folders.clear()

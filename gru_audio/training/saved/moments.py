@@ -1,9 +1,15 @@
-"""The optimiser's moments by the names of the weights that they belong to."""
+"""What a checkpoint holds against the network that is to go on from it, and the optimiser's moments by weight."""
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from gru_audio.errors import CheckpointError
+from gru_audio.training.saved.checkpoint import Checkpoint
+
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def moments_of(network: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
@@ -19,6 +25,24 @@ def restore_moments(network: nn.Module, optimizer: Optimizer, moments: Mapping[s
     """Take over what a checkpoint kept."""
     optimizer.state.clear()
     for name, parameter in network.named_parameters() if moments else ():
-        optimizer.state[parameter] = {
-            key: moments[f"{name}/{key}"].to(parameter.device) for key in ("step", "exp_avg", "exp_avg_sq")
-        }
+        optimizer.state[parameter] = {key: moments[f"{name}/{key}"].to(parameter.device) for key in _MOMENTS}
+
+
+def require_fit(checkpoint: Checkpoint, network: nn.Module) -> None:
+    """Make sure, before any is taken over, that a checkpoint's tensors are finite and of a network's shapes.
+
+    Raises:
+        CheckpointError: one is not, or is missing; it is named.
+    """
+    weights, moments = network.state_dict(), checkpoint.groups["optimizer"]
+    wanted = {(group, name): like for group in ("network", "average") for name, like in weights.items()}
+    for name, parameter in network.named_parameters() if moments else ():
+        likes = (torch.zeros(()), parameter, parameter)
+        wanted |= {("optimizer", f"{name}/{key}"): like for key, like in zip(_MOMENTS, likes, strict=True)}
+    for (group, name), like in wanted.items():
+        got = checkpoint.groups[group].get(name)
+        if got is None or (got.shape, got.dtype) != (like.shape, like.dtype) or not torch.isfinite(got).all():
+            what = "is missing" if got is None else f"has {tuple(got.shape)} of {got.dtype}, or is not finite"
+            raise CheckpointError(
+                f"the checkpoint of step {checkpoint.step}: damaged: {group}/{name} {what}; delete it"
+            )
