@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gru_audio.errors import CheckpointError, OutputError
+from gru_audio.network.blocks import RECURRENT_WEIGHT
 from gru_audio.training.saved.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from gru_audio.training.saved.moments import require_fit
 from gru_audio.voice.run_folder import checkpoint_paths
@@ -257,3 +258,20 @@ def test_what_is_no_networks_is_named() -> None:
             named = {key: value for key, value in {**whole[group], name: odd}.items() if value is not None}
             with pytest.raises(CheckpointError, match=f"step 1: damaged: {group}/{name} "):
                 require_fit(Checkpoint(1, {**whole, group: named}, {}), network)
+    negative = {**moments, "bias/exp_avg_sq": torch.full((2,), -1.0)}
+    with pytest.raises(CheckpointError, match="damaged: optimizer/bias/exp_avg_sq "):
+        require_fit(Checkpoint(1, {**whole, "optimizer": negative}, {}), network)
+
+
+def test_masks_of_another_network_are_named() -> None:
+    network = torch.nn.Module()
+    network.sample_network = torch.nn.Module()
+    network.sample_network.cell = torch.nn.GRU(3, 4)
+    weights = network.state_dict()
+    whole = {"network": weights, "average": weights, "optimizer": {}}
+    kept = torch.ones(12, 4, dtype=torch.bool)
+    require_fit(Checkpoint(1, {**whole, "masks": {RECURRENT_WEIGHT: kept}}, {}), network)
+    for odd in (kept[:3], kept.float(), None):
+        masks = {"other": kept} if odd is None else {RECURRENT_WEIGHT: odd}
+        with pytest.raises(CheckpointError, match=f"damaged: masks/{RECURRENT_WEIGHT} "):
+            require_fit(Checkpoint(1, {**whole, "masks": masks}, {}), network)

@@ -120,7 +120,7 @@ def test_a_request_to_stop_ends_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("work", [own_id, sleep_for_good, large])
 def test_none_is_left(work: object) -> None:
-    workers = Workers(work, range(100), 3)  # type: ignore[arg-type]
+    workers = Workers(work, range(10**6), 3)  # type: ignore[arg-type] # more than their pipes hold
     pids = [process.pid for process in workers._processes]
     assert all(map(is_alive, pids))
     workers.close()

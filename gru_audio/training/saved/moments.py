@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gru_audio.errors import CheckpointError
+from gru_audio.network.blocks import RECURRENT_WEIGHT
 from gru_audio.training.saved.checkpoint import Checkpoint
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -29,7 +30,7 @@ def restore_moments(network: nn.Module, optimizer: Optimizer, moments: Mapping[s
 
 
 def require_fit(checkpoint: Checkpoint, network: nn.Module) -> None:
-    """Make sure, before any is taken over, that a checkpoint's tensors are finite and of a network's shapes.
+    """Make sure, before any is taken over, that a checkpoint's tensors are possible and of a network's shapes.
 
     Raises:
         CheckpointError: one is not, or is missing; it is named.
@@ -39,10 +40,21 @@ def require_fit(checkpoint: Checkpoint, network: nn.Module) -> None:
     for name, parameter in network.named_parameters() if moments else ():
         likes = (torch.zeros(()), parameter, parameter)
         wanted |= {("optimizer", f"{name}/{key}"): like for key, like in zip(_MOMENTS, likes, strict=True)}
+    if checkpoint.groups.get("masks"):
+        wanted["masks", RECURRENT_WEIGHT] = weights[RECURRENT_WEIGHT].bool()
     for (group, name), like in wanted.items():
         got = checkpoint.groups[group].get(name)
-        if got is None or (got.shape, got.dtype) != (like.shape, like.dtype) or not torch.isfinite(got).all():
-            what = "is missing" if got is None else f"has {tuple(got.shape)} of {got.dtype}, or is not finite"
+        if got is None or (got.shape, got.dtype) != (like.shape, like.dtype) or not _is_possible(name, got):
+            what = (
+                "is missing"
+                if got is None
+                else f"has {tuple(got.shape)} of {got.dtype}, or impossible values"
+            )
             raise CheckpointError(
                 f"the checkpoint of step {checkpoint.step}: damaged: {group}/{name} {what}; delete it"
             )
+
+
+def _is_possible(name: str, tensor: Tensor) -> bool:
+    """Whether all is finite, and no mean of squares below 0."""
+    return bool(torch.isfinite(tensor).all()) and not (name.endswith("/exp_avg_sq") and (tensor < 0).any())
