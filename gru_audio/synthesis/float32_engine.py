@@ -8,7 +8,7 @@ from gru_audio.native import library
 from gru_audio.native.library import Float, Floats, Int, Int64s
 from gru_audio.network.blocks import BLOCK_COLUMNS, BLOCK_ROWS
 from gru_audio.signal.mulaw import expansion_table, group_means, thresholds
-from gru_audio.synthesis.compiled import SHAPING_FIELDS, Draws, Past, StreamState, shaping_values
+from gru_audio.synthesis.compiled import BLOCK_FIELDS, Draws, Past, StreamState, block_values
 from gru_audio.synthesis.folding import FoldedNetwork, require_compilable
 from gru_audio.synthesis.frontend import FrameBlock
 from gru_audio.synthesis.sampling import MEAN_BITS
@@ -48,25 +48,7 @@ class _Block(library.Struct):
     """See float32_loop.c, `gru_float32_block`."""
 
     _fields_ = (
-        ("n_frames", Int),
-        ("hop", Int),
-        ("n_past", Int),
-        ("gate_inputs", Floats),
-        ("readout_inputs", Floats),
-        ("coefficients", Floats),
-        ("excitation_scale", Floats),
-        ("signal_scale", Floats),
-        ("lags", Int64s),
-        ("uniforms", Floats),
-        ("forced", Int64s),
-        ("n_forced", Int),
-        ("temperature", Float),
-        ("tail_cut", Float),
-        *SHAPING_FIELDS,
-        ("hidden", Floats),
-        ("codes", Int64s),
-        ("rebuilt", Floats),
-        ("last_audio", Floats),
+        *BLOCK_FIELDS,
         ("probability", Floats),
         ("scratch", Floats),
         ("audio", Floats),
@@ -114,28 +96,9 @@ class Float32Loop:
         self, stream: StreamState, block: FrameBlock, draws: Draws, past: Past, out: FloatArray
     ) -> None:
         """See `Loop`."""
-        n_forced = draws.forced.size
         arguments = _Block(
-            n_frames=len(block),
-            hop=out.size // len(block),
-            n_past=past.codes.size - out.size,
-            gate_inputs=block.gate_inputs,
-            readout_inputs=block.readout_inputs,
-            coefficients=block.filters.coefficients,
-            excitation_scale=block.filters.excitation_scale,
-            signal_scale=block.filters.signal_scale,
-            lags=block.lags,
-            uniforms=draws.uniforms,
-            forced=draws.forced,
-            n_forced=n_forced,
-            temperature=draws.temperature,
-            tail_cut=draws.tail_cut,
-            **shaping_values(draws, stream, self._group_means),
-            hidden=stream.hidden,
-            codes=past.codes,
-            rebuilt=past.rebuilt,
-            last_audio=stream.audio,
-            probability=draws.probability if n_forced else np.empty_like(out),
+            **block_values(stream, block, draws, past, out.size, self._group_means),
+            probability=draws.probability if draws.forced.size else np.empty_like(out),
             scratch=np.empty(self._scratch_size, np.float32),
             audio=out,
         )

@@ -5,9 +5,9 @@ import numpy.typing as npt
 
 from gru_audio.arrays import FloatArray
 from gru_audio.native import library
-from gru_audio.native.library import Float, Floats, Int, Int16s, Int32s, Int64s, SignedBytes
+from gru_audio.native.library import Floats, Int16s, Int32s, SignedBytes
 from gru_audio.signal.mulaw import group_means
-from gru_audio.synthesis.compiled import SHAPING_FIELDS, Draws, Past, StreamState, shaping_values
+from gru_audio.synthesis.compiled import BLOCK_FIELDS, Draws, Past, StreamState, block_values
 from gru_audio.synthesis.folding import FoldedNetwork, require_compilable
 from gru_audio.synthesis.frontend import FrameBlock
 from gru_audio.synthesis.int8.packing import QUAD_ROWS, Int8Network, aligned, pack
@@ -18,25 +18,7 @@ class Int8Block(library.Struct):
     """C's `struct gru_int8_block`; see native/int8.h."""
 
     _fields_ = (
-        ("n_frames", Int),
-        ("hop", Int),
-        ("n_past", Int),
-        ("gate_inputs", Floats),
-        ("readout_inputs", Floats),
-        ("coefficients", Floats),
-        ("excitation_scale", Floats),
-        ("signal_scale", Floats),
-        ("lags", Int64s),
-        ("uniforms", Floats),
-        ("forced", Int64s),
-        ("n_forced", Int),
-        ("temperature", Float),
-        ("tail_cut", Float),
-        *SHAPING_FIELDS,
-        ("hidden", Floats),
-        ("codes", Int64s),
-        ("rebuilt", Floats),
-        ("last_audio", Floats),
+        *BLOCK_FIELDS,
         ("probability", Floats),
         ("audio", Floats),
     )
@@ -100,27 +82,8 @@ class Int8Loop:
         self, stream: StreamState, block: FrameBlock, draws: Draws, past: Past, out: FloatArray
     ) -> Int8Block:
         """The arguments of a call of `gru_int8_generate`."""
-        n_forced = draws.forced.size
         return Int8Block(
-            n_frames=len(block),
-            hop=out.size // len(block),
-            n_past=past.codes.size - out.size,
-            gate_inputs=block.gate_inputs,
-            readout_inputs=block.readout_inputs,
-            coefficients=block.filters.coefficients,
-            excitation_scale=block.filters.excitation_scale,
-            signal_scale=block.filters.signal_scale,
-            lags=block.lags,
-            uniforms=draws.uniforms,
-            forced=draws.forced,
-            n_forced=n_forced,
-            temperature=draws.temperature,
-            tail_cut=draws.tail_cut,
-            **shaping_values(draws, stream, self._group_means),
-            hidden=stream.hidden,
-            codes=past.codes,
-            rebuilt=past.rebuilt,
-            last_audio=stream.audio,
-            probability=draws.probability if n_forced else np.empty(0, np.float32),
+            **block_values(stream, block, draws, past, out.size, self._group_means),
+            probability=draws.probability if draws.forced.size else np.empty(0, np.float32),
             audio=out,
         )
