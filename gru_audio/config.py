@@ -363,7 +363,10 @@ PREP_TABLES = ("mel", "signal", "prep")
 
 
 def load_config(
-    source: str | Path, overrides: Sequence[str] = (), tables: Sequence[str] = ALL_TABLES
+    source: str | Path,
+    overrides: Sequence[str] = (),
+    tables: Sequence[str] = ALL_TABLES,
+    base: Config | None = None,
 ) -> Config:
     """Read a config and apply overrides.
 
@@ -372,12 +375,15 @@ def load_config(
         overrides: assignments such as `"model.gru_size=256"`; the value is written as in TOML, and a
             bare word is taken as a string.
         tables: those that are used. Each of the others is checked by itself, and is then as if it were not there.
+        base: has what the file does not say; None: the defaults.
 
     Raises:
         ConfigError: no such file or preset, not TOML, an unknown key or a bad value.
     """
     path = _find(source)
     given = _read(path)
+    if base is not None:
+        given = _laid_over(base.model_dump(), given)
     for override in overrides:
         _apply(given, override)
     origin = f"{path.name} with --set" if overrides else path.name
@@ -462,6 +468,15 @@ def _read(path: Path) -> dict[str, Any]:
             f"{path}: not a readable TOML file: {error}; mend it, or name a preset: {', '.join(preset_names())}"
         ) from error
     return _upgraded(tables)
+
+
+def _laid_over(base: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables with `base`'s values where `given` has none."""
+    both = {**base, **given}
+    for name, table in base.items():
+        if isinstance(table, dict) and isinstance(both[name], dict):
+            both[name] = {**table, **both[name]}
+    return both
 
 
 def _find(source: str | Path) -> Path:

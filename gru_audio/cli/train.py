@@ -181,7 +181,9 @@ def _settings(
     from gru_audio.training.fine_tuning import StartingVoice
 
     start = StartingVoice.read(init)
-    return (load_config(config, overrides) if config else with_overrides(start.config, overrides)), start
+    if config:
+        return load_config(config, overrides, base=start.config), start
+    return with_overrides(start.config, overrides), start
 
 
 def _free_running_synthesizer(settings: "Config", *, quiet: bool) -> "Synthesizer | None":

@@ -29,7 +29,7 @@ FINE_TUNING: dict[str, Any] = {
     "patience": 3,
     "workers": 1,
 }
-"""What of [train] a run takes in place of the voice's, which were for hours on many clips; see docs/fine_tuning.md."""
+"""What of [train] a run takes in place of the voice's, which were for hours on many clips; see docs/training.md."""
 
 _GROWING = ("gru_size", "recurrent_density")
 """What of [model] may differ where the network is larger than the voice's."""

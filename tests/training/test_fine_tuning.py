@@ -197,6 +197,17 @@ def test_the_command(command: Run, high: Path, tmp_path: Path) -> None:
     assert load_voice(tmp_path / "run").metadata["fine_tuned_from"]["name"] == "low"
 
 
+def test_a_config_that_says_little(command: Run, high: Path, voice_run: Path, tmp_path: Path) -> None:
+    """What a file leaves out is the voice's, its [model] too, or fine-tuning's own."""
+    config = tmp_path / "few.toml"
+    config.write_text("\n".join(["[train]", *(value.removeprefix("train.") for value in TUNING)]), "utf-8")
+    code, output = command(high, "--config", str(config), "--set", "train.steps=2")
+    assert code == 0, output
+    made, voice = load_voice(tmp_path / "run").config, load_voice(voice_run).config
+    assert (made.model, made.signal) == (voice.model, voice.signal)
+    assert made.train.patience == FINE_TUNING["patience"]
+
+
 def test_another_mel_contract_is_named(command: Run, tmp_path: Path) -> None:
     """Of the clips, in one line that says what differs."""
     other = make_dataset(tmp_path, 200, 220, 240, overrides=("mel.n_mels=24", "mel.floor=1e-4"))
