@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from gru_audio.network.cell import State
 from gru_audio.network.distribution import log_probabilities, negative_log_likelihood
 from gru_audio.network.model import CodeInputs, Network
-from gru_audio.training.objective import TensorBatch, bits, code_inputs, compute_losses
+from gru_audio.training.batches.batch import Batch
+from gru_audio.training.objective import bits, code_inputs, compute_losses
 
 TIME_CONSTANTS_SAMPLES = tuple(2.0 ** (k / 2) for k in range(2 * 15 + 1))  # edges of the histogram's bins
 _PIECE_SAMPLES = 40  # all codes' probabilities at once would take gigabytes
@@ -55,12 +56,12 @@ def hold_gate(cell: nn.Module, gate: str) -> None:
 
 
 @torch.no_grad()
-def bits_a_sample(network: Network, batch: TensorBatch) -> float:
+def bits_a_sample(network: Network, batch: Batch[Tensor]) -> float:
     """Mean negative log-likelihood of the batch's codes, in bits."""
     return bits(float(compute_losses(network, batch, own_pitch=False).nats))
 
 
-def gradient_norms(network: Network, batch: TensorBatch) -> list[float]:
+def gradient_norms(network: Network, batch: Batch[Tensor]) -> list[float]:
     """How much of the last step's loss comes through to the states before it.
 
     Returns:
@@ -82,7 +83,7 @@ def gradient_norms(network: Network, batch: TensorBatch) -> list[float]:
 
 
 @torch.no_grad()
-def memory_divergence(network: Network, batch: TensorBatch) -> list[float]:
+def memory_divergence(network: Network, batch: Batch[Tensor]) -> list[float]:
     """How long the network goes on differing once its memory is another's.
 
     In the middle of the crops, each crop's state is replaced by the next one's; what the network reads stays.
@@ -110,7 +111,7 @@ def memory_divergence(network: Network, batch: TensorBatch) -> list[float]:
 
 
 @torch.no_grad()
-def time_constants(network: Network, batch: TensorBatch) -> dict[str, list[float]]:
+def time_constants(network: Network, batch: Batch[Tensor]) -> dict[str, list[float]]:
     """How slowly each unit forgets, by the gate that keeps its state: a GRU's update, an LSTM's forget gate.
 
     A gate at z multiplies what is kept by z a step: alone, it forgets with a time constant of -S / ln z samples.
@@ -175,13 +176,13 @@ def _stepped(network: Network) -> tuple[Network, SteppedCell]:
     return network, stepped
 
 
-def _inputs(network: Network, batch: TensorBatch) -> tuple[Tensor, CodeInputs]:
+def _inputs(network: Network, batch: Batch[Tensor]) -> tuple[Tensor, CodeInputs]:
     """Conditioning (B, F, C) and codes, as in training before the pitch head takes over."""
     lags = None if network.pitch_head is None else batch.lags
     return network.conditioner(network.normalise(batch.mel), lags), code_inputs(network, batch, lags)
 
 
-def _logits(network: Network, batch: TensorBatch) -> Tensor:
+def _logits(network: Network, batch: Batch[Tensor]) -> Tensor:
     """(B, T, Q - 1) or (B, T, Q)."""
     logits, _ = network.sample_network(*_inputs(network, batch))
     return logits  # type: ignore[no-any-return]

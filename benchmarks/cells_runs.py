@@ -2,12 +2,10 @@
 
 import contextlib
 import statistics
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from unittest import mock
 
 import torch
@@ -18,12 +16,13 @@ from cells_measures import (
     memory_divergence,
     time_constants,
 )
+from torch import Tensor
 
 from gru_audio.config import CONTEXT_FRAMES, Config
 from gru_audio.data.dataset import Dataset
+from gru_audio.training.batches.batch import Batch
 from gru_audio.training.batches.crops import CropSource
-from gru_audio.training.objective import TensorBatch
-from gru_audio.training.trainer import Trainer
+from gru_audio.training.learner import Learner
 
 CPU = torch.device("cpu")
 # The rate is constant, so that a learning curve may be read at any time. No run reaches the last step, nor the
@@ -138,26 +137,25 @@ def train_variant(dataset: Dataset, variant: Variant, config: Config, minutes: f
     """
     model = config.model.model_copy(update={"cell": variant.cell, "gru_size": variant.size})
     config = config.model_copy(update={"model": model})
-    with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(dataset, Path(folder), config, CPU)
-    if variant.held_gate:
-        for network in (trainer.network, trainer.average):
-            hold_gate(network.sample_network.cell, variant.held_gate)
     held_out, source = held_out_crops(dataset, config), CropSource(dataset, config, "train", CONTEXT_FRAMES)
+    learner = Learner(config, CPU, source)
+    if variant.held_gate:
+        for network in (learner.network, learner.average):
+            hold_gate(network.sample_network.cell, variant.held_gate)
     with step_by_step():
-        gradient_before = gradient_norms(trainer.average, held_out)
-        step_s, curve = _learn(trainer, source, held_out, 60 * minutes)
+        gradient_before = gradient_norms(learner.average, held_out)
+        step_s, curve = _learn(learner, source, held_out, 60 * minutes)
         measured = {
-            "gradient": gradient_norms(trainer.average, held_out),
-            "memory": memory_divergence(trainer.average, held_out),
+            "gradient": gradient_norms(learner.average, held_out),
+            "memory": memory_divergence(learner.average, held_out),
         }
-        constants = time_constants(trainer.average, held_out)
+        constants = time_constants(learner.average, held_out)
     return Run(
         variant=variant,
-        n_parameters=trainer.network.n_parameters,
-        n_recurrent=sum(parameter.numel() for parameter in trainer.network.sample_network.cell.parameters()),
+        n_parameters=learner.network.n_parameters,
+        n_recurrent=sum(parameter.numel() for parameter in learner.network.sample_network.cell.parameters()),
         step_ms=1000 * statistics.median(step_s),
-        fused_step_ms=None if variant.cell == "rnn" else _fused_step_ms(trainer, source),
+        fused_step_ms=None if variant.cell == "rnn" else _fused_step_ms(learner, source),
         curve=curve,
         gradient_before=gradient_before,
         constants=constants,
@@ -165,13 +163,13 @@ def train_variant(dataset: Dataset, variant: Variant, config: Config, minutes: f
     )
 
 
-def held_out_crops(dataset: Dataset, config: Config) -> TensorBatch:
+def held_out_crops(dataset: Dataset, config: Config) -> Batch[Tensor]:
     """Crops of the validation split, longer than those trained on."""
     n_samples = HELD_OUT_FRAMES * config.mel.hop_samples
     sizes = {"batch_size": HELD_OUT_CROPS, "crop_samples": n_samples, "stages": ()}
     train = config.train.model_copy(update=sizes)
     source = CropSource(dataset, config.model_copy(update={"train": train}), "valid", CONTEXT_FRAMES)
-    return TensorBatch.of(source.batch(0), CPU)
+    return source.batch(0).to(CPU)
 
 
 @contextlib.contextmanager
@@ -184,28 +182,28 @@ def step_by_step() -> Iterator[None]:
 
 
 def _learn(
-    trainer: Trainer, source: CropSource, held_out: TensorBatch, budget_s: float
+    learner: Learner, source: CropSource, held_out: Batch[Tensor], budget_s: float
 ) -> tuple[list[float], Curve]:
-    """Train for `budget_s` CPU seconds; gives those of each step, and the curve."""
+    """Train for `budget_s` CPU seconds; returns those of each step, and the curve."""
     step_s: list[float] = []
     curve = Curve([], [], [])
     for point in range(CURVE_POINTS + 1):
         while sum(step_s) < budget_s * point / CURVE_POINTS:
-            step_s.append(_step_s(trainer, TensorBatch.of(source.batch(len(step_s)), CPU)))
+            step_s.append(_step_s(learner, source.batch(len(step_s)).to(CPU)))
         curve.cpu_s.append(sum(step_s))
         curve.steps.append(len(step_s))
-        curve.bits.append(bits_a_sample(trainer.average, held_out))
+        curve.bits.append(bits_a_sample(learner.average, held_out))
     return step_s, curve
 
 
-def _step_s(trainer: Trainer, batch: TensorBatch) -> float:
+def _step_s(learner: Learner, batch: Batch[Tensor]) -> float:
     """A training step's CPU seconds."""
     began = time.process_time()
-    trainer.train_step(batch)
+    learner.train_step(batch)
     return time.process_time() - began
 
 
-def _fused_step_ms(trainer: Trainer, source: CropSource) -> float:
+def _fused_step_ms(learner: Learner, source: CropSource) -> float:
     """The median of a few more steps, after one that warms up, with all that speeds up a cell."""
-    batch = TensorBatch.of(source.batch(0), CPU)
-    return 1000 * statistics.median([_step_s(trainer, batch) for _ in range(TIMED_STEPS + 1)][1:])
+    batch = source.batch(0).to(CPU)
+    return 1000 * statistics.median([_step_s(learner, batch) for _ in range(TIMED_STEPS + 1)][1:])

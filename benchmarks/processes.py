@@ -11,12 +11,12 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from gru_audio.bench.training import stand_at
@@ -24,11 +24,12 @@ from gru_audio.config import CONTEXT_FRAMES, Config, Stage, load_config
 from gru_audio.data.dataset import Dataset
 from gru_audio.network.cpu.memory import keep_freed_memory
 from gru_audio.network.model import Network
+from gru_audio.training.batches.batch import Batch
 from gru_audio.training.batches.crops import CropSource, Share
 from gru_audio.training.distributed import Processes, joined
 from gru_audio.training.launch import Launch
-from gru_audio.training.objective import TensorBatch, compute_losses
-from gru_audio.training.trainer import Trainer
+from gru_audio.training.learner import Learner
+from gru_audio.training.objective import compute_losses
 
 CPU = torch.device("cpu")
 
@@ -40,7 +41,7 @@ class Loss(torch.nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, batch: TensorBatch) -> torch.Tensor:
+    def forward(self, batch: Batch[Tensor]) -> torch.Tensor:
         return compute_losses(self.network, batch, own_pitch=False).total
 
 
@@ -119,21 +120,20 @@ def _stepper(
     in_buckets: bool = False,
 ) -> Callable[[], object]:
     """A training step on a fixed batch."""
-    with tempfile.TemporaryDirectory() as run:
-        trainer = Trainer(dataset, Path(run), config, CPU, processes)
-    stand_at(trainer, step_before)
-    batch = TensorBatch.of(CropSource(dataset, config, "train", CONTEXT_FRAMES).batch(0, share), CPU)
+    source = CropSource(dataset, config, "train", CONTEXT_FRAMES)
+    learner, batch = Learner(config, CPU, source, processes), source.batch(0, share).to(CPU)
+    stand_at(learner, step_before)
     if not in_buckets:
-        return lambda: trainer.train_step(batch)
-    module = DistributedDataParallel(Loss(trainer.network))
+        return lambda: learner.train_step(batch)
+    module = DistributedDataParallel(Loss(learner.network))
 
     def step() -> None:
-        with torch.autocast("cpu", trainer.dtype, enabled=trainer.dtype != torch.float32):
+        with torch.autocast("cpu", learner.dtype, enabled=learner.dtype != torch.float32):
             loss = module(batch)
-        trainer.optimizer.zero_grad(set_to_none=True)
+        learner.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(trainer.network.parameters(), config.train.gradient_clip)
-        trainer.optimizer.step()
+        torch.nn.utils.clip_grad_norm_(learner.network.parameters(), config.train.gradient_clip)
+        learner.optimizer.step()
 
     return step
 

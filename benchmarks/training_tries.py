@@ -14,7 +14,6 @@ shown. What they show is told in docs/tries.md. Needs pesq.
 import argparse
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -35,8 +34,7 @@ from gru_audio.training.batches.crops import CropSource
 from gru_audio.training.judging.exporting import voice_of
 from gru_audio.training.judging.free_running import FreeRunning, Made
 from gru_audio.training.judging.validation import Validation
-from gru_audio.training.objective import TensorBatch
-from gru_audio.training.trainer import Trainer
+from gru_audio.training.learner import Learner
 from gru_audio.voice.voice import Voice
 
 CPU = torch.device("cpu")
@@ -184,20 +182,20 @@ def make(name: str, change: Try, dataset: Dataset, base_steps: int) -> Result:
     """Train for the time of the base's steps, and measure."""
     config, base = load_config("voice-16k", [*BASE, *change.overrides]), load_config("voice-16k", BASE)
     cost = relative_cost(
-        Learner(dataset, config, change, N_TIMED_STEPS), Learner(dataset, base, Try(), N_TIMED_STEPS)
+        OnItsWay(dataset, config, change, N_TIMED_STEPS), OnItsWay(dataset, base, Try(), N_TIMED_STEPS)
     )
-    learner = Learner(dataset, config, change, round(base_steps / cost))
-    for _ in range(learner.n_steps):
-        learner.step()
-    average = learner.trainer.average
+    one = OnItsWay(dataset, config, change, round(base_steps / cost))
+    for _ in range(one.n_steps):
+        one.step()
+    average = one.learner.average
     fixed = config.model_copy(update={"train": base.train})
     figures = Validation(dataset, fixed, CPU).measure(average)
-    voice = voice_of(average, config, dataset, learner.n_steps, figures, None)
+    voice = voice_of(average, config, dataset, one.n_steps, figures, None)
     figures |= FreeRunning(dataset, config, synthesize).run(voice).figures
-    return Result(name, learner.n_steps, cost, figures)
+    return Result(name, one.n_steps, cost, figures)
 
 
-class Learner:
+class OnItsWay:
     """A network on its way through so many steps."""
 
     def __init__(self, dataset: Dataset, config: Config, change: Try, n_steps: int) -> None:
@@ -209,21 +207,20 @@ class Learner:
             "prune_every": 20,
         }
         config = config.model_copy(update={"train": config.train.model_copy(update=schedule)})
-        with tempfile.TemporaryDirectory() as folder:
-            self.trainer = Trainer(dataset, Path(folder), config, CPU)
-        for group in self.trainer.optimizer.param_groups:
-            group["betas"] = (0.9, change.beta2)
         self.n_steps, self._source = n_steps, CropSource(dataset, config, "train", CONTEXT_FRAMES)
+        self.learner = Learner(config, CPU, self._source)
+        for group in self.learner.optimizer.param_groups:
+            group["betas"] = (0.9, change.beta2)
 
     def step(self) -> float:
-        """Go on by one; gives the CPU seconds, without those of drawing the batch."""
-        batch = TensorBatch.of(self._source.batch(self.trainer.step), CPU)
+        """Go on by one; returns the CPU seconds, without those of drawing the batch."""
+        batch = self._source.batch(self.learner.step).to(CPU)
         began = time.process_time()
-        self.trainer.train_step(batch)
+        self.learner.train_step(batch)
         return time.process_time() - began
 
 
-def relative_cost(one: Learner, other: Learner) -> float:
+def relative_cost(one: OnItsWay, other: OnItsWay) -> float:
     """How long a step of one takes, with another's as the unit; the first steps warm up."""
     pairs = [(one.step(), other.step()) for _ in range(N_TIMED_STEPS)][2:]
     return statistics.median(time for time, _ in pairs) / statistics.median(time for _, time in pairs)

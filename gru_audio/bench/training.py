@@ -17,8 +17,7 @@ from gru_audio.data.prepare import prepare
 from gru_audio.network.cpu.memory import keep_freed_memory
 from gru_audio.signal.audio_file.writing import write_audio
 from gru_audio.training.batches.crops import CropSource
-from gru_audio.training.objective import TensorBatch
-from gru_audio.training.trainer import Trainer
+from gru_audio.training.learner import Learner
 
 _N_CLIPS, _CLIP_S = 4, 2
 _SAMPLES_A_STEP = 51_200  # the batch of voice-16k; larger ones are cut
@@ -44,7 +43,7 @@ class TrainingSpeed:
 
 
 class StepTimer:
-    """One trainer and one batch, on the CPU, stepped again and again from where it would stand after some steps.
+    """One learner and one batch, on the CPU, stepped again and again from where it would stand after some steps.
 
     Attributes:
         n_samples: of the batch.
@@ -65,35 +64,33 @@ class StepTimer:
             DatasetError: the dataset does not fit the config.
         """
         keep_freed_memory()
-        with tempfile.TemporaryDirectory() as run:
-            self._trainer = Trainer(dataset, Path(run), config, torch.device("cpu"))
         source = CropSource(dataset, config, "train", CONTEXT_FRAMES)
-        trainer = self._trainer
-        stand_at(trainer, config.train.all_stages[-1].from_step if step is None else step)
-        kept = trainer.pruning.kept
+        learner = self._learner = Learner(config, torch.device("cpu"), source)
+        stand_at(learner, config.train.all_stages[-1].from_step if step is None else step)
+        kept = learner.pruning.kept
         self.density = 1.0 if kept is None else kept.float().mean().item()
-        self._batch = TensorBatch.of(source.batch(trainer.step), trainer.device)
+        self._batch = source.batch(learner.step).to(learner.device)
         self.n_samples = self._batch.target.numel()
-        self.precision = str(trainer.dtype).removeprefix("torch.")
+        self.precision = str(learner.dtype).removeprefix("torch.")
 
     def step(self) -> int:
         """One step; returns the samples trained on."""
-        self._trainer.train_step(self._batch)
+        self._learner.train_step(self._batch)
         return self.n_samples
 
 
-def stand_at(trainer: Trainer, step: int) -> None:
-    """Let a new trainer's next step cost what one after so many steps would: weights are pruned as they would be."""
-    trainer.step = step
-    if chosen_at := trainer.pruning.last_choice(step):
-        trainer.pruning.apply(chosen_at, trainer.network, trainer.average)
+def stand_at(learner: Learner, step: int) -> None:
+    """Let a new learner's next step cost what one after so many steps would: weights are pruned as they would be."""
+    learner.step = step
+    if chosen_at := learner.pruning.last_choice(step):
+        learner.pruning.apply(chosen_at)
 
 
 class TrainingSubject:
     """A case whose training is to be timed, on made-up audio."""
 
     def __init__(self, case: Case, seconds: float) -> None:
-        """Prepare audio, a trainer and a batch: the last stage's, or fewer crops where a step takes too long.
+        """Prepare audio, a learner and a batch: the last stage's, or fewer crops where a step takes too long.
 
         Args:
             case: what to train.

@@ -7,24 +7,7 @@ import torch
 from torch import Tensor
 
 from gru_audio.network.model import CodeInputs, Network, delayed_codes
-from gru_audio.training.batches.crops import Batch
-
-
-class TensorBatch(NamedTuple):
-    """A `crops.Batch` on the training device; codes as int64."""
-
-    mel: Tensor
-    lags: Tensor
-    target: Tensor
-    history: Tensor
-    previous_signal: Tensor
-    prediction: Tensor
-
-    @classmethod
-    def of(cls, batch: Batch, device: torch.device) -> "TensorBatch":
-        """Move a batch of arrays or tensors to the device."""
-        tensors = (torch.as_tensor(part).to(device, non_blocking=True) for part in batch)
-        return cls(*(tensor if tensor.is_floating_point() else tensor.long() for tensor in tensors))
+from gru_audio.training.batches.batch import Batch
 
 
 class Losses(NamedTuple):
@@ -48,12 +31,12 @@ class Losses(NamedTuple):
         return self.nats + self.pitch
 
 
-def compute_losses(network: Network, batch: TensorBatch, *, own_pitch: bool) -> Losses:
+def compute_losses(network: Network, batch: Batch[Tensor], *, own_pitch: bool) -> Losses:
     """Teacher-forced losses of a batch.
 
     Args:
         network: in training or evaluation mode.
-        batch: see `crops.Batch`.
+        batch: its codes as int64.
         own_pitch: condition on the pitch head's estimates, as synthesis does, in place of the labels.
     """
     mel = network.normalise(batch.mel)
@@ -75,7 +58,7 @@ def compute_losses(network: Network, batch: TensorBatch, *, own_pitch: bool) -> 
     )
 
 
-def code_inputs(network: Network, batch: TensorBatch, lags: Tensor | None) -> CodeInputs:
+def code_inputs(network: Network, batch: Batch[Tensor], lags: Tensor | None) -> CodeInputs:
     """The sample network's inputs, with long-term codes at the given lags (B, F)."""
     n_samples = batch.target.shape[1]
     stride = network.config.model.samples_per_step
@@ -92,6 +75,6 @@ def bits(nats: float) -> float:
     return nats / math.log(2)
 
 
-def _nats(network: Network, batch: TensorBatch, conditioning: Tensor, lags: Tensor | None) -> Tensor:
+def _nats(network: Network, batch: Batch[Tensor], conditioning: Tensor, lags: Tensor | None) -> Tensor:
     codes = code_inputs(network, batch, lags)
     return network.sample_network.mean_nats(network.config.model.output, conditioning, codes, batch.target)

@@ -5,9 +5,7 @@ anyway, so no step waits for it.
 """
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +13,7 @@ from torch import Tensor
 from gru_audio.config import TrainConfig
 from gru_audio.errors import TrainingError
 from gru_audio.training.objective import Losses
+from gru_audio.training.saved.checkpoint import Checkpoint, PartState
 
 _SHORT_STEPS, _LONG_STEPS = 10, 100  # over which the two means of the training bits run
 _RATE_FACTOR = 0.5  # on the learning rate, for each return
@@ -44,7 +43,7 @@ class Watch:
         self._state = torch.zeros(5, device=device)
 
     def add(self, losses: Losses, gradient_norm: Tensor) -> Tensor:
-        """Count a step; gives whether its loss and gradient are finite, as a bool on the device."""
+        """Count a step; returns whether its loss and gradient are finite, as a bool on the device."""
         good = torch.isfinite(losses.total.detach()) & torch.isfinite(gradient_norm)
         n_good, short, long, n_bad, passed = self._state.unbind()
         bits = torch.where(good, losses.nats.detach() / math.log(2), short)
@@ -68,13 +67,14 @@ class Watch:
             is_calm=not n_bad and 2 * (short - long) <= self._spike_bits,
         )
 
-    def state(self) -> list[float]:
+    def state(self) -> PartState:
         """What a checkpoint keeps of it."""
-        return [float(value) for value in self._state.tolist()]
+        return PartState({"watch": [float(value) for value in self._state.tolist()]})
 
-    def restore(self, state: Sequence[float]) -> None:
+    def restore(self, checkpoint: Checkpoint) -> None:
         """Take over what a checkpoint kept."""
-        self._state = torch.tensor(state, device=self._state.device)
+        if "watch" in checkpoint.document:  # not told by versions that did not go back
+            self._state = torch.tensor(checkpoint.document["watch"], device=self._state.device)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,6 @@ class Sighting:
         return f"the loss rose from {self.long_bits:.2f} to {self.short_bits:.2f} bits a sample"
 
 
-@dataclass(frozen=True)
 class Returns:
     """How often a run went back to a checkpoint.
 
@@ -112,33 +111,36 @@ class Returns:
         diverged_at: the step from which it did last.
     """
 
-    times: int = 0
-    diverged_at: int = 0
+    def __init__(self, settings: TrainConfig) -> None:
+        """None yet."""
+        self._max_returns = settings.max_returns
+        self.times, self.diverged_at = 0, 0
 
     @property
     def rate_factor(self) -> float:
         """What the scheduled learning rate is multiplied by."""
         return _RATE_FACTOR**self.times
 
-    def after(self, diverged: Diverged, settings: TrainConfig) -> "Returns":
-        """One more.
+    def add(self, diverged: Diverged) -> None:
+        """Count one more.
 
         Raises:
             TrainingError: there were as many as are allowed, or the last one did not bring the run any further.
         """
-        if self.times >= settings.max_returns or diverged.step <= self.diverged_at:
+        if self.times >= self._max_returns or diverged.step <= self.diverged_at:
             tried = f"after {self.times} returns to a checkpoint, each with half the learning rate"
             raise TrainingError(
                 f"{diverged}{f', {tried}' if self.times else ''}; start again with a lower train.learning_rate, or "
                 "resume from the last checkpoint with train.precision=fp32"
             )
-        return Returns(self.times + 1, diverged.step)
+        self.times, self.diverged_at = self.times + 1, diverged.step
 
-    def state(self) -> dict[str, int]:
+    def state(self) -> PartState:
         """What a checkpoint keeps of it."""
-        return {"times": self.times, "diverged_at": self.diverged_at}
+        return PartState({"returns": {"times": self.times, "diverged_at": self.diverged_at}})
 
-    @classmethod
-    def restored(cls, state: Mapping[str, Any]) -> "Returns":
-        """From what a checkpoint kept."""
-        return cls(state["times"], state["diverged_at"])
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take over what a checkpoint kept."""
+        if "returns" in checkpoint.document:  # not told by versions that did not go back
+            kept = checkpoint.document["returns"]
+            self.times, self.diverged_at = kept["times"], kept["diverged_at"]

@@ -149,7 +149,7 @@ def _start(trainer: Trainer, found: _Found) -> tuple[str, ...]:
     if step is not None:
         trainer.restore(checkpoint or load_checkpoint(checkpoint_path(trainer.run, step)))
     weights = hashlib.sha256()
-    for tensor in trainer.network.state_dict().values():
+    for tensor in trainer.learner.network.state_dict().values():
         weights.update(tensor.cpu().numpy().tobytes())
     if len(set(processes.gather(weights.hexdigest()))) > 1:
         raise TrainingError(
@@ -207,7 +207,7 @@ def _farewell(trainer: Trainer, lost: ProcessLostError) -> TrainingError:
     if not trainer.processes.leads:
         return LeaderLostError(f"{trainer.run}: {lost}; go on with --resume") if speaks else lost
     saved = ""
-    if trainer.step and trainer.watch.read().is_calm:
+    if trainer.step and trainer.learner.watch.read().is_calm:
         trainer.save()
         saved = f"; step {trainer.step:,} is saved"
     return ProcessLostError(f"{trainer.run}: {lost}{saved}; go on with --resume")

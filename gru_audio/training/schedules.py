@@ -24,6 +24,14 @@ def learning_rate(settings: TrainConfig, step: int) -> float:
     return settings.final_learning_rate + (settings.learning_rate - settings.final_learning_rate) * swing
 
 
+def average_decay(settings: TrainConfig, step: int) -> float:
+    """What is left of the moving average after step 1, 2, …: little at first, so that it soon forgets the start.
+
+    Source: TensorFlow's ExponentialMovingAverage with `num_updates`.
+    """
+    return min(settings.average_decay, (1 + step) / (10 + step))
+
+
 def samples_of_steps(settings: TrainConfig, first: int, last: int) -> int:
     """Samples trained on from after `first` steps until `last` are done, whatever the stages between."""
     begins = [stage.from_step for stage in settings.all_stages]

@@ -1,45 +1,56 @@
-"""The training loop: steps in mixed precision, the moving average, and when to validate and save.
+"""The training loop: each round steps, measures, saves and tells.
 
 Every batch follows from the seed and its step's number (see crops.py), so a resumed run goes on exactly
 as the interrupted one would have.
 """
 
 import contextlib
-import copy
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from gru_audio.config import CONTEXT_FRAMES, Config, TrainConfig
+from gru_audio.config import CONTEXT_FRAMES, Config
 from gru_audio.data.dataset import Dataset
-from gru_audio.errors import ConfigError, TrainingError
-from gru_audio.network.device import choose_dtype
-from gru_audio.network.model import Network
-from gru_audio.network.torch_private import step_unless_bad
+from gru_audio.errors import TrainingError
 from gru_audio.progress import NoteCallback, Progress, ProgressCallback, ignore_note, ignore_progress
-from gru_audio.training.batches.crops import Batch, CropSource
+from gru_audio.training.batches.batch import Batch
+from gru_audio.training.batches.crops import CropSource
 from gru_audio.training.batches.loader import batches
 from gru_audio.training.distributed import Processes
 from gru_audio.training.fine_tuning import StartingVoice
 from gru_audio.training.interrupt import StopRequest
 from gru_audio.training.judging.judge import Judge
-from gru_audio.training.objective import Losses, TensorBatch, compute_losses
-from gru_audio.training.pruning import Pruning
-from gru_audio.training.recovery import Diverged, Returns, Watch
+from gru_audio.training.learner import Learner
+from gru_audio.training.recovery import Diverged
 from gru_audio.training.result import TrainResult
-from gru_audio.training.saved.checkpoint import Checkpoint, newest_checkpoint, save_checkpoint
+from gru_audio.training.saved.checkpoint import (
+    Checkpoint,
+    Part,
+    PartState,
+    newest_checkpoint,
+    save_checkpoint,
+)
 from gru_audio.training.saved.metrics import MetricsLog, TrainingMeter
-from gru_audio.training.saved.moments import moments_of, require_fit, restore_moments
-from gru_audio.training.schedules import learning_rate, samples_of_steps
+from gru_audio.training.schedules import samples_of_steps
 
 
 class Trainer:
-    """One run's state: network, moving average, optimiser, kept weights and counters."""
+    """A run: what learns, who judges it, and what is saved of both.
+
+    Attributes:
+        dataset: where the crops come from.
+        run: the folder.
+        config: all settings.
+        device: where the network is.
+        processes: of which this is one.
+        learner: the network and what an optimiser step changes.
+        judge: which voice is the best so far.
+    """
 
     def __init__(
         self,
@@ -56,25 +67,12 @@ class Trainer:
             ConfigError: torch cannot train the cell in this precision on this device.
         """
         self.dataset, self.run, self.config, self.device = dataset, run, config, device
-        settings = config.train
-        self._source = CropSource(dataset, config, "train", CONTEXT_FRAMES)
-        torch.manual_seed(settings.seed)
-        self.network = Network(config).to(device)
-        mean, std = self._source.mel_statistics()
-        self.network.set_normalisation(torch.from_numpy(mean), torch.from_numpy(std))
-        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.optimizer = _optimizer(self.network, settings)
-        self.dtype = choose_dtype(settings.precision, device)
-        if (self.dtype, device.type, config.model.cell) == (torch.float16, "cpu", "lstm"):
-            raise ConfigError("train.precision 'fp16': torch has no such lstm for a CPU; use bf16 or fp32")
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
-        self.pruning = Pruning(config)
         self.processes = processes or Processes()
-        self.watch, self.returns = Watch(settings, device), Returns()
-        self.judge = Judge(dataset, run, config, device, self.average, self.pruning)
-        self.step = 0
-        self._first_bits: float | None = None
-        self._last_bits = math.nan
+        self._source = CropSource(dataset, config, "train", CONTEXT_FRAMES)
+        self.learner = Learner(config, device, self._source, self.processes)
+        self.judge = Judge(dataset, run, config, device, self.learner.average, self.learner.pruning)
+        self._saved_step = 0
+        self._first_bits, self._last_bits = math.nan, math.nan
         self._audio_s, self._began = 0.0, time.perf_counter()
 
     def start_from(self, start: StartingVoice) -> None:
@@ -83,10 +81,7 @@ class Trainer:
         Raises:
             CheckpointError: they do not fit the config.
         """
-        start.load_into(self.network)
-        self.average.load_state_dict(self.network.state_dict())
-        if not start.grows_into(self.config):
-            self.pruning.settle(self.network, self.average)
+        self.learner.start_from(start)
         self.judge.origin = start.provenance
 
     def fit(
@@ -102,103 +97,24 @@ class Trainer:
             Diverged: a bound was passed; `go_back` may mend it.
             ProcessLostError: another process of the run failed; this one stands after its last whole step.
         """
-        if log is not None:
-            self._measure_the_start(log)
-        share, n_returns = self.processes.share, self.returns.times
-        steps = range(self.step, self.step if self._is_settled() else self.config.train.steps)
-        workers = self.config.train.workers
-        supply = batches(self._source, steps, workers, self.device, share, n_returns, stopped, tell)
-        with contextlib.closing(supply):
-            stop = self._go(supply, log, stopped, progress)
-        if (
-            stop is None and self.step < steps.stop
-        ):  # the supply ended: it waited in vain, and was asked to stop
-            stop = stopped.signal_number
-            if log is not None and self.step and self.watch.read().is_calm:
-                self.save()
+        stop, meter = None, TrainingMeter(self.config)
+        self._measure_the_start(log)
+        steps = self._steps_to_do()
+        with contextlib.closing(self._batches(steps, stopped, tell)) as supply:
+            for batch in supply:
+                self._step(batch, meter, stopped)
+                seen = self._measure(meter, log, stopped)
+                self._save_where_due(seen, meter, log)
+                self._tell(seen, progress)
+                stop = self.processes.stop_signal(stopped) if seen.is_sound else None
+                if seen.is_last or stop is not None:
+                    break
+            else:  # there are no more; or it waited for one in vain, and was asked to stop
+                stop = stopped.signal_number if self.step < steps.stop else None
+        if stop is not None and log is not None:
+            self._save_at_a_stop(log)
         self.processes.gather(None)  # none ends while the first still writes
         return self._result(stop)
-
-    def _go(
-        self,
-        supply: Iterable[Batch],
-        log: MetricsLog | None,
-        stopped: StopRequest,
-        progress: ProgressCallback,
-    ) -> int | None:
-        """Train on batches, until there are no more, or until the signal that this gives."""
-        settings, meter = self.config.train, TrainingMeter(self.config)
-        save_due, stop = False, None
-        for batch in supply:
-            losses, gradient_norm = self.train_step(TensorBatch.of(batch, self.device), stopped)
-            n_samples = samples_of_steps(settings, self.step - 1, self.step)
-            meter.add(losses, gradient_norm, n_samples)
-            self._audio_s += n_samples / self._rate
-            is_last = self.step == settings.steps
-            save_due |= self.step % settings.checkpoint_every == 0
-            sighting = None
-            if save_due or is_last or self._may_look(stopped):
-                sighting = self.watch.read()
-                if sighting.has_diverged:
-                    raise Diverged(self.step, sighting.reason)
-            if log is not None:
-                self._tell(meter, log, progress)
-            if (
-                sighting is not None and not sighting.n_bad
-            ):  # else a few more steps tell what the weights are worth
-                stop = self.processes.stop_signal(stopped)
-            if log is not None:
-                self._validate_where_due(meter, log, stop)
-            is_last |= self._is_settled()
-            is_calm = sighting is not None and sighting.is_calm
-            if (save_due and is_calm) or is_last or stop is not None:
-                save_due = False
-                if log is not None:
-                    self._save_off_the_clock(meter)
-            if is_last or stop is not None:
-                break
-        return stop
-
-    def train_step(self, batch: TensorBatch, stopped: StopRequest | None = None) -> tuple[Losses, Tensor]:
-        """One optimiser step; returns the losses and the gradient's norm before clipping.
-
-        A step whose loss or gradient is not finite changes no weight; nothing waits for the device to tell.
-        """
-        settings = self.config.train
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(self.step + 1)
-        self.network.train()
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            losses = compute_losses(self.network, batch, own_pitch=self.step >= settings.pitch_handover_step)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
-        losses = self.processes.combine(
-            self.network.parameters(), losses, len(batch.target), stopped or StopRequest()
-        )
-        # A loss that is not finite counts as a gradient that is not, whatever that came to.
-        self._last_gradient().add_(losses.total.detach() * 0)
-        self.scaler.unscale_(self.optimizer)
-        self.pruning.mask_gradient(self.network)
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_clip)
-        is_good = self.watch.add(losses, norm)
-        if self.scaler.is_enabled():
-            self.scaler.step(self.optimizer)  # skips by itself, and lowers its scale
-            self.scaler.update()
-        else:
-            step_unless_bad(self.optimizer, is_good)
-        self.step += 1
-        self._update_average()
-        self.pruning.apply(self.step, self.network, self.average)
-        return losses, norm
-
-    def _last_gradient(self) -> Tensor:
-        gradient = next(reversed(list(self.network.parameters()))).grad
-        assert gradient is not None
-        return gradient
-
-    def learning_rate(self, step: int) -> float:
-        """The rate of step 1, 2, …: the schedule's, less what the returns took off it."""
-        return learning_rate(self.config.train, step) * self.returns.rate_factor
 
     def go_back(self, diverged: Diverged) -> dict[str, float]:
         """Take up the last checkpoint again, with other crops and a lower rate; returns what is to be logged.
@@ -206,17 +122,16 @@ class Trainer:
         Raises:
             TrainingError: there is none, or it was tried often enough.
         """
-        returns = self.returns.after(diverged, self.config.train)
+        learner, returns = self.learner, self.learner.returns
+        returns.add(diverged)
         checkpoint = newest_checkpoint(self.run)[0]
         if checkpoint is None:
             raise TrainingError(
                 f"{diverged}, before the first checkpoint; start again with a lower train.learning_rate"
             )
-        scale = self.scaler.get_scale()
-        self.restore(checkpoint)
-        self.returns = returns
-        if self.scaler.is_enabled():  # what overflowed at the higher scale would do so again
-            self.scaler.update(min(scale, self.scaler.get_scale()))
+        scale = learner.scaler.get_scale()
+        self._restore([part for part in self._parts if part is not returns], checkpoint)
+        learner.limit_scale(scale)
         self.processes.gather(None)  # all have read it
         if self.processes.leads:
             self.save()
@@ -227,27 +142,10 @@ class Trainer:
         }
 
     def save(self) -> Path:
-        """Write a checkpoint."""
-        return save_checkpoint(self.run, self._checkpoint(), self.config.train.checkpoints_kept)
-
-    def _checkpoint(self) -> Checkpoint:
-        """All that the run needs to go on exactly from here."""
-        document = {
-            "config": self.config.model_dump(),
-            "dataset": self.dataset.fingerprint,
-            **self.judge.state(),
-            **self.pruning.state(),
-            "watch": self.watch.state(),
-            "returns": self.returns.state(),
-            "scaler": self.scaler.state_dict(),
-        }
-        groups = {
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": moments_of(self.network, self.optimizer),
-            "masks": self.pruning.masks(),
-        }
-        return Checkpoint(self.step, groups, document)
+        """Write a checkpoint: all that the run needs to go on exactly from here."""
+        own = PartState({"config": self.config.model_dump(), "dataset": self.dataset.fingerprint})
+        checkpoint = Checkpoint.of(self.step, [own, *(part.state() for part in self._parts)])
+        return save_checkpoint(self.run, checkpoint, self.config.train.checkpoints_kept)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Put the run where the checkpoint's was, whatever it has done since.
@@ -255,34 +153,109 @@ class Trainer:
         Raises:
             CheckpointError: its tensors are not the network's.
         """
-        require_fit(checkpoint, self.network)
-        groups, document = checkpoint.groups, checkpoint.document
-        self.network.load_state_dict(groups["network"])
-        self.average.load_state_dict(groups["average"])
-        restore_moments(self.network, self.optimizer, groups["optimizer"])
-        self.pruning.restore(document, groups.get("masks", {}), self.network, self.average)
-        self.step = checkpoint.step
-        self.judge.restore(document)
-        if "watch" in document:  # not told by versions that did not go back
-            self.watch.restore(document["watch"])
-            self.returns = Returns.restored(document["returns"])
-        if document["scaler"]:  # empty where it was not in use: the precision may have changed
-            self.scaler.load_state_dict(document["scaler"])
+        self._restore(self._parts, checkpoint)
 
     @property
-    def _rate(self) -> int:
-        return self.config.mel.sample_rate_hz
+    def step(self) -> int:
+        """Optimiser steps done."""
+        return self.learner.step
+
+    @property
+    def _parts(self) -> list[Part]:
+        """What a checkpoint keeps; the learner first, which refuses one that does not fit."""
+        return [self.learner, self.learner.pruning, self.learner.watch, self.learner.returns, self.judge]
+
+    def _restore(self, parts: list[Part], checkpoint: Checkpoint) -> None:
+        for part in parts:
+            part.restore(checkpoint)
+        self._saved_step = checkpoint.step
+
+    # Before the first step
+
+    def _measure_the_start(self, log: MetricsLog | None) -> None:
+        if log is None:
+            return
+        # A resumed run measures where it stands, but logs and exports no more than an uninterrupted one.
+        self._last_bits = self.judge.measure()["bits"] if self.step else self.judge.validate(log, 0)
+        if math.isnan(self._first_bits):
+            self._first_bits = self._last_bits
+
+    def _steps_to_do(self) -> range:
+        return range(self.step, self.step if self._is_settled() else self.config.train.steps)
+
+    def _batches(
+        self, steps: range, stopped: StopRequest, tell: NoteCallback
+    ) -> Generator[Batch[Tensor], None, None]:
+        workers, share = self.config.train.workers, self.processes.share
+        returns = self.learner.returns.times
+        return batches(self._source, steps, workers, self.device, share, returns, stopped, tell)
+
+    # The four phases of a round
+
+    def _step(self, batch: Batch[Tensor], meter: TrainingMeter, stopped: StopRequest) -> None:
+        """Let the network learn, and count it."""
+        losses, gradient_norm = self.learner.train_step(batch, stopped)
+        n_samples = samples_of_steps(self.config.train, self.step - 1, self.step)
+        meter.add(losses, gradient_norm, n_samples)
+        self._audio_s += n_samples / self.config.mel.sample_rate_hz
+
+    def _measure(self, meter: TrainingMeter, log: MetricsLog | None, stopped: StopRequest) -> "_Seen":
+        """Look at what is due, and log it.
+
+        Raises:
+            Diverged: a bound was passed.
+        """
+        is_last, is_sound, is_calm = self.step == self.config.train.steps, False, False
+        if is_last or self._is_save_due or self._may_look(stopped):
+            sighting = self.learner.watch.read()
+            if sighting.has_diverged:
+                raise Diverged(self.step, sighting.reason)
+            is_sound, is_calm = not sighting.n_bad, sighting.is_calm
+        figures = {} if log is None else self._log_what_is_due(meter, log)
+        return _Seen(figures, is_sound, is_calm, is_last or self._is_settled())
+
+    def _save_where_due(self, seen: "_Seen", meter: TrainingMeter, log: MetricsLog | None) -> None:
+        """Write a checkpoint, at a later step than is due where the losses are not calm."""
+        if seen.is_last or (self._is_save_due and seen.is_calm):
+            self._saved_step = self.step
+            if log is not None:
+                with meter.paused():
+                    self.save()
+
+    def _tell(self, seen: "_Seen", progress: ProgressCallback) -> None:
+        """Show the user what was logged."""
+        if seen.figures:
+            shown, returns = _shown(seen.figures, self._last_bits), self.learner.returns
+            if returns.times:
+                shown["returns"] = f"{returns.times}, from step {returns.diverged_at:,}"
+            progress(Progress(self.step, self.config.train.steps, shown))
+
+    # What they ask
 
     def _may_look(self, stopped: StopRequest) -> bool:
         """Whether to read the device: a CPU at every step, a GPU only where its figures are logged."""
         is_logged = self.step % self.config.train.log_every == 0
         return self.device.type == "cpu" or is_logged or (self.processes.alone and bool(stopped))
 
-    def _measure_the_start(self, log: MetricsLog) -> None:
-        # A resumed run measures where it stands, but logs and exports no more than an uninterrupted one.
-        self._last_bits = self.judge.measure()["bits"] if self.step else self.judge.validate(log, 0)
-        if self._first_bits is None:
-            self._first_bits = self._last_bits
+    def _log_what_is_due(self, meter: TrainingMeter, log: MetricsLog) -> dict[str, float]:
+        """Log the training's figures, those of a validation and of a free run; returns the first, empty if not due."""
+        settings, learner, figures = self.config.train, self.learner, dict[str, float]()
+        if self.step % settings.log_every == 0 or self.step == settings.steps:
+            rate = learner.learning_rate(self.step)
+            figures = {**meter.figures(), **learner.pruning.densities(), "learning_rate": rate}
+            log.log("train", self.step, figures)
+        with meter.paused():
+            if self.judge.is_due(self.step):
+                self._last_bits = self.judge.validate(log, self.step)
+            if self.judge.is_free_run_due(self.step):
+                self.judge.free_run(log, self.step)
+        return figures
+
+    @property
+    def _is_save_due(self) -> bool:
+        """Whether a step at which to save has come since the last checkpoint."""
+        every = self.config.train.checkpoint_every
+        return self.step // every > self._saved_step // every
 
     def _is_settled(self) -> bool:
         """Whether further steps are not worth it; the first process, which runs free, decides for all."""
@@ -291,49 +264,41 @@ class Trainer:
             return False
         return bool(self.processes.gather(self.judge.is_settled(self.step))[0])
 
-    def _tell(self, meter: TrainingMeter, log: MetricsLog, progress: ProgressCallback) -> None:
-        """Log and show, where it is time."""
-        settings = self.config.train
-        if self.step % settings.log_every and self.step != settings.steps:
+    # At the end
+
+    def _save_at_a_stop(self, log: MetricsLog) -> None:
+        """Save where it stands, if that is worth anything, and see to it that there is a voice."""
+        if not self.step or self.learner.watch.read().n_bad:
             return
-        rate = self.learning_rate(self.step)
-        figures = {**meter.figures(), **self.pruning.densities(), "learning_rate": rate}
-        log.log("train", self.step, figures)
-        shown = _shown(figures, self._last_bits)
-        if self.returns.times:
-            shown["returns"] = f"{self.returns.times}, from step {self.returns.diverged_at:,}"
-        progress(Progress(self.step, settings.steps, shown))
-
-    def _validate_where_due(self, meter: TrainingMeter, log: MetricsLog, stop: int | None) -> None:
-        """Measure the moving average, where it is time, off the meter's clock."""
-        paused, is_stop = time.perf_counter(), stop is not None
-        if self.judge.is_due(self.step) or (is_stop and not self.judge.has_voice):
+        if not self.judge.has_voice:
             self._last_bits = self.judge.validate(log, self.step)
-        if self.judge.is_free_run_due(self.step):
-            self.judge.free_run(log, self.step)
-        meter.leave_out(time.perf_counter() - paused)
-
-    def _save_off_the_clock(self, meter: TrainingMeter) -> None:
-        paused = time.perf_counter()
         self.save()
-        meter.leave_out(time.perf_counter() - paused)
 
     def _result(self, stop: int | None) -> TrainResult:
-        first_bits = self._last_bits if self._first_bits is None else self._first_bits
         settled = stop is None and self.step < self.config.train.steps
         finished = settled or self.step >= self.config.train.steps
         wall_s = time.perf_counter() - self._began
         return TrainResult(
-            self.step, finished, first_bits, self._last_bits, self.judge.best_bits, self._audio_s, wall_s, stop,
-            self.returns.times, steps=self.config.train.steps, settled=settled,
+            self.step, finished, self._first_bits, self._last_bits, self.judge.best_bits, self._audio_s, wall_s,
+            stop, self.learner.returns.times, steps=self.config.train.steps, settled=settled,
         )  # fmt: skip
 
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        decay = min(self.config.train.average_decay, (1 + self.step) / (10 + self.step))
-        averages: list[Tensor] = list(self.average.parameters())
-        weights: list[Tensor] = list(self.network.parameters())
-        torch._foreach_lerp_(averages, weights, 1 - decay)
+
+class _Seen(NamedTuple):
+    """What was measured after a step.
+
+    Attributes:
+        figures: of training since they were last logged; empty where they are not due.
+        is_sound: the device was looked at, and this step's loss and gradient were finite; else a few more steps
+            tell what the weights are worth.
+        is_calm: and the losses are far from a bound.
+        is_last: there are no more steps to do.
+    """
+
+    figures: Mapping[str, float]
+    is_sound: bool
+    is_calm: bool
+    is_last: bool
 
 
 def _shown(figures: Mapping[str, float], valid_bits: float) -> dict[str, str]:
@@ -345,12 +310,3 @@ def _shown(figures: Mapping[str, float], valid_bits: float) -> dict[str, str]:
         "grad": f"{figures['gradient_norm']:.2f}",
         "speed": f"{figures['samples_per_s']:,.0f}/s ({figures['times_real_time']:.1f} x real time)",
     }
-
-
-def _optimizer(network: Network, settings: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW; only matrices decay, not biases."""
-    matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
-    vectors = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
-    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
-    # Fused, it leaves out a step by itself where it is told that a gradient is not finite.
-    return torch.optim.AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)

@@ -18,7 +18,8 @@ from gru_audio.data.prepare import prepare
 from gru_audio.errors import ConfigError, OutputError
 from gru_audio.network.distribution import log_probabilities, negative_log_likelihood
 from gru_audio.network.model import Network
-from gru_audio.training.objective import TensorBatch, compute_losses
+from gru_audio.training.batches.batch import Batch
+from gru_audio.training.objective import compute_losses
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CELLS = ("gru", "lstm", "rnn")
@@ -64,7 +65,7 @@ def network_of(cell: str) -> Network:
 
 
 @pytest.fixture(scope="module")
-def batch() -> TensorBatch:
+def batch() -> Batch[Tensor]:
     """Crops of random codes, half of whose frames are voiced."""
     config, generator = config_of("gru"), torch.Generator().manual_seed(2)
     n_samples = N_FRAMES * config.mel.hop_samples
@@ -72,7 +73,7 @@ def batch() -> TensorBatch:
     def codes(length: int) -> Tensor:
         return torch.randint(config.signal.n_classes, (N_CROPS, length), generator=generator)
 
-    return TensorBatch(
+    return Batch(
         mel=torch.randn(N_CROPS, N_FRAMES + 4, config.mel.n_mels, generator=generator),
         lags=torch.tensor([[40.0, 40.0, 0.0, 0.0]] * N_CROPS),
         target=codes(n_samples),
@@ -82,7 +83,7 @@ def batch() -> TensorBatch:
     )
 
 
-def in_two_parts(network: Network, batch: TensorBatch, n_first: int = N_FRAMES // 2) -> tuple[Any, Any]:
+def in_two_parts(network: Network, batch: Batch[Tensor], n_first: int = N_FRAMES // 2) -> tuple[Any, Any]:
     """A function that gives the logits of the later frames from a state, and the state after the first ones."""
     measures, hop = script("cells_measures"), network.config.mel.hop_samples
     conditioning, codes = measures._inputs(network, batch)
@@ -138,7 +139,7 @@ def test_a_held_gate_has_its_value_and_no_gradient(gate: str, value: float) -> N
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_gradient_norms_are_those_of_states_given_by_hand(cell: str, batch: TensorBatch) -> None:
+def test_gradient_norms_are_those_of_states_given_by_hand(cell: str, batch: Batch[Tensor]) -> None:
     network = network_of(cell)
     found = script("cells_measures").gradient_norms(network, batch)
     steps_a_frame = network.config.mel.hop_samples // STRIDE
@@ -157,7 +158,7 @@ def test_gradient_norms_are_those_of_states_given_by_hand(cell: str, batch: Tens
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_memory_is_the_divergence_from_the_next_crops_state(cell: str, batch: TensorBatch) -> None:
+def test_memory_is_the_divergence_from_the_next_crops_state(cell: str, batch: Batch[Tensor]) -> None:
     network = network_of(cell)
     with torch.no_grad():
         found = script("cells_measures").memory_divergence(network, batch)
@@ -171,13 +172,13 @@ def test_memory_is_the_divergence_from_the_next_crops_state(cell: str, batch: Te
     assert found[0] > 1e-5
 
 
-def test_crops_that_are_alike_lose_nothing_by_an_exchange(batch: TensorBatch) -> None:
-    alike = TensorBatch(*(part[:1].expand(N_CROPS, *part.shape[1:]) for part in batch))
+def test_crops_that_are_alike_lose_nothing_by_an_exchange(batch: Batch[Tensor]) -> None:
+    alike = batch.map(lambda part: part[:1].expand(N_CROPS, *part.shape[1:]))
     assert max(map(abs, script("cells_measures").memory_divergence(network_of("gru"), alike))) < 1e-6
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_a_gate_that_is_still_has_its_time_constant(cell: str, batch: TensorBatch) -> None:
+def test_a_gate_that_is_still_has_its_time_constant(cell: str, batch: Batch[Tensor]) -> None:
     measures, network, wanted_samples = script("cells_measures"), network_of(cell), 100.0
     layer, gate = network.sample_network.cell, np.exp(-STRIDE / wanted_samples)
     with torch.no_grad():
@@ -194,11 +195,11 @@ def test_a_gate_that_is_still_has_its_time_constant(cell: str, batch: TensorBatc
         assert edges[index] < measures.median_constant(shares) < edges[index + 1]
 
 
-def test_a_plain_rnn_has_no_gate(batch: TensorBatch) -> None:
+def test_a_plain_rnn_has_no_gate(batch: Batch[Tensor]) -> None:
     assert script("cells_measures").time_constants(network_of("rnn"), batch) == {}
 
 
-def test_bits_are_the_objectives(batch: TensorBatch) -> None:
+def test_bits_are_the_objectives(batch: Batch[Tensor]) -> None:
     network = network_of("lstm")
     with torch.no_grad():
         nats = float(compute_losses(network, batch, own_pitch=False).nats)

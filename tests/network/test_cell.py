@@ -13,9 +13,10 @@ from gru_audio.data.dataset import Dataset
 from gru_audio.network import cell as cell_room
 from gru_audio.network import model as model_room
 from gru_audio.network.cell import run_cell
+from gru_audio.training.batches.batch import Batch
 from gru_audio.training.batches.crops import CropSource
-from gru_audio.training.objective import TensorBatch, compute_losses
-from gru_audio.training.trainer import Trainer
+from gru_audio.training.learner import Learner
+from gru_audio.training.objective import compute_losses
 
 CPU = torch.device("cpu")
 CELLS: dict[str, Any] = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
@@ -64,12 +65,12 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_dataset(tmp_path_factory.mktemp("cell"), 90, 110, 130, 150, 170)
 
 
-def gradient(trainer: Trainer, batch: TensorBatch, dtype: torch.dtype) -> Tensor:
-    trainer.network.zero_grad(set_to_none=True)
+def gradient(learner: Learner, batch: Batch[Tensor], dtype: torch.dtype) -> Tensor:
+    learner.network.zero_grad(set_to_none=True)
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        compute_losses(trainer.network, batch, own_pitch=False).total.backward()  # type: ignore[no-untyped-call]
+        compute_losses(learner.network, batch, own_pitch=False).total.backward()  # type: ignore[no-untyped-call]
     return torch.cat(
-        [weight.grad.flatten() for weight in trainer.network.parameters() if weight.grad is not None]
+        [weight.grad.flatten() for weight in learner.network.parameters() if weight.grad is not None]
     )
 
 
@@ -82,11 +83,11 @@ def test_gradients_are_float32s(
     config = small_config(
         f"model.cell={name}", "train.precision=bf16", "train.steps=200", "train.learning_rate=5e-3"
     )
-    trainer = Trainer(Dataset.open(dataset), tmp_path, config, CPU)
-    source = CropSource(trainer.dataset, config, "train", CONTEXT_FRAMES)
+    source = CropSource(Dataset.open(dataset), config, "train", CONTEXT_FRAMES)
+    learner = Learner(config, CPU, source)
     for n_steps in (0, 100, 200):
-        while trainer.step < n_steps:
-            trainer.train_step(TensorBatch.of(source.batch(trainer.step), CPU))
-        batch = TensorBatch.of(source.batch(trainer.step), CPU)
-        exact, rounded = (gradient(trainer, batch, dtype) for dtype in (torch.float32, torch.bfloat16))
+        while learner.step < n_steps:
+            learner.train_step(source.batch(learner.step).to(CPU))
+        batch = source.batch(learner.step).to(CPU)
+        exact, rounded = (gradient(learner, batch, dtype) for dtype in (torch.float32, torch.bfloat16))
         assert (rounded - exact).norm() < 0.1 * exact.norm()

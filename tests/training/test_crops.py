@@ -21,7 +21,8 @@ from gru_audio.errors import DatasetError
 from gru_audio.signal.lpc import frame_filters
 from gru_audio.signal.mel import log_mel, silent_frames
 from gru_audio.signal.mulaw import expansion_table, thresholds
-from gru_audio.training.batches.crops import Batch, CropSource
+from gru_audio.training.batches.batch import Batch
+from gru_audio.training.batches.crops import ArrayBatch, CropSource
 from gru_audio.voice.tensor_file import digest_of
 
 Floats = NDArray[np.float32]
@@ -74,7 +75,7 @@ def clips(speech: Floats) -> list[Pcm]:
     return [pcm[20_000:22_000], noise, pcm[30_000:30_800], pcm[40_000:40_200]]
 
 
-def crops_of(batch: Batch) -> Iterator[tuple[int, int, Batch]]:
+def crops_of(batch: ArrayBatch) -> Iterator[tuple[int, int, ArrayBatch]]:
     """The clip, the first frame and the arrays of each crop."""
     for index in range(len(batch.target)):
         crop = Batch(*(part[index] for part in batch))
@@ -84,7 +85,7 @@ def crops_of(batch: Batch) -> Iterator[tuple[int, int, Batch]]:
 
 def draw_crops(
     folder: Path, clips: list[Pcm], config: Config, n_steps: int = 3
-) -> Iterator[tuple[int, int, Batch]]:
+) -> Iterator[tuple[int, int, ArrayBatch]]:
     source = CropSource(make_dataset(folder, clips, config.mel), config, "train", CONTEXT)
     for step in range(n_steps):
         yield from crops_of(source.batch(step))
@@ -117,7 +118,7 @@ def test_shapes_and_types(tmp_path: Path, clips: list[Pcm]) -> None:
     config = config_for(batch_size=3)
     batch = CropSource(make_dataset(tmp_path, clips, config.mel), config, "train", CONTEXT).batch(0)
 
-    shapes = {name: (getattr(batch, name).shape, getattr(batch, name).dtype.name) for name in Batch._fields}
+    shapes = {name: (part.shape, part.dtype.name) for name, part in vars(batch).items()}
     assert shapes == {
         "mel": ((3, N_FRAMES + 2 * CONTEXT, 80), "float32"),
         "lags": ((3, N_FRAMES), "float32"),

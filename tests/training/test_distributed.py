@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from support.runs import WarmProcess, kill, logged, make_dataset, tiny_config, wait_for, warm_process
@@ -112,9 +113,8 @@ def test_shares_cover_a_batch(n_crops: int, n: int) -> None:
 def test_shares_are_parts_of_the_same_batch(world: World) -> None:
     source = CropSource(Dataset.open(world.dataset), tiny_config(BATCH), "train", CONTEXT_FRAMES)
     whole, parts = source.batch(4), [source.batch(4, Share(rank, 3)) for rank in range(3)]
-    for index, column in enumerate(whole):
-        joined = torch.cat([torch.from_numpy(part[index]) for part in parts])
-        assert torch.equal(joined, torch.from_numpy(column))
+    for column, *pieces in zip(whole, *parts, strict=True):
+        np.testing.assert_array_equal(np.concatenate(pieces), column)
 
 
 def test_what_torchrun_tells() -> None:
@@ -234,14 +234,14 @@ def test_a_return_in_several_processes(world: World) -> None:
     """All go back to the same checkpoint, where one of them met what is not finite."""
     spoiling = """
 from gru_audio.training import objective
-from gru_audio.training import trainer
+from gru_audio.training import learner
 compute, calls = objective.compute_losses, iter(range(10**6))
 def spoiled(network, batch, *, own_pitch):
     losses = compute(network, batch, own_pitch=own_pitch)
     if network.training and next(calls) in (6, 7, 8):
         return losses._replace(nats=losses.nats * float("nan"))
     return losses
-trainer.compute_losses = spoiled
+learner.compute_losses = spoiled
 """
     run = world.folder / "returned"
     pids = world.start(run, 2, "train.max_bad_steps=3", patches=("", spoiling))

@@ -1,7 +1,7 @@
 """The training objective: how a batch becomes inputs, and the losses by hand."""
 
 import math
-from typing import Any, cast
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,13 +12,14 @@ from torch import Tensor
 
 from gru_audio.config import CONTEXT_FRAMES, Config
 from gru_audio.network.model import Network
-from gru_audio.training.batches.crops import Batch
-from gru_audio.training.objective import TensorBatch, bits, code_inputs, compute_losses
+from gru_audio.training.batches.batch import Batch
+from gru_audio.training.batches.crops import ArrayBatch
+from gru_audio.training.objective import bits, code_inputs, compute_losses
 
 HOP, N_FRAMES, RUN_IN = 64, 4, 192
 
 
-def random_batch(n_rows: int = 2) -> Batch:
+def random_batch(n_rows: int = 2) -> ArrayBatch:
     rng = np.random.default_rng(0)
     n_samples = N_FRAMES * HOP
 
@@ -35,8 +36,8 @@ def random_batch(n_rows: int = 2) -> Batch:
     )
 
 
-def tensors_of(batch: Batch) -> TensorBatch:
-    return TensorBatch.of(batch, torch.device("cpu"))
+def tensors_of(batch: ArrayBatch) -> Batch[Tensor]:
+    return batch.to(torch.device("cpu"))
 
 
 def network_of(config: Config) -> Network:
@@ -54,8 +55,8 @@ def outputs_saying(network: Network, lags: Tensor) -> Tensor:
 
 def test_a_batch_moves_to_tensors() -> None:
     batch = random_batch()
-    for moved in (tensors_of(batch), tensors_of(Batch(*cast(Any, map(torch.as_tensor, batch))))):
-        for name, array in batch._asdict().items():
+    for moved in (tensors_of(batch), batch.map(torch.from_numpy).to(torch.device("cpu"))):
+        for name, array in vars(batch).items():
             tensor = getattr(moved, name)
             assert tensor.dtype == (torch.float32 if name in ("mel", "lags") else torch.int64)
             np.testing.assert_array_equal(tensor.numpy(), array)
@@ -121,7 +122,7 @@ def test_own_pitch_or_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     with_labels = compute_losses(network, batch, own_pitch=False)
     with_own = compute_losses(network, batch, own_pitch=True)
     assert with_labels.nats != with_own.nats
-    as_labels = batch._replace(lags=network.pitch_head.estimate(outputs))
+    as_labels = replace(batch, lags=network.pitch_head.estimate(outputs))
     torch.testing.assert_close(compute_losses(network, as_labels, own_pitch=False).nats, with_own.nats)
     # Voicing is right in 6 of 8 frames. Of the 5 frames where both speak of a lag two are an octave off.
     for losses in (with_labels, with_own):
@@ -155,7 +156,7 @@ def test_the_mel_is_normalised() -> None:
     expected = compute_losses(network, tensors_of(batch), own_pitch=True)
     mean, std = torch.linspace(-6, 0, N_MELS), torch.linspace(0.5, 3, N_MELS)
     network.set_normalisation(mean, std)
-    moved = batch._replace(mel=batch.mel * std.numpy() + mean.numpy())
+    moved = replace(batch, mel=batch.mel * std.numpy() + mean.numpy())
     found = compute_losses(network, tensors_of(moved), own_pitch=True)
     torch.testing.assert_close(found.nats, expected.nats, atol=1e-4, rtol=0)
 

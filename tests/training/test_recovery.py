@@ -15,6 +15,7 @@ from gru_audio.config import CONTEXT_FRAMES, TrainConfig
 from gru_audio.data.dataset import Dataset
 from gru_audio.errors import TrainingError
 from gru_audio.progress import Progress
+from gru_audio.training import learner as learner_room
 from gru_audio.training import objective
 from gru_audio.training import trainer as trainer_room
 from gru_audio.training.batches.crops import CropSource
@@ -22,7 +23,7 @@ from gru_audio.training.objective import Losses
 from gru_audio.training.recovery import Diverged, Returns, Watch
 from gru_audio.training.result import TrainResult
 from gru_audio.training.run import train
-from gru_audio.training.saved.checkpoint import load_checkpoint
+from gru_audio.training.saved.checkpoint import Checkpoint, load_checkpoint
 from gru_audio.training.schedules import learning_rate
 from gru_audio.voice.run_folder import checkpoint_paths, checkpoint_steps
 
@@ -42,12 +43,12 @@ def run_to_end(dataset: Path, run: Path, *overrides: str, **options: Any) -> Tra
 
 def spoil(monkeypatch: pytest.MonkeyPatch, is_bad: Callable[[int, int], bool], extra: float) -> None:
     """Add to the losses of some steps, by the step's number from 1 and how often the run went back before it."""
-    compute, step_of = objective.compute_losses, trainer_room.Trainer.train_step
+    compute, step_of = objective.compute_losses, learner_room.Learner.train_step
     now = [0, 0]
 
-    def noting(trainer: Any, *arguments: Any) -> Any:
-        now[:] = trainer.step + 1, trainer.returns.times
-        return step_of(trainer, *arguments)
+    def noting(learner: Any, *arguments: Any) -> Any:
+        now[:] = learner.step + 1, learner.returns.times
+        return step_of(learner, *arguments)
 
     def spoiled(network: Any, batch: Any, *, own_pitch: bool) -> Losses:
         losses = compute(network, batch, own_pitch=own_pitch)
@@ -55,8 +56,8 @@ def spoil(monkeypatch: pytest.MonkeyPatch, is_bad: Callable[[int, int], bool], e
             return losses._replace(nats=losses.nats + extra)
         return losses
 
-    monkeypatch.setattr(trainer_room.Trainer, "train_step", noting)
-    monkeypatch.setattr(trainer_room, "compute_losses", spoiled)
+    monkeypatch.setattr(learner_room.Learner, "train_step", noting)
+    monkeypatch.setattr(learner_room, "compute_losses", spoiled)
 
 
 # What counts as divergence
@@ -118,22 +119,26 @@ def test_what_is_not_finite_is_counted_in_a_row(bits: float, norm: float) -> Non
 
 def test_a_watch_goes_on_exactly() -> None:
     one, other = watch_of(5.0, 4.9, 4.7), watch_of()
-    other.restore(one.state())
+    other.restore(Checkpoint.of(3, [one.state()]))
     for watch in (one, other):
         watch.add(losses_of(4.1), torch.ones(()))
     assert one.state() == other.state()
 
 
 def test_returns() -> None:
-    settings = TrainConfig(max_returns=2)
-    first = Returns().after(Diverged(10, "it rose"), settings)
-    second = first.after(Diverged(12, "it rose"), settings)
-    assert [returns.rate_factor for returns in (Returns(), first, second)] == [1.0, 0.5, 0.25]
-    assert Returns.restored(second.state()) == second
+    returns = Returns(TrainConfig(max_returns=2))
+    assert returns.rate_factor == 1
+    returns.add(Diverged(10, "it rose"))
+    assert (returns.times, returns.diverged_at, returns.rate_factor) == (1, 10, 0.5)
     with pytest.raises(TrainingError, match=r"^step 10: it rose, after 1 returns"):
-        first.after(Diverged(10, "it rose"), settings)
+        returns.add(Diverged(10, "it rose"))
+    returns.add(Diverged(12, "it rose"))
+    assert (returns.times, returns.rate_factor) == (2, 0.25)
     with pytest.raises(TrainingError, match=r"^step 15: it rose, after 2 returns"):
-        second.after(Diverged(15, "it rose"), settings)
+        returns.add(Diverged(15, "it rose"))
+    again = Returns(TrainConfig())
+    again.restore(Checkpoint.of(0, [returns.state()]))
+    assert (again.times, again.diverged_at) == (2, 12)
 
 
 def test_other_crops_are_drawn_after_a_return(dataset: Path) -> None:

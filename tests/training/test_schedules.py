@@ -11,7 +11,7 @@ from gru_audio.data.dataset import Dataset
 from gru_audio.errors import ConfigError
 from gru_audio.training.batches.crops import CropSource
 from gru_audio.training.saved.checkpoint import load_checkpoint
-from gru_audio.training.schedules import learning_rate, samples_of_steps
+from gru_audio.training.schedules import average_decay, learning_rate, samples_of_steps
 from gru_audio.voice.run_folder import checkpoint_paths
 
 GROWING = (
@@ -27,6 +27,12 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # The learning rate
+
+
+def test_the_average_forgets_its_start() -> None:
+    settings = TrainConfig(average_decay=0.99)
+    decays = [average_decay(settings, step) for step in (1, 2, 8, 80, 10_000)]
+    assert decays == pytest.approx([2 / 11, 0.25, 0.5, 0.9, 0.99])
 
 
 def test_a_decay_at_the_end() -> None:

@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from support.runs import assert_same_runs, make_dataset
 from support.trained import run_to_end, small_config, stop_at
+from torch import Tensor
 
 from gru_audio.config import CONTEXT_FRAMES, TrainConfig, load_config, to_toml
 from gru_audio.data.dataset import Dataset
@@ -34,18 +35,20 @@ from gru_audio.signal.mel import silent_frames
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.int8.packing import pack
 from gru_audio.synthesis.vocoder import load
+from gru_audio.training import learner as learner_room
 from gru_audio.training import objective
-from gru_audio.training import trainer as trainer_room
-from gru_audio.training.batches.crops import Batch, CropSource
+from gru_audio.training.batches.batch import Batch
+from gru_audio.training.batches.crops import ArrayBatch, CropSource
 from gru_audio.training.batches.loader import batches
 from gru_audio.training.interrupt import stop_on_signals
 from gru_audio.training.judging.judge import Judge
 from gru_audio.training.judging.validation import Validation
-from gru_audio.training.objective import Losses, TensorBatch
+from gru_audio.training.learner import Learner
+from gru_audio.training.objective import Losses
 from gru_audio.training.run import train
 from gru_audio.training.saved.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from gru_audio.training.saved.metrics import MetricsLog
-from gru_audio.training.schedules import learning_rate
+from gru_audio.training.schedules import average_decay, learning_rate
 from gru_audio.training.trainer import Trainer
 from gru_audio.voice.run_folder import checkpoint_paths
 from gru_audio.voice.voice import load_voice
@@ -145,8 +148,16 @@ def trainer_of(dataset: Path, run: Path, *overrides: str) -> Trainer:
     return Trainer(Dataset.open(dataset), run, small_config(*overrides), CPU)
 
 
-def first_batch(trainer: Trainer) -> TensorBatch:
-    return TensorBatch.of(CropSource(trainer.dataset, trainer.config, "train", CONTEXT_FRAMES).batch(0), CPU)
+def source_of(dataset: Path, *overrides: str) -> CropSource:
+    return CropSource(Dataset.open(dataset), small_config(*overrides), "train", CONTEXT_FRAMES)
+
+
+def learner_of(dataset: Path, *overrides: str) -> Learner:
+    return Learner(small_config(*overrides), CPU, source_of(dataset, *overrides))
+
+
+def first_batch(dataset: Path) -> Batch[Tensor]:
+    return source_of(dataset).batch(0).to(CPU)
 
 
 @pytest.mark.parametrize(
@@ -154,59 +165,60 @@ def first_batch(trainer: Trainer) -> TensorBatch:
     [("gru", "fp32"), ("gru", "bf16"), ("gru", "fp16"), ("lstm", "fp32"), ("lstm", "bf16"), ("rnn", "fp32")],
 )
 def test_every_precision_reduces_the_loss(dataset: Path, tmp_path: Path, cell: str, precision: str) -> None:
-    trainer = trainer_of(
-        dataset, tmp_path, f"train.precision={precision}", f"model.cell={cell}", "train.learning_rate=1e-2",
+    learner = learner_of(
+        dataset, f"train.precision={precision}", f"model.cell={cell}", "train.learning_rate=1e-2",
         "train.steps=100",
     )  # fmt: skip
-    assert trainer.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    assert trainer.scaler.is_enabled() == (precision == "fp16")
-    batch = first_batch(trainer)
-    losses = [trainer.train_step(batch)[0].nats.item() for _ in range(40)]
+    assert learner.dtype == {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    assert learner.scaler.is_enabled() == (precision == "fp16")
+    batch = first_batch(dataset)
+    losses = [learner.train_step(batch)[0].nats.item() for _ in range(40)]
     assert all(map(math.isfinite, losses))
     assert losses[-1] < losses[0] - 0.5
-    assert {parameter.dtype for parameter in trainer.network.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in learner.network.parameters()} == {torch.float32}
 
 
 def test_a_precision_that_torch_lacks(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"train\.precision 'fp16': .*use bf16 or fp32"):
-        trainer_of(dataset, tmp_path, "train.precision=fp16", "model.cell=lstm")
+        learner_of(dataset, "train.precision=fp16", "model.cell=lstm")
 
 
 def test_precisions_agree_at_the_first_step(dataset: Path, tmp_path: Path) -> None:
     nats = []
     for precision in ("fp32", "bf16", "fp16"):
-        trainer = trainer_of(dataset, tmp_path, f"train.precision={precision}")
-        nats.append(trainer.train_step(first_batch(trainer))[0].nats.item())
+        learner = learner_of(dataset, f"train.precision={precision}")
+        nats.append(learner.train_step(first_batch(dataset))[0].nats.item())
     assert nats[1:] == pytest.approx([nats[0]] * 2, abs=0.01)
     assert len(set(nats)) == 3, "three precisions, so not quite the same number"
 
 
 def test_fp16_overflow_is_skipped_and_then_trains(dataset: Path, tmp_path: Path) -> None:
-    trainer = trainer_of(dataset, tmp_path, "train.precision=fp16", "train.learning_rate=1e-2")
-    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**24)
-    batch, before = first_batch(trainer), [value.clone() for value in trainer.network.parameters()]
-    _, norm = trainer.train_step(batch)
+    learner = learner_of(dataset, "train.precision=fp16", "train.learning_rate=1e-2")
+    learner.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**24)
+    batch, before = first_batch(dataset), [value.clone() for value in learner.network.parameters()]
+    _, norm = learner.train_step(batch)
     assert not torch.isfinite(norm)
-    assert trainer.watch.read().n_bad == 1
-    assert trainer.scaler.get_scale() == 2.0**23
-    assert all(map(torch.equal, before, trainer.network.parameters())), "the step changed nothing"
+    assert learner.watch.read().n_bad == 1
+    assert learner.scaler.get_scale() == 2.0**23
+    assert all(map(torch.equal, before, learner.network.parameters())), "the step changed nothing"
     for _ in range(9):
-        if trainer.train_step(batch)[1].isfinite():
+        if learner.train_step(batch)[1].isfinite():
             break
-    assert trainer.watch.read().n_bad == 0
-    assert not all(map(torch.equal, before, trainer.network.parameters()))
-    assert all(value.isfinite().all() for value in trainer.network.parameters())
+    assert learner.watch.read().n_bad == 0
+    assert not all(map(torch.equal, before, learner.network.parameters()))
+    assert all(value.isfinite().all() for value in learner.network.parameters())
 
 
 def test_a_checkpoint_before_the_first_good_step(dataset: Path, tmp_path: Path) -> None:
     """With fp16 the first steps may all be skipped; what is saved then must still be of use."""
     trainer = trainer_of(dataset, tmp_path, "train.precision=fp16")
-    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**30)
-    trainer.train_step(first_batch(trainer))
+    trainer.learner.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**30)
+    trainer.learner.train_step(first_batch(dataset))
     again = trainer_of(dataset, tmp_path, "train.precision=fp16")
     again.restore(load_checkpoint(trainer.save()))
-    assert (again.step, again.watch.read().n_bad, again.scaler.get_scale()) == (1, 1, 2.0**29)
-    assert {float(moments["step"]) for moments in again.optimizer.state.values()} == {0.0}
+    learner = again.learner
+    assert (learner.step, learner.watch.read().n_bad, learner.scaler.get_scale()) == (1, 1, 2.0**29)
+    assert {float(moments["step"]) for moments in learner.optimizer.state.values()} == {0.0}
 
 
 @pytest.mark.parametrize(("first", "then"), [("fp32", "fp16"), ("fp16", "fp32"), ("bf16", "fp16")])
@@ -217,26 +229,26 @@ def test_a_run_may_go_on_with_another_precision(dataset: Path, tmp_path: Path, f
 
 
 def test_only_matrices_decay(dataset: Path, tmp_path: Path) -> None:
-    trainer = trainer_of(dataset, tmp_path)
-    decaying, others = trainer.optimizer.param_groups
-    assert decaying["weight_decay"] == trainer.config.train.weight_decay > 0
+    learner = learner_of(dataset)
+    decaying, others = learner.optimizer.param_groups
+    assert decaying["weight_decay"] == learner.config.train.weight_decay > 0
     assert others["weight_decay"] == 0
     assert {value.ndim for value in others["params"]} == {1}
     assert min(value.ndim for value in decaying["params"]) == 2
 
 
 def test_the_average_follows_the_weights(dataset: Path, tmp_path: Path) -> None:
-    trainer = trainer_of(dataset, tmp_path, "train.learning_rate=1e-2")
-    average = [value.double() for value in trainer.average.parameters()]
-    batch = first_batch(trainer)
+    learner = learner_of(dataset, "train.learning_rate=1e-2")
+    average = [value.double() for value in learner.average.parameters()]
+    batch = first_batch(dataset)
     for step in range(1, 4):
-        trainer.train_step(batch)
-        decay = min(trainer.config.train.average_decay, (1 + step) / (10 + step))
+        learner.train_step(batch)
+        decay = average_decay(learner.config.train, step)
         average = [
             decay * old + (1 - decay) * new.detach().double()
-            for old, new in zip(average, trainer.network.parameters(), strict=True)
+            for old, new in zip(average, learner.network.parameters(), strict=True)
         ]
-    for expected, found in zip(average, trainer.average.parameters(), strict=True):
+    for expected, found in zip(average, learner.average.parameters(), strict=True):
         torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=0)
         assert not found.requires_grad
 
@@ -251,11 +263,11 @@ def test_labels_first_and_own_pitch_later(
         seen.append(own_pitch)
         return compute(*arguments, own_pitch=own_pitch)
 
-    monkeypatch.setattr(trainer_room, "compute_losses", spying)
-    trainer = trainer_of(dataset, tmp_path, "train.pitch_handover_step=2")
-    batch = first_batch(trainer)
+    monkeypatch.setattr(learner_room, "compute_losses", spying)
+    learner = learner_of(dataset, "train.pitch_handover_step=2")
+    batch = first_batch(dataset)
     for _ in range(4):
-        trainer.train_step(batch)
+        learner.train_step(batch)
     assert seen == [False, False, True, True]
 
 
@@ -331,7 +343,7 @@ def test_workers_change_nothing(dataset: Path, tmp_path: Path) -> None:
 
 
 def test_the_seed_changes_the_weights(dataset: Path, tmp_path: Path) -> None:
-    one, other = (trainer_of(dataset, tmp_path, f"train.seed={seed}") for seed in (0, 1))
+    one, other = (learner_of(dataset, f"train.seed={seed}") for seed in (0, 1))
     assert not torch.equal(
         one.network.sample_network.output.weight, other.network.sample_network.output.weight
     )
@@ -415,51 +427,51 @@ def test_what_is_pruned_is_zero_after_every_step(pruned_run: Path) -> None:
 
 
 def test_the_strongest_weights_of_that_moment_are_kept(dataset: Path, tmp_path: Path) -> None:
-    trainer, dense = (trainer_of(dataset, tmp_path, *PRUNED, *more) for more in ((), (DENSE,)))
-    batch = first_batch(trainer)
+    learner, dense = (learner_of(dataset, *PRUNED, *more) for more in ((), (DENSE,)))
+    batch = first_batch(dataset)
     for _ in range(6):
-        trainer.train_step(batch)
+        learner.train_step(batch)
         dense.train_step(batch)
     weights = dense.network.get_parameter(RECURRENT_WEIGHT).detach().numpy()
-    densities = scheduled_densities(trainer.config, 6)
+    densities = scheduled_densities(learner.config, 6)
     assert densities == pytest.approx([share + (1 - share) * (3 / 7) ** 3 for share in (0.2, 0.3, 0.5)])
     expected = torch.from_numpy(kept_weights(weights, densities))
-    assert trainer.pruning.kept is not None
-    assert torch.equal(trainer.pruning.kept, expected)
-    assert torch.equal(trainer.network.get_parameter(RECURRENT_WEIGHT), torch.from_numpy(weights) * expected)
+    assert learner.pruning.kept is not None
+    assert torch.equal(learner.pruning.kept, expected)
+    assert torch.equal(learner.network.get_parameter(RECURRENT_WEIGHT), torch.from_numpy(weights) * expected)
     assert dense.pruning.kept is None
 
 
 def test_a_pruned_block_does_not_come_back(dataset: Path, tmp_path: Path) -> None:
     """Even where a single step would give it more than those that were kept have left."""
-    trainer = trainer_of(dataset, tmp_path, *PRUNED)
-    batch = first_batch(trainer)
+    learner = learner_of(dataset, *PRUNED)
+    batch = first_batch(dataset)
     kept = []
     for step in range(1, 12):
         if step in (9, 10):
-            trainer.network.get_parameter(RECURRENT_WEIGHT).data *= 1e-6
-        trainer.train_step(batch)
-        if trainer.pruning.kept is not None:
-            kept.append(trainer.pruning.kept)
+            learner.network.get_parameter(RECURRENT_WEIGHT).data *= 1e-6
+        learner.train_step(batch)
+        if learner.pruning.kept is not None:
+            kept.append(learner.pruning.kept)
     assert all((before | ~after).all() for before, after in pairwise(kept))
     assert (kept[0] & ~kept[-1]).any()
 
 
 def test_what_is_pruned_does_not_count_in_the_gradient(dataset: Path, tmp_path: Path) -> None:
     """However the network is run: nn.GRU gives the pruned weights a gradient."""
-    trainer = trainer_of(dataset, tmp_path, *PRUNED)
-    batch = first_batch(trainer)
+    learner = learner_of(dataset, *PRUNED)
+    batch = first_batch(dataset)
     for _ in range(9):
-        trainer.train_step(batch)
-    kept = trainer.pruning.kept
+        learner.train_step(batch)
+    kept = learner.pruning.kept
     assert kept is not None
-    assert trainer.network.sample_network.kept_weights is trainer.average.sample_network.kept_weights is kept
+    assert learner.network.sample_network.kept_weights is learner.average.sample_network.kept_weights is kept
     with mock.patch("gru_audio.network.model.can_scan", lambda *_: False):
-        _, norm = trainer.train_step(batch)
-    gradients = [parameter.grad for parameter in trainer.network.parameters() if parameter.grad is not None]
-    assert not trainer.network.get_parameter(RECURRENT_WEIGHT).grad[~kept].any()  # type: ignore[index]
+        _, norm = learner.train_step(batch)
+    gradients = [parameter.grad for parameter in learner.network.parameters() if parameter.grad is not None]
+    assert not learner.network.get_parameter(RECURRENT_WEIGHT).grad[~kept].any()  # type: ignore[index]
     clipped = torch.stack([gradient.norm() for gradient in gradients]).norm()
-    torch.testing.assert_close(clipped, norm.clamp(max=trainer.config.train.gradient_clip), rtol=1e-4, atol=0)
+    torch.testing.assert_close(clipped, norm.clamp(max=learner.config.train.gradient_clip), rtol=1e-4, atol=0)
 
 
 def test_the_voice_holds_only_what_is_kept(pruned_run: Path) -> None:
@@ -643,7 +655,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, bad_calls: range) -> None:
             return losses._replace(nats=losses.nats * math.nan)
         return losses
 
-    monkeypatch.setattr(trainer_room, "compute_losses", spoiled)
+    monkeypatch.setattr(learner_room, "compute_losses", spoiled)
 
 
 def test_a_loss_that_is_not_finite_is_skipped(
@@ -855,7 +867,7 @@ def test_a_lost_data_worker_is_told_and_changes_nothing(
     run_to_end(dataset, tmp_path / "whole", "train.workers=1")
     ours, draw, told = os.getpid(), CropSource.batch, list[str]()
 
-    def draw_or_die(source: CropSource, step: int, *rest: Any, **more: Any) -> Batch:
+    def draw_or_die(source: CropSource, step: int, *rest: Any, **more: Any) -> ArrayBatch:
         if step == 3 and os.getpid() != ours:
             os.kill(os.getpid(), signal.SIGKILL)
         return draw(source, step, *rest, **more)
@@ -876,7 +888,7 @@ def test_a_stop_while_no_batch_can_be_had(
 ) -> None:
     draw, ours = CropSource.batch, os.getpid()
 
-    def draw_or_hang(source: CropSource, step: int, *rest: Any, **more: Any) -> Batch:
+    def draw_or_hang(source: CropSource, step: int, *rest: Any, **more: Any) -> ArrayBatch:
         if step == 1 and os.getpid() != ours:
             time.sleep(1)
             os.kill(ours, signal.SIGTERM)
@@ -925,14 +937,14 @@ def test_a_run_that_cannot_begin_leaves_no_folder(dataset: Path, tmp_path: Path)
 def test_an_error_in_a_data_worker_is_one_line(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_source: CropSource, step: int, *_: Any) -> Batch:
+    def fail(_source: CropSource, step: int, *_: Any) -> ArrayBatch:
         raise DatasetError(f"the shard went away at {step}")
 
-    trainer = trainer_of(dataset, tmp_path, "train.workers=1")
+    source = source_of(dataset)
     monkeypatch.setattr(CropSource, "batch", fail)
     with warnings.catch_warnings(), pytest.raises(DatasetError) as caught:
         warnings.simplefilter("ignore", DeprecationWarning)  # see `forks`
-        next(batches(trainer._source, range(6), 1, CPU))
+        next(batches(source, range(6), 1, CPU))
     assert str(caught.value) == "the shard went away at 0"
 
 

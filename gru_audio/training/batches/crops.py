@@ -2,12 +2,10 @@
 
 A crop is a function of the seed, the step and its place in the batch, so a resumed run sees what the
 interrupted one would have seen, and so do several processes that share a batch, however many there are.
-
-Shapes: see model.py; W is the run-in before a crop, in samples.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,32 +19,13 @@ from gru_audio.signal.codec import CodecTrace, pre_emphasis, run_closed_loop
 from gru_audio.signal.lpc import frame_filters
 from gru_audio.signal.mel import log_mel, mirrored_samples, silent_frames
 from gru_audio.training.batches.augmentation import Change, augment, augmented_lags, draw_change, is_on
+from gru_audio.training.batches.batch import Batch
 
-CodeArray = npt.NDArray[np.int16]
+ArrayBatch = Batch[npt.NDArray[Any]]
 
 _STATISTICS_CROPS = 512
 _SMALLEST_STD = 0.1  # of a mel band over the training set: a band that never changes stays usable
 _STATISTICS_STREAM = 1 << 40  # a step that no run reaches: its random stream is the statistics' own
-
-
-class Batch(NamedTuple):
-    """What one training step reads.
-
-    Attributes:
-        mel: (B, F + 2 * context, M), the crop's frames and the conditioner's context.
-        lags: (B, F), pitch labels in samples, 0 where unvoiced.
-        target: (B, T), codes to be predicted.
-        history: (B, W + T), noisy excitation codes from the run-in on.
-        previous_signal: (B, T), codes of s[t - 1].
-        prediction: (B, T), codes of the prediction of s[t].
-    """
-
-    mel: FloatArray
-    lags: FloatArray
-    target: CodeArray
-    history: CodeArray
-    previous_signal: CodeArray
-    prediction: CodeArray
 
 
 class Share(NamedTuple):
@@ -120,7 +99,7 @@ class CropSource:
         self._weights = _weights(self._clips, config.train.speaker_balance)
         self._ends: dict[int, npt.NDArray[np.float64]] = {}
 
-    def batch(self, step: int, share: Share = WHOLE, n_returns: int = 0) -> Batch:
+    def batch(self, step: int, share: Share = WHOLE, n_returns: int = 0) -> ArrayBatch:
         """The batch after `step` steps, as large as that stage's.
 
         Args:
@@ -185,7 +164,7 @@ class CropSource:
         )
         return counts
 
-    def _draw(self, rng: np.random.Generator, n_frames: int) -> Batch:
+    def _draw(self, rng: np.random.Generator, n_frames: int) -> ArrayBatch:
         """One crop of F frames, as a batch without its first axis."""
         config, hop, context = self._config, self._config.mel.hop_samples, self._context
         n_run_in = config.run_in_samples // hop
@@ -253,7 +232,7 @@ class CropSource:
         return lags if change.source_hop == hop else augmented_lags(lags, change, self._config)
 
     @staticmethod
-    def _stack(crops: Iterable[Batch]) -> Batch:
+    def _stack(crops: Iterable[ArrayBatch]) -> ArrayBatch:
         return Batch(*(np.stack(column) for column in zip(*crops, strict=True)))
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Generator
 from functools import partial
-from typing import Any
 
 import torch
+from torch import Tensor
 
 from gru_audio.errors import GruAudioError
 from gru_audio.progress import NoteCallback, ignore_note
-from gru_audio.training.batches.crops import WHOLE, Batch, CropSource, Share
+from gru_audio.training.batches.batch import Batch
+from gru_audio.training.batches.crops import WHOLE, ArrayBatch, CropSource, Share
 from gru_audio.training.batches.workers import WorkerLostError, Workers
 from gru_audio.training.interrupt import StopRequest
 
@@ -24,8 +25,8 @@ def batches(
     n_returns: int = 0,
     stopped: StopRequest = _NEVER,
     tell: NoteCallback = ignore_note,
-) -> Generator[Batch, None, None]:
-    """The batch of each step; pinned where the device is a GPU, so that they move while it computes.
+) -> Generator[Batch[Tensor], None, None]:
+    """The batch of each step on the device; it moves to a GPU while that computes.
 
     Where a worker is gone, killed or out of memory, this process prepares the batches from there on: they are the
     same. It ends early where a request to stop comes while none can be had.
@@ -54,22 +55,24 @@ def batches(
                     if isinstance(batch, GruAudioError):
                         raise batch
                     n_drawn += 1
-                    yield _ready(batch, device)
+                    yield _moved(batch, device)
         except WorkerLostError as lost:
             tell(
                 f"a process that prepares batches {lost}; they are prepared in the training process from here on; "
                 "free memory, or set train.workers=0"
             )
     for step in steps[n_drawn:]:
-        yield _ready(draw(step), device)
+        yield _moved(draw(step), device)
 
 
-def _draw(source: CropSource, share: Share, n_returns: int, step: int) -> Batch:
+def _draw(source: CropSource, share: Share, n_returns: int, step: int) -> ArrayBatch:
     return source.batch(step, share, n_returns)
 
 
-def _ready(batch: Batch, device: torch.device) -> Any:
-    """A batch as it goes to a device."""
+def _moved(batch: ArrayBatch, device: torch.device) -> Batch[Tensor]:
     if device.type != "cuda":
-        return batch
-    return Batch._make(torch.from_numpy(part).pin_memory() for part in batch)
+        return batch.to(device)
+    pinned: Batch[Tensor] = batch.map(
+        lambda part: torch.from_numpy(part).pin_memory()
+    )  # what moves by itself
+    return pinned.to(device)

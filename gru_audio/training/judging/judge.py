@@ -14,6 +14,7 @@ from gru_audio.training.judging.exporting import voice_of
 from gru_audio.training.judging.free_running import FreeRunning, Score
 from gru_audio.training.judging.validation import Validation
 from gru_audio.training.pruning import Pruning
+from gru_audio.training.saved.checkpoint import Checkpoint, PartState
 from gru_audio.training.saved.metrics import MetricsLog
 from gru_audio.voice.run_folder import VOICE_FILE
 from gru_audio.voice.voice import Voice, save_voice
@@ -54,22 +55,25 @@ class Judge:
         self.origin: Mapping[str, Any] | None = None
         self.free_running: FreeRunning | None = None
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> PartState:
         """What a checkpoint keeps of it."""
-        return {
-            "best_bits": self.best_bits if math.isfinite(self.best_bits) else None,
-            "best_step": self.best_step,
-            "best_score": self.best_score,
-            "fine_tuned_from": self.origin,
-        }
+        return PartState(
+            {
+                "best_bits": self.best_bits if math.isfinite(self.best_bits) else None,
+                "best_step": self.best_step,
+                "best_score": self.best_score,
+                "fine_tuned_from": self.origin,
+            }
+        )
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, checkpoint: Checkpoint) -> None:
         """Take over what a checkpoint kept."""
-        bits, score = state["best_bits"], state.get("best_score")
+        kept = checkpoint.document
+        bits, score = kept["best_bits"], kept.get("best_score")
         self.best_bits = math.inf if bits is None else bits
-        self.best_step = state.get("best_step", 0)  # not told by versions that did not prune
+        self.best_step = kept.get("best_step", 0)  # not told by versions that did not prune
         self.best_score = Score(*score) if score else None
-        self.origin = state.get("fine_tuned_from")
+        self.origin = kept.get("fine_tuned_from")
 
     @property
     def has_voice(self) -> bool:

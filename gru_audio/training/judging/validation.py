@@ -6,7 +6,7 @@ from gru_audio.config import CONTEXT_FRAMES, Config
 from gru_audio.data.dataset import Dataset
 from gru_audio.network.model import Network
 from gru_audio.training.batches.crops import CropSource
-from gru_audio.training.objective import TensorBatch, bits, compute_losses
+from gru_audio.training.objective import bits, compute_losses
 
 
 class Validation:
@@ -32,7 +32,7 @@ class Validation:
         """Figures of a network, with its pitch head's own estimates."""
         totals = torch.zeros(4, dtype=torch.float64)
         for batch in self.batches:
-            losses = compute_losses(network, TensorBatch.of(batch, self._device), own_pitch=True)
+            losses = compute_losses(network, batch.to(self._device), own_pitch=True)
             totals += torch.stack(losses).double().cpu() / len(self.batches)
         return {
             "bits": bits(float(totals[0])),

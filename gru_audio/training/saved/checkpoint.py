@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import torch
 from pydantic import Field
@@ -45,6 +45,18 @@ class _State(Document):
     crc32: int | None = None
 
 
+class PartState(NamedTuple):
+    """What a checkpoint keeps of one part of training.
+
+    Attributes:
+        document: as JSON can hold it; no two parts have an entry of the same name.
+        groups: as `Checkpoint.groups`; no two parts have a group of the same name.
+    """
+
+    document: Mapping[str, Any]
+    groups: Mapping[str, Mapping[str, Tensor]] = {}
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """State after a step.
@@ -59,6 +71,28 @@ class Checkpoint:
     step: int
     groups: Mapping[str, Mapping[str, Tensor]]
     document: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, step: int, states: Iterable[PartState]) -> "Checkpoint":
+        """All parts' states after a step."""
+        groups: dict[str, Mapping[str, Tensor]] = {}
+        document: dict[str, Any] = {}
+        for state in states:
+            document |= state.document
+            groups |= state.groups
+        return cls(step, groups, document)
+
+
+class Part(Protocol):
+    """A part of training that a run needs to go on exactly."""
+
+    def state(self) -> PartState:
+        """What a checkpoint keeps of it."""
+        ...
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take over what a checkpoint kept, whatever was done since."""
+        ...
 
 
 def save_checkpoint(run: Path, checkpoint: Checkpoint, n_kept: int) -> Path:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -95,9 +96,12 @@ class TrainingMeter:
         values = torch.stack([losses.nats, losses.pitch, gradient_norm]).detach()
         self._sums = values if self._n_steps == 1 else self._sums + values
 
-    def leave_out(self, seconds: float) -> None:
-        """Take time that was not spent on training off the clock."""
-        self._began += seconds
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """A block whose time is not spent on training."""
+        paused = time.perf_counter()
+        yield
+        self._began += time.perf_counter() - paused
 
     def figures(self) -> dict[str, float]:
         """Means over the steps, and samples a second."""

@@ -1,0 +1,166 @@
+"""One optimiser step in mixed precision, and all that it reads and changes; no device is waited for."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gru_audio.config import Config, TrainConfig
+from gru_audio.errors import ConfigError
+from gru_audio.network.device import choose_dtype
+from gru_audio.network.model import Network
+from gru_audio.network.torch_private import step_unless_bad
+from gru_audio.training.batches.batch import Batch
+from gru_audio.training.batches.crops import CropSource
+from gru_audio.training.distributed import Processes
+from gru_audio.training.fine_tuning import StartingVoice
+from gru_audio.training.interrupt import StopRequest
+from gru_audio.training.objective import Losses, compute_losses
+from gru_audio.training.pruning import Pruning
+from gru_audio.training.recovery import Returns, Watch
+from gru_audio.training.saved.checkpoint import Checkpoint, PartState
+from gru_audio.training.saved.moments import moments_of, require_fit, restore_moments
+from gru_audio.training.schedules import average_decay, learning_rate
+
+
+class Learner:
+    """A network that learns.
+
+    Attributes:
+        step: optimiser steps done.
+        network: the weights.
+        average: their moving average, which becomes the voice.
+        optimizer: its moments are part of the state, its settings are the config's.
+        dtype: what is multiplied in.
+        scaler: of the loss; in use with float16 alone.
+        pruning: which recurrent weights are left.
+        watch: whether the steps go well.
+        returns: how often the run went back to a checkpoint, which lowers the learning rate.
+        processes: among which the batch is divided.
+    """
+
+    def __init__(
+        self, config: Config, device: torch.device, source: CropSource, processes: Processes | None = None
+    ) -> None:
+        """Start from random weights, normalised to the source's mels.
+
+        Raises:
+            ConfigError: torch cannot train the cell in this precision on this device.
+        """
+        settings = config.train
+        self.config, self.device, self.processes = config, device, processes or Processes()
+        self.step = 0
+        self.dtype = choose_dtype(settings.precision, device)
+        if (self.dtype, device.type, config.model.cell) == (torch.float16, "cpu", "lstm"):
+            raise ConfigError("train.precision 'fp16': torch has no such lstm for a CPU; use bf16 or fp32")
+        torch.manual_seed(settings.seed)
+        self.network = Network(config).to(device)
+        mean, std = source.mel_statistics()
+        self.network.set_normalisation(torch.from_numpy(mean), torch.from_numpy(std))
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.optimizer = _optimizer(self.network, settings)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
+        self.pruning = Pruning(config, self.network, self.average)
+        self.watch, self.returns = Watch(settings, device), Returns(settings)
+
+    def start_from(self, start: StartingVoice) -> None:
+        """Take a voice's weights and statistics in place of random ones; settle its pruning, unless it grows.
+
+        Raises:
+            CheckpointError: they do not fit the config.
+        """
+        start.load_into(self.network)
+        self.average.load_state_dict(self.network.state_dict())
+        if not start.grows_into(self.config):
+            self.pruning.settle()
+
+    def train_step(self, batch: Batch[Tensor], stopped: StopRequest | None = None) -> tuple[Losses, Tensor]:
+        """One optimiser step; returns the losses and the gradient's norm before clipping.
+
+        A step whose loss or gradient is not finite changes no weight; nothing waits for the device to tell.
+
+        Raises:
+            ProcessLostError: another process of the run failed; no weight was changed.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(self.step + 1)
+        losses = self._gradients(batch, stopped or StopRequest())
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.train.gradient_clip)
+        is_good = self.watch.add(losses, norm)
+        if self.scaler.is_enabled():
+            self.scaler.step(self.optimizer)  # skips by itself, and lowers its scale
+            self.scaler.update()
+        else:
+            step_unless_bad(self.optimizer, is_good)
+        self.step += 1
+        self._update_average()
+        self.pruning.apply(self.step)
+        return losses, norm
+
+    def learning_rate(self, step: int) -> float:
+        """The rate of step 1, 2, …: the schedule's, less what the returns took off it."""
+        return learning_rate(self.config.train, step) * self.returns.rate_factor
+
+    def state(self) -> PartState:
+        """What a checkpoint keeps of it; `pruning`, `watch` and `returns` have their own."""
+        groups = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": moments_of(self.network, self.optimizer),
+        }
+        return PartState({"scaler": self.scaler.state_dict()}, groups)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Take over what a checkpoint kept.
+
+        Raises:
+            CheckpointError: its tensors are not the network's; nothing was taken over.
+        """
+        require_fit(checkpoint, self.network)
+        self.step = checkpoint.step
+        self.network.load_state_dict(checkpoint.groups["network"])
+        self.average.load_state_dict(checkpoint.groups["average"])
+        restore_moments(self.network, self.optimizer, checkpoint.groups["optimizer"])
+        if checkpoint.document["scaler"]:  # empty where it was not in use: the precision may have changed
+            self.scaler.load_state_dict(checkpoint.document["scaler"])
+
+    def limit_scale(self, highest: float) -> None:
+        """Scale the loss by no more than this from here on: what overflowed at a higher scale would do so again."""
+        if self.scaler.is_enabled():
+            self.scaler.update(min(highest, self.scaler.get_scale()))
+
+    def _gradients(self, batch: Batch[Tensor], stopped: StopRequest) -> Losses:
+        """Compute those of the whole batch, of which this process has its share; not clipped yet."""
+        own_pitch = self.step >= self.config.train.pitch_handover_step
+        self.network.train()
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            losses = compute_losses(self.network, batch, own_pitch=own_pitch)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
+        losses = self.processes.combine(self.network.parameters(), losses, len(batch.target), stopped)
+        # A loss that is not finite counts as a gradient that is not, whatever that came to.
+        self._last_gradient().add_(losses.total.detach() * 0)
+        self.scaler.unscale_(self.optimizer)
+        self.pruning.mask_gradient()
+        return losses
+
+    def _last_gradient(self) -> Tensor:
+        gradient = next(reversed(list(self.network.parameters()))).grad
+        assert gradient is not None
+        return gradient
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        averages: list[Tensor] = list(self.average.parameters())
+        weights: list[Tensor] = list(self.network.parameters())
+        torch._foreach_lerp_(averages, weights, 1 - average_decay(self.config.train, self.step))
+
+
+def _optimizer(network: Network, settings: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW; only matrices decay, not biases."""
+    matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    vectors = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+    # Fused, it leaves out a step by itself where it is told that a gradient is not finite.
+    return torch.optim.AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
