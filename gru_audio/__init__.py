@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gru_audio.errors import (
     AudioError,
     CheckpointError,
+    ClusterError,
     ConfigError,
     DatasetError,
     GruAudioError,
@@ -33,6 +34,7 @@ __version__ = "0.2.0"
 __all__ = [
     "AudioError",
     "CheckpointError",
+    "ClusterError",
     "Config",
     "ConfigError",
     "DatasetError",

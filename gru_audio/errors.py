@@ -8,6 +8,7 @@
     ├── CheckpointError  a voice or a training checkpoint
     ├── TrainingError    a training run that cannot go on
     ├── OutputError      a place that cannot be written
+    ├── ClusterError     a cluster that cannot be reached or used
     └── MissingPackageError  a package that a plain install leaves out
 
 Each carries one line for the user: what, what was got, how to mend it. The command line prints that
@@ -51,6 +52,10 @@ class TrainingError(GruAudioError):
 
 class OutputError(GruAudioError):
     """An output cannot be written: no permission, not a folder, or the disk is full."""
+
+
+class ClusterError(GruAudioError):
+    """A cluster's scheduler does not answer, its workers have other versions, or it was lost."""
 
 
 class MissingPackageError(GruAudioError):

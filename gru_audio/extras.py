@@ -8,6 +8,7 @@ _PACKAGES = {
     "train": ("torch", "tensorboard"),
     "eval": ("librosa", "scipy"),
     "datasets": ("pyarrow",),
+    "cluster": ("dask", "distributed"),
 }
 """By extra, the packages without which nothing of its work can be done."""
 
@@ -16,7 +17,7 @@ def require(extra: str, purpose: str) -> None:
     """Make sure that an extra's packages are there, before they are imported.
 
     Args:
-        extra: `"train"`, `"eval"` or `"datasets"`.
+        extra: one of the above.
         purpose: what they are for; the subject of the message.
 
     Raises:

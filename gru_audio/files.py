@@ -7,6 +7,8 @@ import os
 import re
 import secrets
 import stat
+import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -19,10 +21,14 @@ _NO_PLACE = frozenset(
 )
 _LIMITS = {errno.EFBIG: "ulimit -f", errno.EMFILE: "ulimit -n", errno.ENFILE: "fs.file-max"}
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
-_TEMPORARY = re.compile(r"\.gru-audio-[0-9a-f]{12}\.partial(\.\w{1,16})?", re.ASCII)
+_TEMPORARY = re.compile(r"\.gru-audio-([0-9a-f]{4})?[0-9a-f]{12}\.partial(\.\w{1,16})?", re.ASCII)
+_MACHINE = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
+_MARK = f"{zlib.crc32(os.fsencode(_MACHINE)) & 0xFFFF:04x}"
+_DAY_S = 86_400
 _PLAIN = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 """Bytes as they are, no pipe that is waited for, and nothing for a process that is started meanwhile."""
 
+_PATIENCE_S = 60
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -85,6 +91,23 @@ def require_writable(folder: Path) -> None:
         )
 
 
+def size_when_there(path: Path) -> int:
+    """A file's size in bytes, once it is there: another machine made it, and a network's folder may show it late.
+
+    Raises:
+        OutputError: it does not come within a minute.
+    """
+    for _ in range(_PATIENCE_S):
+        with contextlib.suppress(FileNotFoundError):
+            return path.stat().st_size
+        with contextlib.suppress(OSError):
+            os.listdir(path.parent)  # noqa: PTH208 - makes this machine ask for what is new there
+        time.sleep(1)
+    raise OutputError(
+        f"{path}: is not here, though it was made; let all machines have this folder, under the same path"
+    )
+
+
 @contextlib.contextmanager
 def output_errors(path: Path) -> Iterator[None]:
     """Turn an OSError met while writing `path` into one line for the user.
@@ -134,11 +157,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files that processes left in a folder which were killed while they wrote."""
+    """Remove the temporary files that processes left in a folder which were killed while they wrote.
+
+    Those of another machine only when they are a day old: not every network's folder tells of its locks.
+    """
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            if _TEMPORARY.fullmatch(entry.name) is not None:
-                with contextlib.suppress(OSError):
+            if (found := _TEMPORARY.fullmatch(entry.name)) is None:
+                continue
+            with contextlib.suppress(OSError):
+                is_ours = found[1] in (None, _MARK)
+                if is_ours or time.time() - entry.stat(follow_symlinks=False).st_mtime > _DAY_S:
                     _remove_unlocked(Path(entry.path))
 
 
@@ -149,7 +178,7 @@ def _created(path: Path) -> tuple[Path, int]:
     """A new, locked file beside `path`, and its descriptor."""
     suffix = path.suffix if re.fullmatch(r"\.\w{1,16}", path.suffix, re.ASCII) else ""
     while True:
-        temporary = path.with_name(f".gru-audio-{secrets.token_hex(6)}.partial{suffix}")
+        temporary = path.with_name(f".gru-audio-{_MARK}{secrets.token_hex(6)}.partial{suffix}")
         held = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _PLAIN | _NO_FOLLOW, 0o666)
         _lock(held, wait=True)
         if _is_open_as(held, temporary):
@@ -167,7 +196,7 @@ def _is_open_as(descriptor: int, path: Path) -> bool:
 
 def _remove_unlocked(path: Path) -> None:
     """Remove a temporary file, unless a process that lives holds its lock."""
-    descriptor = os.open(path, os.O_RDONLY | _PLAIN | _NO_FOLLOW)
+    descriptor = os.open(path, os.O_RDWR | _PLAIN | _NO_FOLLOW)  # NFS locks only what may be written
     try:
         if _lock(descriptor, wait=False):
             path.unlink()

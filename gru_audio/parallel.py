@@ -20,9 +20,10 @@ def map_in_order(
 
     Args:
         function: a module's function, so that it can be sent to a process; likewise the tasks.
-        tasks: what to do; of a generator only as many are taken as can be under way, from a thread of joblib's.
-        jobs: processes; by default one for each CPU core. With 1 the work is done in this process. An
-            active `joblib.parallel_config`, for example of a Dask cluster, goes before.
+        tasks: what to do; of a generator only as many are taken as can be under way, from a thread of joblib's. One
+            that names files has a method `absolute`, which gives it for a process that works in another folder.
+        jobs: processes; by default one for each CPU core. With 1 the work is done in this process. Within
+            `cluster.on_cluster` its workers do it.
 
     Raises:
         GruAudioError: a process died; what the function raises is raised here as it is.

@@ -89,7 +89,8 @@ def test_a_planted_link_is_not_followed(tmp_path: Path, monkeypatch: pytest.Monk
     target = tmp_path / "precious"
     target.write_text("precious")
     monkeypatch.setattr("secrets.token_hex", lambda n: "0" * 2 * n)
-    (tmp_path / ".gru-audio-000000000000.partial.txt").symlink_to(target)
+    monkeypatch.setattr("gru_audio.files._MARK", "abcd")
+    (tmp_path / ".gru-audio-abcd000000000000.partial.txt").symlink_to(target)
     with pytest.raises(OutputError, match="cannot be written"), atomic_path(tmp_path / "a.txt") as temporary:
         temporary.write_text("other")
     assert target.read_text() == "precious"
@@ -134,6 +135,16 @@ def test_what_a_killed_process_left_goes_and_what_is_being_written_stays(tmp_pat
         ".mine.partial.txt",
         "b.txt",
     ]
+
+
+def test_another_machines_are_left_for_a_day(tmp_path: Path) -> None:
+    """Its locks may not be seen here: what it writes now looks like what it left."""
+    fresh, old = (tmp_path / f".gru-audio-{mark}0123456789ab.partial" for mark in ("0000", "ffff"))
+    for path in (fresh, old):
+        path.touch()
+    os.utime(old, (time.time() - 90_000, time.time() - 90_000))
+    remove_abandoned(tmp_path)
+    assert list(tmp_path.iterdir()) == [fresh]
 
 
 def test_a_folder_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,6 +87,20 @@ def made_to_stay() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def workers(cluster: str | None, jobs: int | None) -> Iterator[None]:
+    """A cluster's workers for what is mapped within, where its address is given; else this machine's processes."""
+    if cluster is None:
+        yield
+        return
+    if jobs is not None:
+        raise typer.BadParameter("a cluster has workers of its own; give one of the two", param_hint="--jobs")
+    from gru_audio.cluster import on_cluster
+
+    with on_cluster(cluster, note):
+        yield
+
+
+@contextlib.contextmanager
 def progress_bar(description: str, *, quiet: bool = False) -> Iterator[ProgressCallback]:
     """A Rich progress bar on stderr, fed by the callback that this gives.
 

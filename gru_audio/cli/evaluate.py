@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gru_audio.cli.console import note, print_json, print_table, progress_bar, say
+from gru_audio.cli.console import note, print_json, print_table, progress_bar, say, workers
 from gru_audio.cli.options import (
+    Cluster,
     EngineName,
     Json,
     Quiet,
@@ -45,6 +46,7 @@ def evaluate(
     seed: Seed = 0,
     temperature: Temperature = None,
     jobs: Annotated[int | None, jobs_option("Processes that measure.")] = None,
+    cluster: Cluster = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -81,7 +83,7 @@ def evaluate(
     def keep(name: str, system: str, samples: "FloatArray") -> None:
         audio[name, system] = samples
 
-    with progress_bar("evaluating", quiet=quiet) as progress:
+    with workers(cluster, jobs), progress_bar("evaluating", quiet=quiet) as progress:
         evaluation = run(
             loaded,
             originals,

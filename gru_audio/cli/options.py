@@ -18,6 +18,14 @@ EngineName = Annotated[
 DeviceName = Annotated[
     str, typer.Option("--device", help="Where torch computes: cpu, cuda, cuda:1, …, or auto.")
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="A Dask scheduler whose workers do it, as in tcp://10.0.0.1:8786; see docs/cluster.md.",
+    ),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same samples.")]
 Temperature = Annotated[
     float | None,

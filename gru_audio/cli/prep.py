@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
-from gru_audio.cli.console import error_line, note, print_json, print_rows, progress_bar
-from gru_audio.cli.options import Json, Quiet, Settings, config_option, jobs_option, output_option
+from gru_audio.cli.console import error_line, note, print_json, print_rows, progress_bar, workers
+from gru_audio.cli.options import Cluster, Json, Quiet, Settings, config_option, jobs_option, output_option
 
 if TYPE_CHECKING:
     from gru_audio.config import Config
@@ -63,6 +63,7 @@ def prep(
         ),
     ] = None,
     jobs: Annotated[int | None, jobs_option("Processes, each with files of its own.")] = None,
+    cluster: Cluster = None,
     licence: Annotated[
         str,
         typer.Option(
@@ -104,6 +105,8 @@ def prep(
 
         gru-audio prep more-recordings/ -o data/mine --append
 
+        gru-audio prep /share/recordings -o /share/data --cluster tcp://10.0.0.1:8786
+
         gru-audio prep recordings/ --dry-run --speaker-level 2
     """
     if output is None and not dry_run:
@@ -127,12 +130,13 @@ def prep(
     }
     try:
         if dry_run:
-            unusable = _survey(given, settings, inputs, quiet=quiet, json=json)
+            with workers(cluster, jobs):
+                unusable = _survey(given, settings, inputs, quiet=quiet, json=json)
         else:
             from gru_audio.data.prepare import prepare
 
             assert output is not None
-            with progress_bar("preparing", quiet=quiet) as progress:
+            with workers(cluster, jobs), progress_bar("preparing", quiet=quiet) as progress:
                 summary = prepare(
                     given,
                     output,

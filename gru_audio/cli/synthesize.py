@@ -4,12 +4,13 @@ import sys
 import time
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
 import typer
 
-from gru_audio.cli.console import error_line, made_to_stay, note, print_json, progress_bar, say
+from gru_audio.cli.console import error_line, made_to_stay, note, print_json, progress_bar, say, workers
 from gru_audio.cli.options import (
+    Cluster,
     DeviceName,
     EngineName,
     Json,
@@ -25,7 +26,7 @@ from gru_audio.names import shown
 from gru_audio.voice.bundled import DEFAULT_VOICE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from gru_audio.config import MelConfig
     from gru_audio.synthesis.batch import Result
@@ -100,6 +101,7 @@ def synthesize(
     jobs: Annotated[
         int | None, jobs_option("Threads, each with a clip of its own. Not for the engine torch.")
     ] = None,
+    cluster: Cluster = None,
     stdin: Annotated[
         Content,
         typer.Option("--stdin", help="What - reads: mel, frames of float32; or pcm, 16-bit mono samples."),
@@ -133,7 +135,7 @@ def synthesize(
 
         piped = _STANDARD in inputs
         if piped:
-            _check_pipe(inputs, output, json, adapt)
+            _check_pipe(inputs, output, json, adapt, cluster)
         planned = [] if piped else plan_jobs(inputs, output, f".{format.value}")
         sampling = Sampling(seed, temperature, tail_cut)
         contract = load_mel_config(mel) if mel and "=" not in mel else None
@@ -141,21 +143,19 @@ def synthesize(
         contract = load_mel_config(mel, vocoder.mel_config) if mel and not contract else contract
     began, results, told = time.perf_counter(), list["Result"](), set[str]()
     display = progress_bar("synthesizing", quiet=quiet or piped)
-    with display as progress:
-        for result in (
-            _from_stdin(vocoder, stdin.value, output, sampling, contract, not force, quiet)
-            if piped
-            else synthesize_files(
-                vocoder,
-                planned,
-                sampling=sampling,
-                contract=contract,
-                adapt=adapt,
-                check=not force,
-                threads=jobs,
-                progress=progress,
-            )
-        ):
+    with workers(cluster, jobs), display as progress:
+        how: _How = {"sampling": sampling, "contract": contract, "adapt": adapt, "check": not force}
+        made: Iterable[Result]
+        if piped:
+            made = _from_stdin(vocoder, stdin.value, output, sampling, contract, not force, quiet)
+        elif cluster is not None:
+            from gru_audio.synthesis.spread import SentVoice, synthesize_in_processes
+
+            sent = SentVoice.of(voice, vocoder.engine_name, device, corrections)
+            made = synthesize_in_processes(vocoder, sent, planned, progress=progress, **how)
+        else:
+            made = synthesize_files(vocoder, planned, threads=jobs, progress=progress, **how)
+        for result in made:
             results.append(result)
             _tell(result, told, quiet)
     _show(vocoder.engine_name, results, time.perf_counter() - began, quiet, json)
@@ -163,8 +163,21 @@ def synthesize(
         raise typer.Exit(1)
 
 
-def _check_pipe(inputs: "Sequence[Path]", output: Path | None, json: bool, adapt: bool) -> None:
+class _How(TypedDict):
+    """How files become audio."""
+
+    sampling: "Sampling"
+    contract: "MelConfig | None"
+    adapt: bool
+    check: bool
+
+
+def _check_pipe(
+    inputs: "Sequence[Path]", output: Path | None, json: bool, adapt: bool, cluster: str | None
+) -> None:
     """Refuse, as a wrong use of the command, what cannot be done with a pipe."""
+    if cluster is not None:
+        raise typer.BadParameter("a stream comes to this machine; name files", param_hint="--cluster")
     if adapt:
         raise typer.BadParameter(
             "whole mels are interpolated, not a stream; name files", param_hint="--adapt"

@@ -30,7 +30,7 @@ from gru_audio.data.sources import SourcePlan, SpeakerRule, plan_sources
 from gru_audio.data.splits import OPEN, assign_splits
 from gru_audio.data.treatment import ENOUGH_RECORDINGS, ShardTask, group, make_shard
 from gru_audio.errors import DatasetError, OutputError
-from gru_audio.files import atomic_path
+from gru_audio.files import atomic_path, size_when_there
 from gru_audio.parallel import map_in_order
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.voice.tensor_file import digest_of
@@ -68,7 +68,7 @@ def prepare(
         mels: a folder of mels that an acoustic model made of the recordings, paired by name and checked; training,
             validation and evaluation then use them. See `read_given_mel`.
         input_format: ffmpeg's name of the format of all files, where they do not say it themselves.
-        jobs: processes; by default one for each CPU core. See `map_in_order`.
+        jobs: processes; by default one for each CPU core. See `map_in_order`, and `on_cluster` for many machines.
         licence: the audio's licence and attribution, to travel with the dataset.
         source_note: where the audio comes from.
         overwrite: replace a dataset that was made of other sources or with other settings.
@@ -260,7 +260,7 @@ def _make(
     with closing(map_in_order(make_shard, work.tasks(), jobs)) as made:
         for shard in made:
             path = work.out / shard_name(writer.n_shards)
-            writer.add(shard.header, path.stat().st_size)
+            writer.add(shard.header, size_when_there(path))
             tally.add(shard)
             speed = tally.fresh_samples / rate / max(time.monotonic() - started, 1e-9)
             figures = {

@@ -4,7 +4,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from gru_audio.config import Config, PrepConfig
@@ -82,6 +82,20 @@ class _Look:
         return self.n_samples / self.sample_rate_hz
 
 
+@dataclass(frozen=True)
+class _Task:
+    """Recordings to look at together; else as `_look_at` takes it."""
+
+    sources: tuple[Source, ...]
+    input_format: str | None
+    prep: PrepConfig
+    n_sources: int
+
+    def absolute(self) -> "_Task":
+        """The same for a process that works in another folder."""
+        return replace(self, sources=tuple(source.absolute() for source in self.sources))
+
+
 class _Tally:
     """Counts what is looked at; of the recordings themselves nothing is kept in memory."""
 
@@ -149,7 +163,7 @@ def survey(
     """
     plan = plan_sources(sources, input_format, manifests=manifests, speakers=speakers)
     n_sources, tally = len(plan.sources), _Tally(config)
-    tasks = ((files, input_format, config.prep, n_sources) for files in group(plan.sources))
+    tasks = (_Task(files, input_format, config.prep, n_sources) for files in group(plan.sources))
     with closing(map_in_order(_look_at_group, tasks, jobs)) as found:
         for looks in found:
             for look in looks:
@@ -182,9 +196,8 @@ def _wanted(splits: dict[str, int], prep: PrepConfig) -> dict[str, int]:
     return {split: count if fractions[split] else 0 for split, count in splits.items()}
 
 
-def _look_at_group(task: tuple[tuple[Source, ...], str | None, PrepConfig, int]) -> list[_Look]:
-    sources, input_format, prep, n_sources = task
-    return [_look_at(source, input_format, prep, n_sources) for source in sources]
+def _look_at_group(task: _Task) -> list[_Look]:
+    return [_look_at(source, task.input_format, task.prep, task.n_sources) for source in task.sources]
 
 
 def _look_at(source: Source, input_format: str | None, prep: PrepConfig, n_sources: int) -> _Look:

@@ -70,6 +70,11 @@ class ShardTask:
     n_recordings: int
     fingerprint: str
 
+    def absolute(self) -> "ShardTask":
+        """The same for a process that works in another folder."""
+        sources = tuple(source.absolute() for source in self.sources)
+        return replace(self, path=self.path.absolute(), sources=sources)
+
 
 @dataclass(frozen=True)
 class MadeShard:

@@ -36,7 +36,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class _Given:
+class Given:
     """How mel files are taken; see `synthesize_files`."""
 
     contract: MelConfig | None
@@ -136,10 +136,10 @@ def synthesize_files(
     n_at_once = vocoder.streams_at_once
     groups = [jobs[first : first + n_at_once] for first in range(0, len(jobs), n_at_once)]
     n_threads = 1 if n_at_once > 1 else threads or _cores(len(jobs))
-    tally = _Tally(len(jobs), progress)
+    tally = Tally(len(jobs), progress)
 
     def run(group: Sequence[Job], report: ProgressCallback) -> list[Result]:
-        return _run(vocoder, group, sampling, _Given(contract, adapt, check), report)
+        return run_together(vocoder, group, sampling, Given(contract, adapt, check), report)
 
     def advance(index: int, inner: Progress) -> None:
         share, n_streams = inner.done / inner.total, len(groups[index])
@@ -151,7 +151,7 @@ def synthesize_files(
             yield from results
 
 
-class _Tally:
+class Tally:
     """How far all jobs are together, by parts that are under way at the same time."""
 
     def __init__(self, n_jobs: int, progress: ProgressCallback) -> None:
@@ -177,11 +177,11 @@ class _Tally:
         self._progress(Progress(n_done, self._n_jobs, {"speed": f"{speed:.2f} x real time"}))
 
 
-def _run(
+def run_together(
     vocoder: Vocoder,
     group: Sequence[Job],
     sampling: Sampling,
-    given: _Given,
+    given: Given,
     progress: ProgressCallback,
 ) -> list[Result]:
     """The results of jobs that the engine runs together; they alone are in memory."""
@@ -202,7 +202,7 @@ def _run_alone(
     vocoder: Vocoder,
     job: Job,
     sampling: Sampling,
-    given: _Given,
+    given: Given,
     progress: ProgressCallback,
     ask_ffmpeg: bool = False,
 ) -> Result:
@@ -256,7 +256,7 @@ class _Loaded:
         return slice(self.lead_samples, self.lead_samples + self.n_samples)
 
 
-def _load(vocoder: Vocoder, job: Job, given: _Given) -> "_Loaded | str":
+def _load(vocoder: Vocoder, job: Job, given: Given) -> "_Loaded | str":
     """The job's mel, or the error that prevents it."""
     try:
         if _is_mel(job):
@@ -272,7 +272,7 @@ def _is_mel(job: Job) -> bool:
     return job.source.suffix.lower() in MEL_SUFFIXES
 
 
-def _load_mel(vocoder: Vocoder, job: Job, given: _Given) -> _Loaded:
+def _load_mel(vocoder: Vocoder, job: Job, given: Given) -> _Loaded:
     """A mel file's frames (F, M) under the voice's contract, F > 0, checked."""
     wanted, notes, name = vocoder.mel_config, list[str](), str(job.source)
     assumed = given.contract or wanted

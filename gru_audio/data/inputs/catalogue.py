@@ -8,7 +8,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from gru_audio.data.inputs.found import Found, stamp_of
@@ -58,6 +58,10 @@ class Source:
     stop_s: float | None = None
     key: str = ""
     mel: Path | None = None
+
+    def absolute(self) -> "Source":
+        """The same for a process that works in another folder."""
+        return replace(self, path=self.path.absolute(), mel=self.mel and self.mel.absolute())
 
 
 class Catalogue:
