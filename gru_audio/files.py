@@ -7,9 +7,11 @@ import os
 import re
 import secrets
 import stat
+import sys
 import time
 import zlib
 from collections.abc import Iterator
+from io import RawIOBase
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,7 +22,6 @@ _NO_PLACE = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
 )
 _LIMITS = {errno.EFBIG: "ulimit -f", errno.EMFILE: "ulimit -n", errno.ENFILE: "fs.file-max"}
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _TEMPORARY = re.compile(r"\.gru-audio-([0-9a-f]{4})?[0-9a-f]{12}\.partial(\.\w{1,16})?", re.ASCII)
 _MACHINE = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
 _MARK = f"{zlib.crc32(os.fsencode(_MACHINE)) & 0xFFFF:04x}"
@@ -29,6 +30,9 @@ _PLAIN = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, 
 """Bytes as they are, no pipe that is waited for, and nothing for a process that is started meanwhile."""
 
 _PATIENCE_S = 60
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+_BUSY = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES})
+_PAUSE_S = 0.1
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -131,7 +135,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     The folder is made where it is missing. On any error the temporary file is removed and what was at
     `path` before stays as it was. Its name is random and short, and keeps `path`'s suffix, which some writers go by;
     it is created anew, never found, so that nobody can have put a link in its place. While it is written it is
-    locked: what a killed process left has no lock, and goes when the folder is next written to.
+    locked: what a killed process left has no lock, and goes when the folder is next written to. On Windows it is not:
+    there what is open can be neither renamed nor removed.
 
     Raises:
         OutputError: the file cannot be written.
@@ -140,20 +145,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned_once(path.parent.resolve())
         temporary, held = _created(path)
-    try:
-        with output_errors(path):
-            yield temporary
-            if not _is_open_as(held, temporary):
-                raise OSError(errno.EIO, "another program replaced it while it was written")
-            os.fsync(held)
-            if os.name == "nt":  # where what is open cannot be renamed
-                os.close(held)
-            temporary.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            os.close(held)
+    with held:
+        try:
+            with output_errors(path):
+                yield temporary
+                if not _is_open_as(held, temporary):
+                    raise OSError(errno.EIO, "another program replaced it while it was written")
+                os.fsync(held.fileno())
+                _close_on_windows(held)
+                temporary.replace(path)
+        finally:
+            _close_on_windows(held)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def remove_abandoned(folder: Path) -> None:
@@ -174,49 +178,93 @@ def remove_abandoned(folder: Path) -> None:
 _remove_abandoned_once = functools.cache(remove_abandoned)
 
 
-def _created(path: Path) -> tuple[Path, int]:
-    """A new, locked file beside `path`, and its descriptor."""
+def _created(path: Path) -> tuple[Path, RawIOBase]:
+    """A new, locked file beside `path`, by its name and open."""
     suffix = path.suffix if re.fullmatch(r"\.\w{1,16}", path.suffix, re.ASCII) else ""
     while True:
         temporary = path.with_name(f".gru-audio-{_MARK}{secrets.token_hex(6)}.partial{suffix}")
         held = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _PLAIN | _NO_FOLLOW, 0o666)
-        _lock(held, wait=True)
-        if _is_open_as(held, temporary):
-            return temporary, held
-        os.close(held)  # between those two lines another process took it for one that was left
+        file = os.fdopen(held, "rb+", buffering=0)
+        if sys.platform != "win32":
+            lock(held, wait=True)
+        if _is_open_as(file, temporary):
+            return temporary, file
+        file.close()  # between those two lines another process took it for one that was left
 
 
-def _is_open_as(descriptor: int, path: Path) -> bool:
+def _close_on_windows(file: RawIOBase) -> None:
+    if sys.platform == "win32":
+        file.close()
+
+
+def _is_open_as(file: RawIOBase, path: Path) -> bool:
     """Whether a path still names the file that is open."""
     try:
-        return os.path.samestat(os.fstat(descriptor), path.lstat())
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
     except FileNotFoundError:
         return False
 
 
 def _remove_unlocked(path: Path) -> None:
-    """Remove a temporary file, unless a process that lives holds its lock."""
+    """Remove a temporary file, unless a process that lives holds its lock, or, on Windows, the file itself."""
+    if sys.platform == "win32":
+        path.unlink()
+        return
     descriptor = os.open(path, os.O_RDWR | _PLAIN | _NO_FOLLOW)  # NFS locks only what may be written
-    try:
-        if _lock(descriptor, wait=False):
+    with os.fdopen(descriptor, "rb+") as file:
+        if lock(file.fileno(), wait=False):
             path.unlink()
-    finally:
-        os.close(descriptor)
 
 
-def _lock(descriptor: int, *, wait: bool) -> bool:
-    """Lock an open file for as long as it is open; False where another has the lock, or the system knows none."""
-    try:
-        import fcntl  # here, as Windows has none
+def lock(descriptor: int, *, wait: bool, with_children: bool = True) -> bool | None:
+    """Lock an open file until it is closed.
 
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except ImportError:
-        return False
-    except OSError as error:
-        if error.errno not in {errno.EWOULDBLOCK, *_NO_LOCKS}:
-            raise
-        return False
-    return True
+    Args:
+        descriptor: of the file, which may be written to where `with_children` is false.
+        wait: for another process that holds it.
+        with_children: whether a process that this one forks holds it, too. If not, it is lost as well when this process
+            opens the file once more and closes that.
+
+    Returns:
+        True: it is locked; False: another process holds it; None: the file's system knows no locks.
+
+    Raises:
+        OSError: anything else.
+    """
+    while True:
+        try:
+            _lock(descriptor, with_children)
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return None
+            if error.errno not in _BUSY:
+                raise
+            if not wait:
+                return False
+            time.sleep(_PAUSE_S)
+        else:
+            return True
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    _PLACE = 1 << 30  # of the byte that is locked, and then cannot be read: beyond all that these files hold
+
+    def _lock(descriptor: int, with_children: bool) -> None:
+        place = os.lseek(descriptor, 0, os.SEEK_CUR)
+        os.lseek(descriptor, _PLACE, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        finally:
+            os.lseek(descriptor, place, os.SEEK_SET)
+
+else:
+    import fcntl
+
+    def _lock(descriptor: int, with_children: bool) -> None:
+        take = fcntl.flock if with_children else fcntl.lockf
+        take(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _why_not_regular(mode: int) -> str | None:

@@ -1,46 +1,124 @@
-"""Nothing in the package needs POSIX where another way serves."""
+"""Nothing in the package needs POSIX where another way serves: all of it is imported, and used, as if on Windows."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path, PureWindowsPath
+
+from gru_audio.data.inputs import archives
+
+ROOT = Path(__file__).parents[1]
+BEGIN = """
+import sys
 from pathlib import Path
+from support.windows import become_windows
 
-HIDING = """
-import importlib, os, pkgutil, sys
-for name in ("fcntl", "grp", "pwd", "resource", "termios", "tty", "pty", "syslog", "readline", "curses"):
-    sys.modules[name] = None
-for name in ("getloadavg", "geteuid", "getuid", "getgid", "fork", "killpg", "setsid", "mkfifo", "O_DIRECTORY"):
-    vars(os).pop(name, None)
+folder = Path(sys.argv[1])
+(folder / "core").mkdir()
+become_windows(folder / "core")
 """
-
-IMPORTING = """
+IMPORT = """
+import importlib, pkgutil
 import gru_audio
-for module in pkgutil.walk_packages(gru_audio.__path__, "gru_audio."):
-    if not module.name.endswith("__main__"):
-        importlib.import_module(module.name)
-"""
 
-SPEAKING = """
-import pathlib, numpy, gru_audio
-from gru_audio.bench.machine import this_machine
-from gru_audio.files import atomic_path
+names = [module.name for module in pkgutil.walk_packages(gru_audio.__path__, "gru_audio.")]
+for name in names:
+    if not name.endswith("__main__"):
+        importlib.import_module(name)
+assert len(names) > 150
+"""
+FILES = """
+from gru_audio import files
+from gru_audio.errors import TrainingError
 from gru_audio.training.saved import checkpoint
-folder, name, open_ = pathlib.Path(sys.argv[1]), os.name, os.open
-os.name, os.open = "nt", None  # Windows opens no folders
+from gru_audio.training.saved.run_lock import run_lock
+
 checkpoint._flush_folder(folder)
-os.name, os.open = name, open_
-flush = os.fsync
-os.fsync = lambda descriptor: (os.write(descriptor, b""), flush(descriptor))  # Windows: of what may be written to
-with atomic_path(folder / "file") as temporary:
-    temporary.write_text("text")
-assert (folder / "file").read_text() == "text"
-assert this_machine().load is None
-assert gru_audio.load().synthesize(numpy.full((3, 80), -5.0)).size == 600
+left = folder / ".gru-audio-0123456789ab.partial"
+left.touch()
+with left.open("rb"):
+    files.remove_abandoned(folder)
+    assert left.exists(), "another has it open"
+with files.atomic_path(folder / "file") as temporary:
+    temporary.write_text("old", encoding="utf-8")
+assert not left.exists()
+try:
+    with files.atomic_path(folder / "file") as temporary:
+        temporary.write_text("new", encoding="utf-8")
+        1 / 0
+except ZeroDivisionError:
+    pass
+assert (folder / "file").read_text(encoding="utf-8") == "old"
+assert sorted(path.name for path in folder.iterdir()) == ["core", "file"]
+with run_lock(folder / "run"):
+    try:
+        with run_lock(folder / "run"):
+            raise AssertionError("two at once")
+    except TrainingError as error:
+        assert "another gru-audio train works in it (process " in str(error)
+assert not (folder / "run").exists()
+"""
+WORK = """
+import soundfile
+from gru_audio.cli import main
+from gru_audio.config import to_toml
+from support.trained import make_dataset, small_config
+
+
+def command(*words):
+    sys.argv = ["gru-audio", *map(str, words)]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, words
+
+
+dataset, run = make_dataset(folder, 110.0, 150.0, 170.0), folder / "run"
+(folder / "more").mkdir()
+audio, rate_hz = soundfile.read(folder / "audio" / "speaker0" / "110.wav")
+soundfile.write(folder / "more" / "new.wav", audio / 2, rate_hz)
+for n_steps in (3, 6):
+    config = to_toml(small_config("prep.valid_fraction=0.3", f"train.steps={n_steps}"))
+    (folder / f"{n_steps}.toml").write_text(config, encoding="utf-8")
+command("train", dataset, "-c", folder / "3.toml", "-o", run, "--quiet")
+command("train", dataset, "-c", folder / "6.toml", "-o", run, "--resume", "--quiet")
+command("prep", folder / "more", "-o", dataset, "-c", folder / "6.toml", "--append", "--jobs", "1", "--quiet")
+command("prep", folder / "more", "-o", dataset, "-c", folder / "6.toml", "--append", "--jobs", "1", "--quiet")
+command("info", dataset)
+command("info", run)
+command("synthesize", folder / "audio", "-o", folder / "spoken", "--voice", run, "--jobs", "1", "--quiet")
+command("synthesize", folder / "audio", "-o", folder / "spoken", "--voice", run, "--jobs", "1", "--quiet")
+command("mel", folder / "audio", "-o", folder / "mels", "--voice", run, "--quiet")
+command("export", "--voice", run, "-o", folder / "voice.gru", "--quiet")
+found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+assert {"run/voice.safetensors", "spoken/speaker0/150.wav", "mels/speaker0/150.npz", "voice.gru"} <= found, found
+assert not [name for name in found if "partial" in name or ".lock" in name], found
 """
 
 
-def test_everything_is_imported_without_posix() -> None:
-    subprocess.run([sys.executable, "-c", HIDING + IMPORTING], check=True)
+def on_windows(folder: Path, *parts: str) -> None:
+    """Run parts of a program as if on Windows."""
+    done = subprocess.run(
+        [sys.executable, "-X", "warn_default_encoding", "-c", "".join((BEGIN, *parts)), str(folder)],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
-def test_what_windows_lacks_is_not_called(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", HIDING + SPEAKING, str(tmp_path)], check=True)
+def test_everything_is_imported(tmp_path: Path) -> None:
+    on_windows(tmp_path, IMPORT)
+
+
+def test_files_are_written_and_locked(tmp_path: Path) -> None:
+    on_windows(tmp_path, FILES)
+
+
+def test_commands_work(tmp_path: Path) -> None:
+    on_windows(tmp_path, WORK)
+
+
+def test_names_within_a_dataset_have_slashes() -> None:
+    assert archives._stem(PureWindowsPath(r"speakers\anna.tar.gz")) == "speakers/anna"

@@ -111,7 +111,8 @@ def prepare(
         have = base.splits_of(writer.view(), base.part_of(plan.digest))
         writer.set_splits(assign_splits(writer.view(), config.prep, have))
         index_digest = writer.digest()
-        writer.save(out / index_name(index_digest))
+        if not (base.has_splits and old is not None and old.contents.get("index") == index_digest):
+            writer.save(out / index_name(index_digest))  # else it is there, and mapped
         summary = tally.summary(writer.view(), config.prep, config.mel.sample_rate_hz)
         notes = old.contents if old else {}
         contents = {
@@ -126,6 +127,7 @@ def prepare(
         }
         with atomic_path(out / DATASET_FILE) as temporary:
             temporary.write_text(json.dumps(contents, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    del base  # lets go of the index that it has mapped: Windows removes no such file
     remove(stale_files(out, sum(part.shards for part in parts), index_name(index_digest)))
     return summary
 

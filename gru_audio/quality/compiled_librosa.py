@@ -9,10 +9,7 @@ from typing import Any
 
 import numpy as np
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from gru_audio.files import lock
 
 _RATE_HZ = 16_000
 
@@ -44,6 +41,5 @@ def griffin_lim_seed(librosa: Any) -> dict[str, Any]:
 def _alone(path: Path) -> Iterator[None]:
     """Hold a file's lock, where the system has such locks."""
     with path.open("rb") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file.fileno(), wait=True)
         yield

@@ -167,7 +167,7 @@ def _put_in_order(trainer: Trainer, found: _Found) -> tuple[str, ...]:
         temporary.write_text(to_toml(trainer.config), encoding="utf-8")
     if job:
         with atomic_path(run / JOB_FILE) as temporary:
-            temporary.write_text(job)
+            temporary.write_text(job, encoding="utf-8")
     where = f"step {found.checkpoint.step:,}" if found.checkpoint else "the start"
     return tuple(
         f"{path}: damaged, set aside as damaged-{path.name}; went on from {where}" for path in found.damaged
@@ -177,7 +177,7 @@ def _put_in_order(trainer: Trainer, found: _Found) -> tuple[str, ...]:
 def _is_restart(run: Path, launch: Launch) -> bool:
     """Whether torchrun starts again what it had started: another's run stays refused."""
     job = run / JOB_FILE
-    return launch.n_restarts > 0 and job.is_file() and job.read_text() == launch.job
+    return launch.n_restarts > 0 and job.is_file() and job.read_text(encoding="utf-8") == launch.job
 
 
 def _fit(

@@ -8,7 +8,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from gru_audio.data.inputs.found import Found, stamp_of
 from gru_audio.data.inputs.speakers import SpeakerRule
@@ -124,8 +124,8 @@ def _speaker(kind: str, told: bytes) -> str:
     return next((str(value) for value in values if isinstance(value, str | int) and str(value)), "")
 
 
-def _stem(path: Path) -> str:
-    name = str(path)
+def _stem(path: PurePath) -> str:
+    name = path.as_posix()
     return next(
         (name.removesuffix(suffix) for suffix in reversed(TAR_SUFFIXES) if name.endswith(suffix)), name
     )

@@ -36,7 +36,7 @@ def read_arrow(path: Path, root: Path, index: int, rule: SpeakerRule) -> Iterato
     import pyarrow
 
     _, mtime = stamp_of(path)
-    stem = path.relative_to(root).with_suffix("")
+    stem = path.relative_to(root).with_suffix("").as_posix()
     try:
         for row, (named, speaker, size) in enumerate(_rows(path)):
             inner = PurePosixPath(

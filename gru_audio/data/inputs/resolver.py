@@ -73,5 +73,5 @@ class Resolver:
 
     def _relative(self, path: Path) -> str:
         if path.is_relative_to(self._folder):
-            return str(path.relative_to(self._folder))
-        return str(path.relative_to(path.anchor))
+            return path.relative_to(self._folder).as_posix()
+        return path.relative_to(path.anchor).as_posix()

@@ -94,7 +94,7 @@ def decode_with_ffmpeg(
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
         raise AudioError(f"{path}: {because}, and ffmpeg is not on PATH; install ffmpeg or convert to WAV")
-    inherits = os.name == "posix"
+    inherits = sys.platform != "win32"
     place = f"file:/dev/fd/{source.descriptor}" if inherits else f"file:{path}"
     if (part.start, part.end) != (0, source.size):
         place = f"subfile,,start,{part.start},end,{part.end},,:{place}"
@@ -166,7 +166,7 @@ class _Output:
     def _kill(self) -> None:
         if self._process.poll() is not None:
             return
-        if os.name == "posix":
+        if sys.platform != "win32":
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
         else:

@@ -6,6 +6,7 @@ What a file is, its bytes say, never its name. It is read in pieces, and its cha
 import math
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -236,7 +237,7 @@ def _libsndfile(source: Source, part: Part) -> Any:
     import soundfile
 
     stretched = part.patches or (part.start, part.samples_end) != (0, source.size)
-    if stretched or os.name == "nt":  # where libsndfile may have descriptors of its own
+    if stretched or sys.platform == "win32":  # where libsndfile may have descriptors of its own
         return soundfile.SoundFile(Stretch(source, part.start, part.samples_end, part.patches))
     os.lseek(source.descriptor, 0, os.SEEK_SET)
     return soundfile.SoundFile(source.descriptor, closefd=False)

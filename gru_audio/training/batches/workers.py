@@ -7,6 +7,7 @@ the one that started it: at its end the pipes break, and whoever writes into one
 import contextlib
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -14,6 +15,9 @@ from typing import Any
 
 from gru_audio.errors import GruAudioError
 from gru_audio.training.interrupt import StopRequest, leave_signals_to_the_parent
+
+if sys.platform == "linux":
+    import fcntl
 
 _SET_PIPE_SIZE = 1031  # Linux's F_SETPIPE_SZ
 _PIPE_BYTES = 1 << 20  # as much as Linux grants any user: a batch or two wait in it
@@ -40,7 +44,7 @@ class Workers:
         Raises:
             WorkerLostError: the system starts no more processes.
         """
-        self._ends: list[Connection] = []
+        self._ends: list[Any] = []  # what Windows has for a Connection is another class
         self._processes: list[Any] = []
         self._n_taken = 0
         try:
@@ -95,10 +99,9 @@ class Workers:
     def _start(self, work: Callable[[int], Any], tasks: range) -> None:
         ours, theirs = multiprocessing.Pipe(duplex=False)
         self._ends.append(ours)
-        with contextlib.suppress(ImportError, OSError):
-            import fcntl  # here, as Windows has none
-
-            fcntl.fcntl(theirs.fileno(), _SET_PIPE_SIZE, _PIPE_BYTES)
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(theirs.fileno(), _SET_PIPE_SIZE, _PIPE_BYTES)
         try:
             process = multiprocessing.Process(target=_run, args=(work, tasks, ours, theirs), daemon=True)
             process.start()

@@ -1,6 +1,7 @@
 """Training checkpoints: everything that a run needs to go on exactly where it was."""
 
 import os
+import sys
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -191,7 +192,7 @@ def _checksum(tensors: Mapping[str, Array]) -> int:
 
 def _flush_folder(folder: Path) -> None:
     """Have the disk keep a folder's names, a rename among them; Windows does so unasked, and opens no folders."""
-    if os.name == "nt":
+    if sys.platform == "win32":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -36,7 +36,7 @@ class MetricsLog:
             with output_errors(self._path):
                 kept = [json.dumps(line) for line in read_log(run) if line["step"] <= from_step]
             with atomic_path(self._path) as temporary:
-                temporary.write_text("".join(f"{line}\n" for line in kept))
+                temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         with output_errors(self._path):
             self._file = self._path.open("a", encoding="utf-8", buffering=1)
             self._board = SummaryWriter(str(run / "tensorboard"), purge_step=from_step + 1)

@@ -1,16 +1,15 @@
 """A run's folder belongs to one process at a time."""
 
 import contextlib
-import errno
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from gru_audio.errors import TrainingError
-from gru_audio.files import output_errors
+from gru_audio.files import lock, output_errors
 
 _FILE = ".lock"
-_BUSY = frozenset({errno.EAGAIN, errno.EACCES})
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -26,27 +25,26 @@ def run_lock(run: Path) -> Iterator[None]:
     with output_errors(run):
         run.mkdir(parents=True, exist_ok=True)
     with output_errors(path):
-        descriptor = _held(path, run)
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, str(os.getpid()).encode())
-    try:
-        yield
-    finally:
-        if os.name == "nt":  # where what is open cannot be removed
-            os.close(descriptor)
-        with contextlib.suppress(OSError):
-            path.unlink()
-            if is_new:
-                run.rmdir()  # where the run could not begin; else it is not empty
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
+        file = os.fdopen(_held(path, run), "rb+", buffering=0)
+        file.truncate(0)
+        file.write(str(os.getpid()).encode())
+    with file:
+        try:
+            yield
+        finally:
+            if sys.platform == "win32":  # where what is open cannot be removed
+                file.close()
+            with contextlib.suppress(OSError):
+                path.unlink()
+                if is_new:
+                    run.rmdir()  # where the run could not begin; else it is not empty
 
 
 def _held(path: Path, run: Path) -> int:
     """The lock's open file, once this process has it."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NO_FOLLOW, 0o666)
-        if not _take(descriptor):
+        if lock(descriptor, wait=False, with_children=False) is False:
             holder = _holder(descriptor)
             os.close(descriptor)
             raise TrainingError(
@@ -56,19 +54,6 @@ def _held(path: Path, run: Path) -> int:
             if os.path.samestat(os.fstat(descriptor), path.lstat()):
                 return descriptor
         os.close(descriptor)  # another process had it, and removed it since it was opened
-
-
-def _take(descriptor: int) -> bool:
-    """Lock a file for this process, and for none that it forks; True as well where the system has no locks."""
-    try:
-        import fcntl  # here, as Windows has none
-
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:
-        return True
-    except OSError as error:
-        return error.errno not in _BUSY
-    return True
 
 
 def _holder(descriptor: int) -> str:
