@@ -10,8 +10,10 @@
 #include "../../gru_audio/native/gru_audio.c"
 
 #include <sanitizer/asan_interface.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/time.h>
 
 enum { MOST_VOICES = 8, MOST_FRAMES = 20, MOST_BYTES = 64 << 20, MOST_WORK = 1 << 24 };
 enum step {
@@ -246,10 +248,25 @@ static void do_step(struct run *run, struct input *input, enum step step) {
         make_mel(run, input);
 }
 
+// libFuzzer ends in order at SIGUSR1.
+static void ask_for_the_end(int which) {
+    (void)which;
+    raise(SIGUSR1);
+}
+
+// Ends the run after as many seconds of CPU time as the environment tells, however busy the machine is.
+static void limit_time(void) {
+    const char *limit = getenv("GRU_FUZZ_CPU_SECONDS");
+    const struct itimerval timer = {.it_value.tv_sec = limit ? atol(limit) : 0};
+    signal(SIGPROF, ask_for_the_end);
+    setitimer(ITIMER_PROF, &timer, NULL); // of 0 seconds: never
+}
+
 // Reads the sound voices, whose paths the environment names.
 int LLVMFuzzerInitialize(int *n_arguments, char ***arguments);
 int LLVMFuzzerInitialize(int *n_arguments, char ***arguments) {
     (void)n_arguments, (void)arguments;
+    limit_time();
     char *paths = getenv("GRU_FUZZ_VOICES"), nothing[] = "";
     for (char *path = strtok(paths ? paths : nothing, ":"); path && n_voices < MOST_VOICES;
          path = strtok(NULL, ":")) {

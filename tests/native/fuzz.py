@@ -1,7 +1,7 @@
 """Compiles fuzz.c with clang's libFuzzer and sanitizers, and runs it.
 
     python tests/native/fuzz.py                        each input of the corpus once, as CI does
-    python tests/native/fuzz.py --minutes 60           looks for new inputs; what it finds goes to --found
+    python tests/native/fuzz.py --minutes 60           looks for new inputs, so long by CPU time; they go to --found
     python tests/native/fuzz.py FILE                   one input, such as one that was found to crash
 
 It needs Debian's clang-19 and libclang-rt-19-dev.
@@ -69,7 +69,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("inputs", nargs="*", type=Path, help="inputs to run once; by default the corpus")
-    parser.add_argument("--minutes", type=float, default=0.0, help="how long to look for new inputs")
+    parser.add_argument("--minutes", type=float, default=0.0, help="CPU time to look for new inputs")
     parser.add_argument("--processor", default="x86_64_v3", help="what it is compiled for")
     parser.add_argument("--found", type=Path, default=Path("found"), help="the folder for new inputs")
     options = parser.parse_args()
@@ -90,12 +90,13 @@ def main() -> None:
         arguments = [str(path) for path in inputs]
         if options.minutes:
             options.found.mkdir(parents=True, exist_ok=True)
-            arguments = [str(options.found), str(CORPUS), f"-max_total_time={round(60 * options.minutes)}"]
+            arguments = [str(options.found), str(CORPUS), "-handle_usr1=1"]
             arguments += ["-max_len=600", "-timeout=60", "-print_final_stats=1"]
             arguments += [f"-artifact_prefix={options.found}/crash-"]
         environment = {
             **os.environ,
             "GRU_FUZZ_VOICES": ":".join(paths),
+            "GRU_FUZZ_CPU_SECONDS": str(round(60 * options.minutes)),
             "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
         }
         sys.exit(subprocess.run([str(program), *arguments], env=environment, check=False).returncode)
