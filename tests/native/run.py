@@ -2,9 +2,10 @@
 
     python tests/native/run.py
 
-x86-64 sets run on this processor, as far as it has them; ARM's run under Debian's qemu-user; the least set and the best
-one run once more under the address and undefined-behaviour sanitizers of Debian's clang. All must print the same lines.
-For systems that nothing here can run, the core is compiled alone.
+x86-64 sets run on this processor, as far as it has them; ARM's run under Debian's qemu-user; AVX2 and the best set run
+as Windows programs under Debian's wine64; the least set and the best one run once more under the address and
+undefined-behaviour sanitizers of Debian's clang. All must print the same lines. For systems that nothing here can
+run, the core is compiled alone.
 """
 
 import os
@@ -24,14 +25,14 @@ from gru_audio.native import library  # noqa: E402
 from hatch_build import FLAGS, NATIVE, PROCESSORS  # noqa: E402
 
 ELSEWHERE = {
-    "x86_64-windows-gnu": ["-mcpu=x86_64_v3"],
     "x86_64-macos": ["-mcpu=x86_64_v3"],
     "aarch64-macos": ["-mcpu=generic+dotprod"],
     "wasm32-wasi": ["-mcpu=generic+simd128"],
 }
 ARM_SYSTEM = "/usr/aarch64-linux-gnu"  # of Debian's libc6-arm64-cross
 CLANG = "clang-19"  # the first with all of the vector operations that the core is written in
-TOOLS = {"qemu-aarch64": "qemu-user", CLANG: f"{CLANG} libclang-rt-19-dev"}
+WINE = "/usr/lib/wine/wine64"
+TOOLS = {"qemu-aarch64": "qemu-user", WINE: "wine64", CLANG: f"{CLANG} libclang-rt-19-dev"}
 _OF_LIBRARIES = {"-fPIC", "-shared", "-s"}
 
 
@@ -57,7 +58,9 @@ def lines_of(name: str, command: list[str]) -> list[str]:
         SystemExit: it ends with an error.
     """
     # The core allocates nothing, and to look for leaks is forbidden in some containers.
-    environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
+    environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0", "WINEDEBUG": "-all"}
+    if command[0] == WINE:
+        environment["WINEPREFIX"] = f"{command[1]}.wine"  # a Windows of its own
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{name}: {' '.join(command)} ended with {done.returncode}\n{done.stdout}{done.stderr}")
@@ -99,6 +102,8 @@ def jobs(folder: Path) -> dict[str, Callable[[], list[str]]]:
         (add if name in supported else add_alone)(name, command)
         if name in (supported[0], supported[-1]):
             add(f"{name}, sanitized", with_sanitizers(processor))
+        if name in ("avx2", supported[-1]) and name in supported:
+            add(f"{name}, Windows", zig("x86_64-windows-gnu", f"-mcpu={processor}"), WINE)
     for name, processor in PROCESSORS["aarch64"].items():
         command = zig("aarch64-linux-gnu.2.31", f"-mcpu={processor}")
         add(name, command, "qemu-aarch64", "-L", ARM_SYSTEM)
