@@ -8,9 +8,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support.wheels import functions_of_the_interface, libraries_in, require_library
 
 from gru_audio.native import library
-from hatch_build import PLATFORMS, PROCESSORS
+from hatch_build import PLATFORMS, PROCESSORS, this_platform
 
 ROOT = Path(__file__).parents[2]
 STAND_IN = """
@@ -53,16 +54,26 @@ def test_a_wheel_has_the_libraries_of_its_platform_alone(
     system, machine = name.split("-")
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr("platform.machine", lambda: machine)
-    inside = {Path(path) for path in wheels[name].namelist()}
-    package = ROOT / "gru_audio"
-    wanted = {
-        Path("gru_audio") / library._path(each).relative_to(package)
-        for each in library.INSTRUCTION_SETS[machine]
-    }
-    assert {path for path in inside if "lib" in path.parts} == wanted
-    assert {path.stem: PROCESSORS[machine][path.stem] for path in wanted} == PROCESSORS[machine]
+    inside = set(wheels[name].namelist())
+    loaded = {library._path(each).relative_to(ROOT).as_posix() for each in library.INSTRUCTION_SETS[machine]}
+    assert {path for path in inside if "/lib/" in path} == libraries_in(name) == loaded
+    assert PROCESSORS[machine].keys() == {Path(path).stem for path in loaded}
     assert {
-        Path("gru_audio") / name for name in ("native/gru_audio.h", "native/gru_audio.c", "py.typed")
+        f"gru_audio/{path}" for path in ("native/gru_audio.h", "native/gru_audio.c", "py.typed")
     } <= inside
-    linked = wheels[name].read(next(iter(wanted)).as_posix()).decode()
+    linked = wheels[name].read(min(loaded)).decode()
     assert f"-target {PLATFORMS[name].target} -shared" in linked
+
+
+def test_the_core_allocates_nothing_and_keeps_nothing(instructions: str) -> None:
+    """Nor could it: all that it takes from elsewhere copies and fills bytes, or is a logarithm."""
+    found = require_library(library._path(instructions), this_platform())
+    assert len(functions_of_the_interface()) == 14
+    assert found.machine in PROCESSORS
+
+
+def test_what_is_for_another_system_is_seen() -> None:
+    others = PLATFORMS.keys() - {this_platform()}
+    for name in others:
+        with pytest.raises(AssertionError):
+            require_library(library._path(library.supported()[0]), name)
