@@ -32,7 +32,12 @@ EXPORTS = (
     *("voice_size", "open", "facts_of", "error_text", "stream_size", "start", "push", "finish"),
     *("mel_frames", "mel_size", "mel", "griffin_lim_size", "griffin_lim", "products_are_exact"),
 )
-SCRIPTS = (SHARED / "elements.js", SHARED / "spectrogram.js", SHARED / "player.js", WEB / "page.js")
+SCRIPTS = (
+    *(SHARED / f"{name}.js" for name in ("elements", "spectrogram", "player", "panel")),
+    WEB / "page.js",
+)
+
+TEMPLATES = ((WEB, "page.html"), (SHARED, "panel.html"))
 
 
 def compile_core(path: Path, processor: str) -> None:
@@ -81,8 +86,11 @@ def build(voice_name: str = DEFAULT_VOICE, *, folder: Path = DIST) -> None:
             "Core": ", ".join(f"{name} {(folder / name).stat().st_size / 1e3:.0f} kB" for name in MODULES),
         },
     }
-    template = string.Template((WEB / "page.html").read_text(encoding="utf-8"))
-    page = template.substitute(data=json.dumps(data).replace("<", r"\u003c"))
+    template, panel = (string.Template((at / name).read_text(encoding="utf-8")) for at, name in TEMPLATES)
+    page = template.substitute(
+        data=json.dumps(data).replace("<", r"\u003c"),
+        panel=panel.substitute(level=3),  # of its heading
+    )
     (folder / "index.html").write_text(page, encoding="utf-8")
 
 

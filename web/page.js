@@ -52,19 +52,11 @@ async function samplesOf(bytes) {
 /** Shows and plays a system's samples (n,). The original comes first: its loudest point is 0 dB for all. */
 function showSystem(system, samples) {
   const [label, meaning] = SYSTEMS[system];
-  const panel = byId("system-panel").content.cloneNode(true).firstElementChild;
-  panel.dataset.system = system;
-  panel.setAttribute("aria-label", label);
-  panel.querySelector("h3").textContent = label;
+  const panel = systemPanel(system, label, clip);
   panel.querySelector(".sorted-figure").textContent = meaning;
-  const canvas = panel.querySelector("canvas");
-  canvas.setAttribute("aria-label", `Spectrogram of ${clip.name}, ${label}`);
-  const player = panel.querySelector("audio");
-  player.setAttribute("aria-label", `${label}: ${clip.name}`);
-  player.src = URL.createObjectURL(wavOf(samples));
-  markAxes(panel, clip.duration_s);
-  linkPlayer(player, panel.querySelector(".picture"), clip.duration_s);
+  panel.querySelector("audio").src = URL.createObjectURL(wavOf(samples));
   byId("systems").append(panel);
+  const canvas = panel.querySelector("canvas");
   const power = powers(samples, clip.duration_s, canvas.width, canvas.height);
   clip.loudest ||= power.reduce((most, value) => Math.max(most, value), 1e-12);
   paint(canvas, power, clip.loudest);

@@ -36,7 +36,7 @@ from gru_audio.voice.run_folder import VOICE_FILE
 
 PAGE_FILE = "index.html"
 
-_SCRIPTS = ("elements.js", "figures.js", "spectrogram.js", "player.js", "clips.js", "blind.js")
+_SCRIPTS = ("elements.js", "figures.js", "spectrogram.js", "player.js", "panel.js", "clips.js", "blind.js")
 _SYSTEMS = {
     REFERENCE: ("Original", "the clip itself"),
     VOICE: ("Voice", "this voice, from the clip's mel spectrogram alone"),
@@ -82,12 +82,15 @@ def _page(document: Mapping[str, Any]) -> str:
     parts = resources.files("gru_audio.evaluation") / "page"
     style = (parts / "page.css").read_text(encoding="utf-8")
     script = "\n".join((parts / name).read_text(encoding="utf-8") for name in _SCRIPTS)
-    template = string.Template((parts / "page.html").read_text(encoding="utf-8"))
+    template, panel = (
+        string.Template((parts / name).read_text(encoding="utf-8")) for name in ("page.html", "panel.html")
+    )
     return template.substitute(
         title=html.escape(shown(document["title"])),
         policy=_policy(style, script),
         style=style,
         script=script,
+        panel=panel.substitute(level=4),  # of its heading, under a clip's
         # No "<" is left that could end the element or open a comment in it.
         data=json.dumps(document, allow_nan=False, separators=(",", ":")).replace("<", r"\u003c"),
     )

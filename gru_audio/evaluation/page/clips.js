@@ -1,20 +1,5 @@
 // The list of clips: players and spectrograms side by side, sorted and filtered.
 
-function systemPanel(clip, system) {
-  const panel = byId("system-panel").content.cloneNode(true).firstElementChild;
-  const label = labelOf(system);
-  panel.dataset.system = system;
-  panel.querySelector("h4").textContent = label;
-  panel.setAttribute("aria-label", `${label}, ${clip.name}`);
-  const canvas = panel.querySelector("canvas");
-  canvas.setAttribute("aria-label", `Spectrogram of ${clip.name}, ${label}`);
-  const audio = panel.querySelector("audio");
-  audio.setAttribute("aria-label", `${label}: ${clip.name}`);
-  markAxes(panel, clip.duration_s);
-  linkPlayer(audio, panel.querySelector(".picture"), clip.duration_s);
-  return panel;
-}
-
 /** All figures of a clip, systems across; unfolded where there is room beside the panels. */
 function clipFigures(clip) {
   const details = byId("clip-figures").content.cloneNode(true).firstElementChild;
@@ -40,7 +25,7 @@ function clipCard(clip, number) {
   const facts = [clip.speaker, `${clip.duration_s.toFixed(1)} s`].filter(Boolean);
   card.querySelector(".clip-facts").textContent = facts.join(" · ");
   const systems = data.systems.map(({ key }) => key).filter((key) => key in clip.audio);
-  card.querySelector(".systems").append(...systems.map((system) => systemPanel(clip, system)));
+  card.querySelector(".systems").append(...systems.map((system) => systemPanel(system, labelOf(system), clip)));
   if (data.measures.length) card.querySelector(".systems").append(clipFigures(clip));
   return card;
 }
