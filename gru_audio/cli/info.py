@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gru_audio.cli.console import print_json, print_rows
+from gru_audio.cli.console import print_json, print_rows, progress_bar
 from gru_audio.cli.options import Json, Quiet
 from gru_audio.voice.bundled import DEFAULT_VOICE
 
@@ -35,7 +35,14 @@ def info(
             help="A voice or a bundled voice's name, a checkpoint, a mel, audio, or the folder of a run or a dataset.",
         ),
     ] = DEFAULT_VOICE,
-    quiet: Quiet = False,  # every command has it; this one shows no progress and no notes
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Compare all that a dataset's or a run's folder holds with its digests; a file always is.",
+        ),
+    ] = False,
+    quiet: Quiet = False,
     json: Json = False,
 ) -> None:
     """Show what a file or a folder is: its sizes, its mel contract, where it comes from.
@@ -48,7 +55,7 @@ def info(
 
         gru-audio info runs/mine/voice.safetensors --json
 
-        gru-audio info datasets/mine
+        gru-audio info datasets/mine --verify
     """
     from dataclasses import asdict
 
@@ -56,7 +63,10 @@ def info(
     from gru_audio.voice.bundled import bundled_voices
 
     path = Path(file)
-    facts = describe(path if path.exists() else bundled_voices().get(file, path))
+    with progress_bar("verifying", quiet=quiet or not verify) as progress:
+        facts = describe(
+            path if path.exists() else bundled_voices().get(file, path), verify=verify, progress=progress
+        )
     if json:
         print_json({"kind": facts.kind, **asdict(facts)})
     else:
@@ -88,6 +98,7 @@ def _voice_rows(facts: "VoiceFacts") -> dict[str, str]:
 
     return {
         "file": f"{_bytes(facts.file_bytes)}, version {facts.version}",
+        "digest": _digest(facts.has_digest),
         **_network_rows(facts.network),
         "mel": _contract(facts.mel),
         "engine": f"{facts.engine}: {facts.engine_reason}",
@@ -106,6 +117,7 @@ def _checkpoint_rows(facts: "CheckpointFacts") -> dict[str, str]:
     best = "none yet" if facts.best_bits is None else f"{facts.best_bits:.3f} bits a sample"
     return {
         "file": f"{_bytes(facts.file_bytes)}, version {facts.version}",
+        "digest": _digest(facts.has_digest),
         "step": f"{facts.step:,} of {facts.steps:,}",
         "best": best,
         "holds": ", ".join(facts.parts),
@@ -123,6 +135,7 @@ def _run_rows(facts: "RunFacts") -> dict[str, str]:
         "last": validation(facts.last_bits, facts.last_bits_step),
         "best": validation(facts.best_bits, facts.best_bits_step),
         "checkpoints": _first([f"step {step:,}" for step in reversed(facts.checkpoints)]) or "none",
+        "compared": "the checkpoints match their digests" if facts.verified and facts.checkpoints else "",
     }
     if facts.voice is None:
         return {**rows, "mel": _contract(facts.mel), "voice": "none yet; the first validation writes it"}
@@ -133,6 +146,7 @@ def _dataset_rows(facts: "DatasetFacts") -> dict[str, str]:
     speakers = {name: f"{name} {amount.hours * 60:.1f} min" for name, amount in facts.speakers.items()}
     return {
         "folder": f"{_bytes(facts.disk_bytes)}, version {facts.version}",
+        "digest": _shards_digest(facts),
         "audio": _amount(facts.total),
         **{f"  {split}": _amount(amount) for split, amount in facts.splits.items()},
         "speakers": _first(list(speakers.values()), _SPEAKERS_SHOWN),
@@ -180,6 +194,18 @@ def _network_rows(facts: "NetworkFacts") -> dict[str, str]:
         "parameters": f"{facts.parameters:,}",
         "signal": f"LPC order {facts.lpc_order}, {facts.bits}-bit mu-law",
     }
+
+
+def _digest(has_digest: bool) -> str:
+    return "matches" if has_digest else "none: an older version wrote the file, so that nothing was compared"
+
+
+def _shards_digest(facts: "DatasetFacts") -> str:
+    shards = f"{facts.shards:,} shard{'' if facts.shards == 1 else 's'}"
+    if facts.verified:
+        return f"the index and {shards} match" if facts.version > 1 else f"{shards} match"
+    index = "the index matches; " if facts.version > 1 else ""
+    return f"{index}{shards} not compared (--verify does; else each clip is when it is read)"
 
 
 def _contract(contract: "ContractFacts") -> str:

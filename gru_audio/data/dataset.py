@@ -210,6 +210,11 @@ class Dataset:
         progress(Progress(len(self._shards), len(self._shards)))
 
     @property
+    def n_shards(self) -> int:
+        """Files that hold the clips."""
+        return len(self._shards)
+
+    @property
     def n_clips(self) -> int:
         """Clips of all splits."""
         return len(self._index)

@@ -1,12 +1,12 @@
 """What a file or a folder is: a voice, a checkpoint, a run, a dataset, a mel or audio, and the facts of it.
 
-Nothing here imports torch (but for a mel in a .pt file), and of tensors only the shapes are read.
+Nothing here imports torch (but for a mel in a .pt file). Voices and checkpoints are compared with their digests, and
+so are datasets, whose shards are read only when that is asked for.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,25 +31,37 @@ from gru_audio.inspection.facts import (
     VoiceFacts,
 )
 from gru_audio.names import readable
+from gru_audio.progress import ProgressCallback, ignore_progress
 from gru_audio.signal.audio import FULL_SCALE, finite, peak_dbfs, rms_dbfs
 from gru_audio.signal.audio_file.reading import AUDIO_SUFFIXES, read_audio, read_encoding
 from gru_audio.signal.mel_file import MEL_SUFFIXES, read_mel
-from gru_audio.voice.run_folder import CONFIG_FILE, METRICS_FILE, VOICE_FILE, checkpoint_steps
+from gru_audio.voice.run_folder import (
+    CONFIG_FILE,
+    METRICS_FILE,
+    VOICE_FILE,
+    checkpoint_paths,
+    checkpoint_steps,
+)
 from gru_audio.voice.run_log import read_log
-from gru_audio.voice.tensor_file import METADATA_KEY, read_document
-from gru_audio.voice.voice import check_voice_document
+from gru_audio.voice.tensor_file import METADATA_KEY, read_document, read_tensor_file, states_digest
+from gru_audio.voice.voice import check_voice_document, load_voice
 
 _BUFFERS = frozenset({"mel_mean", "mel_std"})  # tensors of a network that are not learned
 
 
-def describe(path: Path) -> Facts:
+def describe(path: Path, *, verify: bool = False, progress: ProgressCallback = ignore_progress) -> Facts:
     """Find out what a file or a folder is.
+
+    Args:
+        path: the file or folder.
+        verify: also compare all of a dataset's shards, or a run's checkpoints, with their digests.
+        progress: told of the shards that were compared.
 
     Raises:
         GruAudioError: missing, damaged, or nothing that gru-audio knows.
     """
     if is_folder(path):
-        return _describe_folder(path)
+        return _describe_folder(path, verify, progress)
     if (reason := why_no_file(path)) is not None:
         reason = "no such file or folder" if reason == "no such file" else reason
         raise GruAudioError(f"{path}: {reason}; check the path")
@@ -59,13 +71,13 @@ def describe(path: Path) -> Facts:
     return _describe_mel(path) if suffix in MEL_SUFFIXES else _describe_audio(path)
 
 
-def _describe_folder(path: Path) -> RunFacts | DatasetFacts:
+def _describe_folder(path: Path, verify: bool, progress: ProgressCallback) -> RunFacts | DatasetFacts:
     if (path / DATASET_FILE).exists():
-        return _describe_dataset(path)
+        return _describe_dataset(path, verify, progress)
     if (path / CONFIG_FILE).is_file() and (
         (path / METRICS_FILE).exists() or (path / VOICE_FILE).exists() or checkpoint_steps(path)
     ):
-        return _describe_run(path)
+        return _describe_run(path, verify)
     if any(map(is_shard, shard_files(path))):
         raise DatasetError(f"{path}: an unfinished dataset; run the same gru-audio prep again to finish it")
     raise GruAudioError(
@@ -85,9 +97,9 @@ def _describe_tensors(path: Path) -> VoiceFacts | CheckpointFacts | MelFacts:
         raise DatasetError(f"{path}: a dataset's shard; name its folder, {path.parent}")
     try:
         if document["kind"] == "voice":
-            return _describe_voice(path, document)
+            return _describe_voice(path)
         if document["kind"] == "checkpoint":
-            return _describe_checkpoint(path, document)
+            return _describe_checkpoint(path)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: damaged: its header lacks or garbles {error}; copy it again"
@@ -104,14 +116,15 @@ def _is_foreign(path: Path) -> bool:
         return False
 
 
-def _describe_voice(path: Path, document: Mapping[str, Any]) -> VoiceFacts:
-    checked = check_voice_document(path, document)
-    config, told = config_from_dict(checked.config, str(path)), checked.metadata
+def _describe_voice(path: Path) -> VoiceFacts:
+    config, document = load_voice(path).config, read_document(path, "voice")  # the first compares it all
+    told = check_voice_document(path, document).metadata
     engine, reason = _engine_choice(config)
     return VoiceFacts(
         path=readable(path),
         file_bytes=path.stat().st_size,
         version=document["version"],
+        has_digest=states_digest(document),
         network=_network(config, _shapes(path)),
         mel=_contract(config.mel),
         steps=told.steps,
@@ -133,7 +146,8 @@ def _engine_choice(config: Config) -> tuple[str, str]:
     return choose_engine(config)
 
 
-def _describe_checkpoint(path: Path, document: Mapping[str, Any]) -> CheckpointFacts:
+def _describe_checkpoint(path: Path) -> CheckpointFacts:
+    document, _ = read_tensor_file(path, "checkpoint")
     config, shapes = config_from_dict(document["config"], str(path)), _shapes(path)
     network = {
         name.removeprefix("network/"): shape for name, shape in shapes.items() if name.startswith("network/")
@@ -143,6 +157,7 @@ def _describe_checkpoint(path: Path, document: Mapping[str, Any]) -> CheckpointF
         path=readable(path),
         file_bytes=path.stat().st_size,
         version=document["version"],
+        has_digest=states_digest(document),
         step=int(document["step"]),
         steps=config.train.steps,
         best_bits=None if best is None else finite(best),
@@ -152,7 +167,7 @@ def _describe_checkpoint(path: Path, document: Mapping[str, Any]) -> CheckpointF
     )
 
 
-def _describe_run(path: Path) -> RunFacts:
+def _describe_run(path: Path, verify: bool) -> RunFacts:
     config = load_config(path / CONFIG_FILE)
     try:
         logged = list(read_log(path))
@@ -166,6 +181,8 @@ def _describe_run(path: Path) -> RunFacts:
     last_bits, last_step = valid[-1] if valid else (None, None)
     best_bits, best_step = min((pair for pair in valid if pair[1]), default=(None, None))
     checkpoints = checkpoint_steps(path)
+    for checkpoint in checkpoint_paths(path) if verify else ():
+        read_tensor_file(checkpoint, "checkpoint")
     voice = path / VOICE_FILE
     return RunFacts(
         path=readable(path),
@@ -176,13 +193,16 @@ def _describe_run(path: Path) -> RunFacts:
         best_bits=best_bits,
         best_bits_step=best_step,
         checkpoints=checkpoints,
-        voice=_describe_voice(voice, read_document(voice, "voice")) if voice.is_file() else None,
+        voice=_describe_voice(voice) if voice.is_file() else None,
         mel=_contract(config.mel),
+        verified=verify,
     )
 
 
-def _describe_dataset(path: Path) -> DatasetFacts:
+def _describe_dataset(path: Path, verify: bool, progress: ProgressCallback) -> DatasetFacts:
     dataset = Dataset.open(path)
+    if verify:
+        dataset.verify(progress)
     rate_hz = dataset.mel.sample_rate_hz
     clips = dataset.clips()
     speakers = {
@@ -200,6 +220,8 @@ def _describe_dataset(path: Path) -> DatasetFacts:
         licence=dataset.licence,
         source_note=dataset.source_note,
         prep=dataset.prep.model_dump(),
+        shards=dataset.n_shards,
+        verified=verify,
     )
 
 

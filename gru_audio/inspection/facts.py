@@ -29,6 +29,7 @@ class VoiceFacts:
     """A voice, or what a run has of one; what its maker left out is empty or None.
 
     Attributes:
+        has_digest: it states one, and matches it; files of older versions state none.
         card: what else its maker says of it, by heading, such as its metrics, its limits and its attribution.
         engine: the one that synthesis takes on this machine.
         engine_reason: why.
@@ -37,6 +38,7 @@ class VoiceFacts:
     path: str
     file_bytes: int
     version: int
+    has_digest: bool
     network: NetworkFacts
     mel: ContractFacts
     steps: int | None
@@ -54,11 +56,12 @@ class VoiceFacts:
 
 @dataclass(frozen=True)
 class CheckpointFacts:
-    """A training checkpoint; `parts` are the groups of tensors that it holds."""
+    """A training checkpoint; `parts` are the groups of tensors that it holds, `has_digest` is as for a voice."""
 
     path: str
     file_bytes: int
     version: int
+    has_digest: bool
     step: int
     steps: int
     best_bits: float | None
@@ -79,6 +82,7 @@ class RunFacts:
         best_bits: the lowest validation bits a sample after step 0, at `best_bits_step`.
         checkpoints: the steps that can be resumed from.
         voice: its voice, None before the first validation.
+        verified: its checkpoints were compared with their digests, and match.
     """
 
     path: str
@@ -91,6 +95,7 @@ class RunFacts:
     checkpoints: Sequence[int]
     voice: VoiceFacts | None
     mel: ContractFacts
+    verified: bool
     kind: str = "run"
 
 
@@ -104,7 +109,12 @@ class SplitFacts:
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """A dataset; `prep` are the settings that its audio was treated with."""
+    """A dataset; `prep` are the settings that its audio was treated with.
+
+    Attributes:
+        shards: how many files hold the clips.
+        verified: they were all compared with their digests, and match.
+    """
 
     path: str
     disk_bytes: int
@@ -116,6 +126,8 @@ class DatasetFacts:
     licence: str
     source_note: str
     prep: Mapping[str, Any]
+    shards: int
+    verified: bool
     kind: str = "dataset"
 
 

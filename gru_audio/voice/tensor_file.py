@@ -7,6 +7,7 @@ contents alone. It holds a digest of itself and of the tensors, which is compare
 import contextlib
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,15 @@ METADATA_KEY = "gru_audio"
 
 _VERSION = 1
 _DIGEST = "digest"
+_CHECKSUM = "crc32"
+"""In the digest's place in the checkpoints of a version that knew none: CRC-32 of the tensors."""
 
 
 class _Header(Document):
     version: int
     kind: str = "dataset's shard"
     digest: str | None = None
+    crc32: int | None = None
 
 
 def digest_of(*parts: bytes | Array) -> str:
@@ -58,6 +62,7 @@ def write_tensor_file(
         OutputError: the file cannot be written; what was there stays.
     """
     header = json.loads(json.dumps({"kind": kind, "version": _VERSION, **document}, allow_nan=False))
+    header.pop(_CHECKSUM, None)
     contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     header[_DIGEST] = _digest(header, contiguous)
     data = save(contiguous, {METADATA_KEY: json.dumps(header)})
@@ -99,7 +104,14 @@ def read_tensor_file(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, A
             raise CheckpointError(f"{path}: holds a tensor that cannot be read ({error})") from error
     if document.get(_DIGEST) not in (None, _digest(document, tensors)):
         raise CheckpointError(f"{path}: damaged: its contents do not match their digest; copy it again")
+    if document.get(_CHECKSUM) not in (None, _checksum(tensors)):
+        raise CheckpointError(f"{path}: damaged: its contents do not match their checksum; copy it again")
     return document, tensors
+
+
+def states_digest(document: Mapping[str, Any]) -> bool:
+    """Whether a file could be compared with what its maker wrote."""
+    return document.get(_DIGEST) is not None or document.get(_CHECKSUM) is not None
 
 
 def _digest(document: Mapping[str, Any], tensors: Mapping[str, Array]) -> str:
@@ -110,6 +122,14 @@ def _digest(document: Mapping[str, Any], tensors: Mapping[str, Array]) -> str:
         tensor = tensors[name]
         parts += [f"\0{name}\0{tensor.dtype.str}\0{tensor.shape}\0".encode(), tensor]
     return digest_of(*parts)
+
+
+def _checksum(tensors: Mapping[str, Array]) -> int:
+    """CRC-32 of all tensors' bytes, in the order of their names."""
+    total = 0
+    for name in sorted(tensors):
+        total = zlib.crc32(tensors[name].tobytes(), total)
+    return total
 
 
 def _document(path: Path, file: Any, kind: str | None) -> dict[str, Any]:

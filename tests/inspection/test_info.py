@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 import typer
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from gru_audio.cli.info import info as info_command
@@ -189,6 +192,51 @@ def test_a_checkpoint_before_the_first_validation(tmp_path: Path) -> None:
     assert told(write_checkpoint(tmp_path / "c.safetensors", 1, best_bits=None))["best"] == "none yet"
 
 
+def flip(path: Path, place: int) -> None:
+    """Change a bit of a file, counted from its end."""
+    damaged = bytearray(path.read_bytes())
+    damaged[-place] ^= 1
+    path.write_bytes(damaged)
+
+
+@pytest.mark.parametrize("place", [1, 40, 300])
+def test_voices_and_checkpoints_are_compared_with_their_digests(
+    place: int, voice: Path, tmp_path: Path
+) -> None:
+    checkpoint = write_checkpoint(tmp_path / "c.safetensors", 40)
+    for path in (voice, checkpoint):
+        assert told(path)["digest"] == "matches"
+        assert told_in_json(path)["has_digest"] is True
+        flip(path, place)
+        with pytest.raises(CheckpointError, match=r"damaged: .* digest; copy it again"):
+            describe(path)
+
+
+def without_digest(path: Path, **changes: object) -> None:
+    """Make a file as an older version wrote it."""
+    with safe_open(path, framework="numpy") as file:
+        document = json.loads(file.metadata()["gru_audio"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    del document["digest"]
+    save_file(tensors, path, {"gru_audio": json.dumps({**document, **changes})})
+
+
+def test_files_of_older_versions(voice: Path, tmp_path: Path) -> None:
+    without_digest(voice)
+    assert told(voice)["digest"].startswith("none: an older version wrote the file")
+    assert told_in_json(voice)["has_digest"] is False
+    checkpoint = write_checkpoint(tmp_path / "c.safetensors", 40)
+    with safe_open(checkpoint, framework="numpy") as file:
+        names = sorted(file.keys())
+        checksum = zlib.crc32(b"".join(file.get_tensor(name).tobytes() for name in names))
+    without_digest(checkpoint, crc32=checksum)
+    assert told(checkpoint)["digest"] == "matches"
+    without_crc = write_checkpoint(tmp_path / "d.safetensors", 40)
+    without_digest(without_crc, crc32=checksum ^ 1)
+    with pytest.raises(CheckpointError, match=r"damaged: .* checksum; copy it again"):
+        describe(without_crc)
+
+
 # Runs
 
 
@@ -235,7 +283,37 @@ def test_a_run_that_has_only_begun(tmp_path: Path) -> None:
     assert told_in_json(tmp_path / "run")["voice"] is None
 
 
+def test_a_runs_checkpoints_are_compared_when_that_is_asked_for(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", LOG, (20, 45), voice=True)
+    rows = {line.split("  ")[0]: line for line in invoke(run, "--verify").stdout.splitlines()}
+    assert "the checkpoints match their digests" in rows["compared"]
+    assert "compared" not in told(run)
+    flip(run / "checkpoints/step-000000020.safetensors", 9)
+    assert describe(run)
+    with pytest.raises(CheckpointError, match=r"step-000000020\.safetensors: damaged: .*; copy it again"):
+        describe(run, verify=True)
+    flip(run / VOICE_FILE, 9)
+    with pytest.raises(CheckpointError, match=r"voice\.safetensors: damaged"):
+        describe(run)
+
+
 # Datasets
+
+
+def test_a_datasets_shards_are_compared_when_that_is_asked_for(dataset: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(dataset, copy)
+    assert told(copy)["digest"].startswith("the index matches; 1 shard not compared (--verify does")
+    assert "the index and 1 shard match" in invoke(copy, "--verify").stdout
+    assert json.loads(invoke(copy, "--verify", "--json").stdout)["verified"] is True
+    shard, index = next(copy.glob("shard-*")), next(copy.glob("index-*"))
+    flip(shard, 9)
+    assert describe(copy)
+    with pytest.raises(DatasetError, match=r"digest.*; run the same gru-audio prep again"):
+        describe(copy, verify=True)
+    flip(index, 9)
+    with pytest.raises(DatasetError, match="its contents do not match their digest"):
+        describe(copy)
 
 
 def test_a_dataset(dataset: Path) -> None:
@@ -287,8 +365,6 @@ def test_a_mel_that_states_its_contract(suffix: str, tmp_path: Path) -> None:
     if suffix == ".npz":
         np.savez(path, mel=mel, mel_config=np.array(stated))
     else:
-        from safetensors.numpy import save_file
-
         save_file({"mel": mel}, path, {"mel_config": stated})
     facts = describe(path)
     assert isinstance(facts, MelFacts)

@@ -2,7 +2,6 @@
 
 import os
 import sys
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,7 @@ from gru_audio.documents import Document, DocumentError
 from gru_audio.errors import CheckpointError
 from gru_audio.files import output_errors
 from gru_audio.voice.run_folder import checkpoint_path, checkpoint_paths
-from gru_audio.voice.tensor_file import Array, read_tensor_file, write_tensor_file
-
-_CHECKSUM = "crc32"
-"""Of the tensors, in the checkpoints of versions that knew no digest."""
+from gru_audio.voice.tensor_file import read_tensor_file, write_tensor_file
 
 _Count = Annotated[int, Field(ge=0)]
 
@@ -43,7 +39,6 @@ class _State(Document):
     watch: Annotated[list[float], Field(min_length=5, max_length=5)] | None = None
     returns: _Returns | None = None
     scaler: dict[str, float] = Field(default_factory=dict)
-    crc32: int | None = None
 
 
 class PartState(NamedTuple):
@@ -108,8 +103,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, n_kept: int) -> Path:
         for group, named in checkpoint.groups.items()
         for name, tensor in named.items()
     }
-    told = {name: value for name, value in checkpoint.document.items() if name != _CHECKSUM}
-    write_tensor_file(path, "checkpoint", {"step": checkpoint.step, **told}, tensors)
+    write_tensor_file(path, "checkpoint", {"step": checkpoint.step, **checkpoint.document}, tensors)
     with output_errors(path):
         _flush_folder(path.parent)
         for old in [other for other in checkpoint_paths(run) if other <= path][:-n_kept]:
@@ -169,8 +163,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
         state = _State.of(document)
     except DocumentError as error:
         raise CheckpointError(f"{path}: damaged: its header lacks or garbles {error}; delete it") from error
-    if state.crc32 not in (None, _checksum(tensors)):
-        raise CheckpointError(f"{path}: damaged: its contents do not match their checksum; delete it")
     groups: dict[str, dict[str, Tensor]] = {"optimizer": {}}  # empty until a first good step
     for full_name, array in tensors.items():
         group, _, name = full_name.partition("/")
@@ -180,14 +172,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path}: lacks a part of the training state; delete it, and resume from the one before"
         )
     return Checkpoint(state.step, groups, document)
-
-
-def _checksum(tensors: Mapping[str, Array]) -> int:
-    """CRC-32 of all tensors' bytes, in the order of their names."""
-    total = 0
-    for name in sorted(tensors):
-        total = zlib.crc32(tensors[name].tobytes(), total)
-    return total
 
 
 def _flush_folder(folder: Path) -> None:
