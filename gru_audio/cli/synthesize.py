@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from gru_audio.config import MelConfig
-    from gru_audio.synthesis.batch import Result
+    from gru_audio.synthesis.jobs import Result
     from gru_audio.synthesis.sampling import Sampling
     from gru_audio.synthesis.vocoder import Vocoder
 
@@ -129,7 +129,8 @@ def synthesize(
     """
     with made_to_stay():
         from gru_audio.config import load_mel_config
-        from gru_audio.synthesis.batch import plan_jobs, synthesize_files
+        from gru_audio.synthesis.batch import synthesize_files
+        from gru_audio.synthesis.jobs import plan_jobs
         from gru_audio.synthesis.sampling import Sampling
         from gru_audio.synthesis.vocoder import load
 

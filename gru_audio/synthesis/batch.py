@@ -2,37 +2,31 @@
 
 import contextlib
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import chain, islice
-from pathlib import Path
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from threading import Lock
+
+import numpy as np
 
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
-from gru_audio.errors import AudioError, GruAudioError, MelError, OutputError
-from gru_audio.files import require_writable
-from gru_audio.folders import walk
+from gru_audio.errors import GruAudioError, MelError
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
-from gru_audio.signal.audio_file.reading import AUDIO_SUFFIXES, StoppedEarlyError, open_audio, read_audio
-from gru_audio.signal.audio_file.writing import WRITTEN_SUFFIXES, open_writer
+from gru_audio.signal.audio_file.reading import StoppedEarlyError, open_audio
+from gru_audio.signal.audio_file.writing import open_writer
 from gru_audio.signal.mel import summary
 from gru_audio.signal.mel_adapt import fit_mel
 from gru_audio.signal.mel_file import MEL_SUFFIXES, read_mel
-from gru_audio.synthesis.feeding import Feed, audio_feed, drain, mel_feed
+from gru_audio.synthesis.feeding import Wanted, audio_feed, mel_feed
+from gru_audio.synthesis.jobs import Job, Result
 from gru_audio.synthesis.sampling import PLAIN_SAMPLING, Sampling
+from gru_audio.synthesis.stream import require_finite
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.threads import map_in_threads
 
 _reading_mels = Lock()  # mel_file changes the warnings' filters, which are the whole process's
-
-
-@dataclass(frozen=True)
-class Job:
-    """One file to synthesize from, and where the result goes."""
-
-    source: Path
-    target: Path
 
 
 @dataclass(frozen=True)
@@ -42,66 +36,6 @@ class Given:
     contract: MelConfig | None
     adapt: bool
     check: bool
-
-
-@dataclass(frozen=True)
-class Result:
-    """What became of a job.
-
-    Attributes:
-        job: the files.
-        audio_s: seconds of audio written.
-        n_clipped: samples that were over full scale and were clipped.
-        error: why nothing was written, or of a stream why it ended early; None where all went well.
-        notes: what had to be assumed of a mel, or was lost on the way from another contract.
-    """
-
-    job: Job
-    audio_s: float = 0.0
-    n_clipped: int = 0
-    error: str | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def written(self) -> bool:
-        """Whether there is audio at the job's target."""
-        return not self.error or self.audio_s > 0
-
-
-def plan_jobs(sources: Sequence[Path], output: Path | None, suffix: str) -> list[Job]:
-    """Pair inputs with outputs.
-
-    A single file goes to `output` where that has an audio suffix, else into the folder `output`. Folders are
-    searched, and keep their structure below `output`. Without `output` results go to the current folder as
-    `NAME-synthesized` and the suffix.
-
-    Raises:
-        AudioError: an input does not exist, or a folder holds neither audio nor mels.
-        OutputError: an output would replace an input or another output, or cannot be written.
-    """
-    found = [(source, relative) for given in sources for source, relative in _search(given)]
-    if (
-        output is not None
-        and output.suffix.lower() in AUDIO_SUFFIXES - set(WRITTEN_SUFFIXES)
-        and not output.is_dir()
-    ):
-        raise OutputError(
-            f"{output}: only {' and '.join(WRITTEN_SUFFIXES)} are written; choose one of them, or a folder"
-        )
-    is_file = output is not None and output.suffix.lower() in WRITTEN_SUFFIXES
-    if is_file and (len(found) != 1 or sources[0].is_dir()):
-        raise OutputError(f"{output}: one file cannot take {len(found)} results; give a folder")
-    jobs = []
-    for source, relative in found:
-        if output is None:
-            target = Path(f"{source.stem}-synthesized{suffix}")
-        else:
-            target = output if is_file else output / relative.with_suffix(suffix)
-        jobs.append(Job(source, target))
-    _require_distinct(jobs)
-    for folder in {job.target.parent for job in jobs}:
-        require_writable(folder)
-    return jobs
 
 
 def synthesize_files(
@@ -121,7 +55,7 @@ def synthesize_files(
 
     Args:
         vocoder: the voice and engine.
-        jobs: see `plan_jobs`.
+        jobs: see `jobs.plan_jobs`.
         sampling: seed, temperature and tail cut, the same for each clip.
         contract: the contract of mel files that state none; None for the voice's own.
         adapt: interpolate mels whose contract cannot be converted; see `mel_adapt`.
@@ -183,54 +117,112 @@ def run_together(
     sampling: Sampling,
     given: Given,
     progress: ProgressCallback,
+    ask_ffmpeg: bool = False,
 ) -> list[Result]:
-    """The results of jobs that the engine runs together; they alone are in memory."""
-    if vocoder.streams_at_once == 1:
-        return [_run_alone(vocoder, job, sampling, given, progress) for job in group]
-    loaded = [_load(vocoder, job, given) for job in group]
-    mels = [item.mel for item in loaded if isinstance(item, _Loaded)]
-    audio = iter(vocoder.synthesize_batch(mels, sampling, check=False, progress=progress))
-    return [
-        replace(_write_made(job, next(audio)[item.keep], vocoder), notes=item.notes)
-        if isinstance(item, _Loaded)
-        else Result(job, error=item)
-        for job, item in zip(group, loaded, strict=True)
+    """The results of jobs that the engine runs together, each read, run and written as it comes."""
+    streams, shares = vocoder.start_in_step(len(group), sampling), _Shares(len(group), progress)
+    results: dict[int, Result] = {}
+    under_way = [
+        _UnderWay(_steps(vocoder, job, given, ask_ffmpeg, partial(shares.report, number)))
+        for number, job in enumerate(group)
     ]
 
+    def go_on(number: int, job: Job) -> None:
+        """Hand a job what was made of its frames, and take its next ones."""
+        try:
+            mel = under_way[number].next_frames()
+        except StopIteration as end:
+            results[number] = end.value
+        except StoppedEarlyError:
+            (results[number],) = run_together(
+                vocoder, [job], sampling, given, ignore_progress, ask_ffmpeg=True
+            )
+        except (GruAudioError, MemoryError) as error:
+            results[number] = Result(job, error=_told(job, error))
+        else:
+            streams.push(number, mel) if mel is not None else streams.end(number)
+            return
+        streams.give_up(number)
 
-def _run_alone(
-    vocoder: Vocoder,
-    job: Job,
-    sampling: Sampling,
-    given: Given,
-    progress: ProgressCallback,
-    ask_ffmpeg: bool = False,
-) -> Result:
-    """The result of a job that is read, run and written as it comes, so that its length takes no memory."""
-    stream, config, notes = vocoder.start(sampling, check=False), vocoder.mel_config, tuple[str, ...]()
-    try:
-        with contextlib.ExitStack() as stack:
-            if _is_mel(job):
-                loaded = _load_mel(vocoder, job, given)
-                feed, notes = mel_feed(loaded.mel, config, loaded.lead_samples), loaded.notes
-            else:
-                feed = audio_feed(stack.enter_context(open_audio(job.source, ask_ffmpeg=ask_ffmpeg)), config)
-            counted = replace(feed, frames=_counted(feed, progress))
-            return replace(_write(job, drain(stream, counted), vocoder), notes=notes)
-    except StoppedEarlyError:
-        return _run_alone(vocoder, job, sampling, given, progress, ask_ffmpeg=True)
-    except (GruAudioError, MemoryError) as error:
-        return Result(job, error=_told(job, error))
+    with contextlib.ExitStack() as stack:
+        for one in under_way:
+            stack.callback(one.steps.close)
+        while len(results) < len(group):
+            for number, job in enumerate(group):
+                while number not in results and not streams.is_waiting(number):
+                    go_on(number, job)
+            for one, made in zip(under_way, streams.run(), strict=True):
+                one.made.append(made)
+    return [results[number] for number in range(len(group))]
 
 
-def _counted(feed: Feed, progress: ProgressCallback) -> Iterator[FloatArray]:
-    """A feed's frames; those done are reported when the next are asked for."""
-    n_done = 0
-    for frames in feed.frames:
-        yield frames
-        n_done += len(frames)
-        if n_done:  # where nobody knows how many there will be, half of them are done
-            progress(Progress(n_done, max(n_done, 2 * n_done if feed.n_frames is None else feed.n_frames)))
+_Made = tuple[FloatArray, FloatArray]  # what the network made, and what is corrected now
+
+
+class _UnderWay:
+    """A job's steps, and what was made since the last of them."""
+
+    def __init__(self, steps: Generator[FloatArray | None, _Made, Result]) -> None:
+        self.steps, self.made, self._has_begun = steps, list[_Made](), False
+
+    def next_frames(self) -> FloatArray | None:
+        """The job's next step; raises what the step does, and after the last StopIteration with the result."""
+        if not self._has_begun:
+            self._has_begun = True
+            return next(self.steps)
+        nothing = np.zeros(0, np.float32)
+        raw, audio = (
+            np.concatenate([nothing, *pieces])
+            for pieces in ([raw for raw, _ in self.made], [made for _, made in self.made])
+        )
+        self.made.clear()
+        return self.steps.send((raw, audio))
+
+
+def _steps(
+    vocoder: Vocoder, job: Job, given: Given, ask_ffmpeg: bool, report: Callable[[int, int], None]
+) -> Generator[FloatArray | None, _Made, Result]:
+    """A job, step by step, so that its length takes no memory.
+
+    Yields:
+        The mel's next frames (k, M); None where there are no more. What was made of them is sent in return.
+    """
+    config, notes, n_raw, n_made = vocoder.mel_config, tuple[str, ...](), 0, 0
+    with contextlib.ExitStack() as stack:
+        if _is_mel(job):
+            loaded = _load_mel(vocoder, job, given)
+            feed, notes = mel_feed(loaded.mel, config, loaded.lead_samples), loaded.notes
+        else:
+            feed = audio_feed(stack.enter_context(open_audio(job.source, ask_ffmpeg=ask_ffmpeg)), config)
+        wanted, writer = Wanted(feed), None
+        for mel in chain(feed.frames, [None]):
+            raw, audio = yield mel
+            require_finite(raw, n_raw // config.hop_samples, config.hop_samples)
+            require_finite(audio, n_made // config.hop_samples, config.hop_samples)
+            n_raw, n_made = n_raw + raw.size, n_made + audio.size
+            heard = wanted.of(audio, has_ended=mel is None)
+            if writer is None and (heard.size or mel is None):  # not before there is something to write
+                writer = stack.enter_context(open_writer(job.target, vocoder.sample_rate))
+            if writer is not None:
+                writer.write(heard)
+            n_done = n_raw // config.hop_samples
+            if n_done:  # where nobody knows how many there will be, half of them are done
+                report(n_done, max(n_done, 2 * n_done if feed.n_frames is None else feed.n_frames))
+    assert writer is not None
+    return Result(job, writer.n_samples / vocoder.sample_rate, writer.n_clipped, notes=notes)
+
+
+class _Shares:
+    """How far the jobs of a group are together: the mean of their frames and shares."""
+
+    def __init__(self, n_jobs: int, progress: ProgressCallback) -> None:
+        self._n_done, self._shares, self._progress = [0] * n_jobs, [0.0] * n_jobs, progress
+
+    def report(self, number: int, n_done: int, n_frames: int) -> None:
+        """Report the frames that are done of a job, and how many it has."""
+        self._n_done[number], self._shares[number] = n_done, n_done / n_frames
+        done, share = (sum(values) / len(values) for values in (self._n_done, self._shares))
+        self._progress(Progress(done, done / share))
 
 
 def _cores(n_jobs: int) -> int:
@@ -244,28 +236,11 @@ def _cores(n_jobs: int) -> int:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A mel (F, M) under the voice's contract, and which samples of its audio to keep."""
+    """A mel (F, M) under the voice's contract, and how many of its first samples are not wanted."""
 
     mel: FloatArray
     lead_samples: int
-    n_samples: int
-    notes: tuple[str, ...] = ()
-
-    @property
-    def keep(self) -> slice:
-        return slice(self.lead_samples, self.lead_samples + self.n_samples)
-
-
-def _load(vocoder: Vocoder, job: Job, given: Given) -> "_Loaded | str":
-    """The job's mel, or the error that prevents it."""
-    try:
-        if _is_mel(job):
-            return _load_mel(vocoder, job, given)
-        audio, sample_rate_hz = read_audio(job.source)
-        n_samples = -(-audio.size * vocoder.sample_rate // sample_rate_hz)
-        return _Loaded(vocoder.mel(audio, sample_rate_hz), vocoder.mel_config.lead_samples, n_samples)
-    except (GruAudioError, MemoryError) as error:
-        return _told(job, error)
+    notes: tuple[str, ...]
 
 
 def _is_mel(job: Job) -> bool:
@@ -289,7 +264,7 @@ def _load_mel(vocoder: Vocoder, job: Job, given: Given) -> _Loaded:
         notes.append(f"interpolated from a mel with {interpolated}, at some loss of quality")
     if given.check:
         vocoder.check(fitted, name)
-    return _Loaded(fitted, lead, len(fitted) * wanted.hop_samples - lead, tuple(notes))
+    return _Loaded(fitted, lead, tuple(notes))
 
 
 def _told(job: Job, error: GruAudioError | MemoryError) -> str:
@@ -297,50 +272,3 @@ def _told(job: Job, error: GruAudioError | MemoryError) -> str:
     if isinstance(error, MemoryError):
         return f"{job.source}: takes more memory than there is; cut it in pieces, or use fewer --jobs"
     return str(error)
-
-
-def _write(job: Job, audio: Iterable[FloatArray], vocoder: Vocoder) -> Result:
-    """Write audio as it comes; nothing is made at its place before the first of it has."""
-    pieces = iter(audio)
-    first = list(islice(pieces, 1))
-    with open_writer(job.target, vocoder.sample_rate) as writer:
-        for piece in chain(first, pieces):
-            writer.write(piece)
-    return Result(job, writer.n_samples / vocoder.sample_rate, writer.n_clipped)
-
-
-def _write_made(job: Job, audio: FloatArray, vocoder: Vocoder) -> Result:
-    """Write audio that is there as a whole."""
-    try:
-        return _write(job, [audio], vocoder)
-    except (GruAudioError, MemoryError) as error:
-        return Result(job, error=_told(job, error))
-
-
-def _search(given: Path) -> Iterable[tuple[Path, Path]]:
-    """Files of an input, each with its path below it."""
-    if given.is_file():
-        return [(given, Path(given.name))]
-    if not given.is_dir():
-        raise AudioError(f"{given}: no such file or folder; check the path")
-    known = AUDIO_SUFFIXES | MEL_SUFFIXES
-    files = sorted(path for path in walk(given) if path.is_file() and path.suffix.lower() in known)
-    if not files:
-        raise AudioError(
-            f"{given}: holds neither audio nor mels; known are files that end in {', '.join(sorted(known))}"
-        )
-    return [(path, path.relative_to(given)) for path in files]
-
-
-def _require_distinct(jobs: Sequence[Job]) -> None:
-    sources = {job.source.resolve() for job in jobs}
-    taken: dict[Path, Path] = {}
-    for job in jobs:
-        target = job.target.resolve()
-        if target in sources:
-            raise OutputError(f"{job.target}: would replace an input; choose another output")
-        if target in taken:
-            raise OutputError(
-                f"{job.target}: {taken[target]} and {job.source} would both be written there; rename one"
-            )
-        taken[target] = job.source

@@ -96,19 +96,33 @@ def audio_feed(audio: AudioStream, config: MelConfig) -> Feed:
     return Feed(frames.of(audio.blocks), n_frames, frames.lead_samples, lambda: frames.n_samples)
 
 
+class Wanted:
+    """Takes of a stream's audio, which comes in pieces, what its feed wants."""
+
+    def __init__(self, feed: Feed) -> None:
+        """Before the first piece."""
+        self._feed, self._n_given = feed, -feed.lead_samples
+
+    def of(self, audio: FloatArray, *, has_ended: bool) -> FloatArray:
+        """What is wanted of the next piece (n,); `has_ended` once all frames have come."""
+        first, n_left = max(0, -self._n_given), audio.size
+        if has_ended:
+            n_left = max(0, self._feed.n_samples() - self._n_given)
+        self._n_given += audio.size
+        return audio[first:n_left]
+
+
 def drain(stream: Stream, feed: Feed) -> Iterator[FloatArray]:
     """Feed a new stream to its end.
 
     Yields:
         (n,) with n > 0, full scale 1.
     """
-    n_given = -feed.lead_samples
+    wanted = Wanted(feed)
     for mel in feed.frames:
-        audio = stream.push(mel)
-        heard = audio[max(0, -n_given) :]
-        n_given += audio.size
+        heard = wanted.of(stream.push(mel), has_ended=False)
         if heard.size:
             yield heard
-    audio, n_samples = stream.finish(), feed.n_samples()
-    if max(0, n_given) < n_samples:
-        yield audio[max(0, -n_given) : n_samples - n_given]
+    heard = wanted.of(stream.finish(), has_ended=True)
+    if heard.size:
+        yield heard

@@ -13,10 +13,11 @@ from gru_audio.errors import CheckpointError
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.signal.audio import check_audio, resample
 from gru_audio.signal.mel import check_mel, log_mel, silent_frames
-from gru_audio.synthesis.correction import check_corrections, correct, default_corrections
+from gru_audio.synthesis.correction import check_corrections, default_corrections
 from gru_audio.synthesis.engines import make_engine
 from gru_audio.synthesis.folding import fold
-from gru_audio.synthesis.frontend import ConditioningWeights, FrontEnd
+from gru_audio.synthesis.frontend import ConditioningWeights
+from gru_audio.synthesis.in_step import StreamsInStep
 from gru_audio.synthesis.sampling import PLAIN_SAMPLING, Sampling, VoiceSampling
 from gru_audio.synthesis.stream import ReadyVoice, Stream, require_finite
 from gru_audio.voice.bundled import DEFAULT_VOICE
@@ -190,7 +191,7 @@ class Vocoder:
         they are.
         """
         checked = [check_mel(mel, self.mel_config, f"mel {i}") for i, mel in enumerate(mels)]
-        n_at_once, n_rounds = self._engine.streams_at_once, self._ready.n_corrections
+        n_at_once = self._engine.streams_at_once
         groups = [checked[first : first + n_at_once] for first in range(0, len(checked), n_at_once)]
         n_frames, n_before, both = sum(max(map(len, group)) for group in groups), 0, []
         for group in groups:
@@ -198,8 +199,7 @@ class Vocoder:
             def report(n_done: int, before: int = n_before) -> None:
                 progress(Progress(before + n_done, n_frames))
 
-            for raw, mel in zip(self._in_step(group, sampling.seeded(seed), report), group, strict=True):
-                made = correct(raw, mel, self.mel_config, n_rounds)
+            for raw, made in self._in_step(group, sampling.seeded(seed), report):
                 for audio in (raw, made):
                     require_finite(audio, 0, self.mel_config.hop_samples)
                 both.append((made, raw))
@@ -270,32 +270,45 @@ class Vocoder:
         """
         return Stream.restore(self._ready, saved, check)
 
+    def start_in_step(
+        self, n_streams: int, sampling: Sampling = PLAIN_SAMPLING, *, seed: int | None = None
+    ) -> StreamsInStep:
+        """Start streams that the engine goes on with together; their mels are taken as they are.
+
+        Raises:
+            ConfigError: a setting is out of range.
+        """
+        return StreamsInStep(self._ready, n_streams, sampling.seeded(seed))
+
     def _in_step(
         self, mels: Sequence[FloatArray], sampling: Sampling, report: Callable[[int], None]
-    ) -> list[FloatArray]:
-        """What the network alone makes of mels, all of them in step; `report` is told the frames that are done."""
-        longest, hop, weights = max(map(len, mels)), self.mel_config.hop_samples, self._ready.weights
-        padded = [
-            np.concatenate([mel, silent_frames(longest - len(mel) + CONTEXT_FRAMES, self.mel_config)])
+    ) -> list[tuple[FloatArray, FloatArray]]:
+        """What the network alone makes of mels, and corrected; `report` is told the frames of the longest."""
+        streams, n_done = self.start_in_step(len(mels), sampling), 0
+        waiting = [
+            [mel[first : first + _FRAMES_AT_ONCE] for first in range(0, len(mel), _FRAMES_AT_ONCE)][::-1]
             for mel in mels
         ]
-        front_ends = [FrontEnd(weights) for _ in mels]
-        randoms = [np.random.default_rng(sampling.seed) for _ in mels]
-        temperature, n_done = sampling.temperature_of(self.temperature), 0
-        state, parts = self._engine.start(len(mels)), [np.zeros((len(mels), 0), np.float32)]
-        for first in range(0, longest + CONTEXT_FRAMES, _FRAMES_AT_ONCE):
-            blocks = [
-                front_end.push(mel[first : first + _FRAMES_AT_ONCE])
-                for front_end, mel in zip(front_ends, padded, strict=True)
-            ]
-            n_new = len(blocks[0])
-            if n_new:
-                uniforms = np.stack([random.random(n_new * hop, np.float32) for random in randoms])
-                parts.append(self._engine.generate(state, blocks, uniforms, temperature, sampling.tail_cut))
-                n_done += n_new
-                report(n_done)
-        audio = np.concatenate(parts, 1)
-        return [row[: len(mel) * hop] for row, mel in zip(audio, mels, strict=True)]
+        parts = [([np.zeros(0, np.float32)], [np.zeros(0, np.float32)]) for _ in mels]
+        ended = set[int]()
+        while True:
+            for number, chunks in enumerate(waiting):
+                while number not in ended and not streams.is_waiting(number):
+                    if chunks:
+                        streams.push(number, chunks.pop())
+                    else:
+                        streams.end(number)
+                        ended.add(number)
+            made = streams.run()
+            n_new = max(raw.size for raw, _ in made) // self.mel_config.hop_samples
+            if not n_new:
+                break
+            for kept, pair in zip(parts, made, strict=True):
+                for pieces, piece in zip(kept, pair, strict=True):
+                    pieces.append(piece)
+            n_done += n_new
+            report(n_done)
+        return [(np.concatenate(raw), np.concatenate(corrected)) for raw, corrected in parts]
 
 
 def load(

@@ -20,8 +20,10 @@ from gru_audio.signal.audio import to_int16
 from gru_audio.signal.audio_file import reading
 from gru_audio.signal.audio_file.reading import AudioStream, open_audio, read_audio
 from gru_audio.signal.mel import log_mel
-from gru_audio.synthesis import batch
-from gru_audio.synthesis.batch import Job, plan_jobs, synthesize_files
+from gru_audio.synthesis import batch, feeding
+from gru_audio.synthesis.batch import synthesize_files
+from gru_audio.synthesis.frontend import FrameBlock
+from gru_audio.synthesis.jobs import Job, plan_jobs
 from gru_audio.synthesis.sampling import Sampling
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.voice.voice import Voice
@@ -352,11 +354,77 @@ def test_stopping_early_gives_up_the_clips_under_way(tmp_path: Path, vocoder: Vo
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.wav"]
 
 
-def test_an_engine_in_step_takes_no_threads(tmp_path: Path, vocoder: Vocoder) -> None:
-    in_step = Vocoder(vocoder._ready.voice, "torch", "cpu")
+@pytest.fixture(scope="module")
+def in_step(vocoder: Vocoder) -> Vocoder:
+    return Vocoder(vocoder._ready.voice, "torch", "cpu")
+
+
+def test_an_engine_in_step_takes_no_threads(tmp_path: Path, in_step: Vocoder) -> None:
     for index in range(3):
         write(tmp_path / "in" / f"{index}.wav", 2 * HOP + index)
     jobs, reports = plan_jobs([tmp_path / "in"], tmp_path / "out", ".wav"), list[Progress]()
     results = list(synthesize_files(in_step, jobs, threads=2, progress=reports.append))
     assert [result.audio_s * RATE for result in results] == [2 * HOP, 2 * HOP + 1, 2 * HOP + 2]
     assert reports[-1].done == 3
+
+
+def test_in_step_each_keeps_to_its_own_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_step: Vocoder
+) -> None:
+    """Whatever their lengths, and where one is bad from its beginning, another in its midst: the rest are whole."""
+    monkeypatch.setattr(feeding, "FRAMES_AT_ONCE", 6)
+    lengths = [5 * HOP, 20 * HOP + 5, 20, 14 * HOP, 300]
+    for index, n_samples in enumerate(lengths):
+        write(tmp_path / "in" / f"{index}.wav", n_samples)
+    (tmp_path / "in" / "2.wav").write_bytes(b"not audio")
+    infinite = noise(14 * HOP)
+    infinite[-1] = np.inf
+    soundfile.write(tmp_path / "in" / "3.wav", infinite, RATE, subtype="FLOAT")
+    jobs = plan_jobs([tmp_path / "in"], tmp_path / "together", ".wav")
+    alone = [Job(job.source, tmp_path / "alone" / job.target.name) for job in jobs]
+    errors = run(in_step, jobs)
+    assert [index for index, error in enumerate(errors) if error] == [2, 3]
+    assert "infinite" in str(errors[3])
+    assert [run(in_step, [job]) for job in alone] == [[error] for error in errors]
+    names = sorted(path.name for path in (tmp_path / "together").iterdir())
+    assert names == ["0.wav", "1.wav", "4.wav"]
+    for name in names:
+        one, other = (soundfile.read(tmp_path / folder / name)[0] for folder in ("together", "alone"))
+        assert one.shape == other.shape == (lengths[int(name[0])],)
+        # Products of several streams may round differently, and a draw then comes out otherwise.
+        np.testing.assert_allclose(one[:200], other[:200], atol=1e-3)
+
+
+def test_in_step_memory_does_not_grow_with_the_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_step: Vocoder
+) -> None:
+    monkeypatch.setattr(reading, "_BLOCK_VALUES", 10_000)
+    monkeypatch.setattr(in_step._engine, "generate", silence)
+    peaks = []
+    for n_samples in (60_000, 300_000):
+        for name in "ab":
+            write(tmp_path / f"{n_samples}/{name}.wav", n_samples)
+        jobs = plan_jobs([tmp_path / str(n_samples)], tmp_path / "out", ".wav")
+        tracemalloc.start()
+        assert run(in_step, jobs) == [None, None]
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 300_000, "the two clips' audio would take 2.4 MB"
+
+
+def silence(state: object, blocks: Sequence[FrameBlock], *_: object) -> Floats:
+    """In the sample loop's place, which takes long in torch."""
+    return np.zeros((len(blocks), len(blocks[0]) * HOP), np.float32)
+
+
+def test_stopping_early_in_step_leaves_nothing(tmp_path: Path, in_step: Vocoder) -> None:
+    for name in "ab":
+        write(tmp_path / "in" / f"{name}.wav", 20_000)
+
+    def stop(_: Progress) -> None:
+        raise KeyboardInterrupt
+
+    jobs = plan_jobs([tmp_path / "in"], tmp_path / "out", ".wav")
+    with pytest.raises(KeyboardInterrupt):
+        list(synthesize_files(in_step, jobs, progress=stop))
+    assert not list((tmp_path / "out").iterdir())

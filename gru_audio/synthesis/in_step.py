@@ -1,0 +1,94 @@
+"""Several streams of one voice that an engine takes on together, each with frames and an end of its own.
+
+Each keeps no more than the frames that it was pushed last, so that memory does not grow with the length. A stream that
+has ended goes on with another's frames, unheard, until all have: an engine that goes in step has one number of streams.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gru_audio.arrays import FloatArray
+from gru_audio.synthesis.correction import Corrections
+from gru_audio.synthesis.frontend import FrameBlock, FrontEnd
+from gru_audio.synthesis.sampling import Sampling
+from gru_audio.synthesis.stream import ReadyVoice
+
+
+class _Lane:
+    """One of the streams: what it waits with, and what it goes on from."""
+
+    def __init__(self, ready: ReadyVoice, seed: int) -> None:
+        self.front_end, self.random = FrontEnd(ready.weights), np.random.default_rng(seed)
+        self.corrections = Corrections(ready.voice.config.mel, ready.n_corrections)
+        self.waiting: FrameBlock | None = None
+        self.has_begun = self.has_ended = False
+
+    def uniforms(self, n_samples: int) -> FloatArray:
+        """Of its next samples (n_samples,); of none once it is over."""
+        if self.waiting is None:
+            return np.zeros(n_samples, np.float32)
+        return self.random.random(n_samples, np.float32)
+
+    def go_on(self, raw: FloatArray, n_frames: int) -> FloatArray:
+        """Drop the frames that the raw audio was made of; the audio that is corrected now."""
+        assert self.waiting is not None
+        made = self.corrections.push(raw, self.waiting.linear[:n_frames])
+        self.waiting = self.waiting[n_frames:] if len(self.waiting) > n_frames else None
+        if self.has_ended and self.waiting is None:
+            made = np.concatenate([made, self.corrections.finish()])
+        return made
+
+
+class StreamsInStep:
+    """Streams numbered from 0: push or end each that is not waiting, then `run`, until all have ended."""
+
+    def __init__(self, ready: ReadyVoice, n_streams: int, sampling: Sampling) -> None:
+        """Begin them, all with the same seed."""
+        self._engine, self._hop = ready.engine, ready.voice.config.mel.hop_samples
+        self._state, self._lanes = (
+            ready.engine.start(n_streams),
+            [_Lane(ready, sampling.seed) for _ in range(n_streams)],
+        )
+        self._temperature, self._tail_cut = sampling.temperature_of(ready.temperature), sampling.tail_cut
+
+    def is_waiting(self, number: int) -> bool:
+        """Whether a stream has frames to go on with; without, it must be pushed or ended before `run`."""
+        return self._lanes[number].waiting is not None
+
+    def push(self, number: int, mel: FloatArray) -> None:
+        """Give a stream that is not waiting its next frames (k, M), checked."""
+        lane = self._lanes[number]
+        if len(mel):
+            lane.has_begun = True
+            lane.waiting = lane.front_end.push(mel) or None
+
+    def end(self, number: int) -> None:
+        """Say that a stream that is not waiting has no more frames."""
+        lane = self._lanes[number]
+        lane.has_ended = True
+        lane.waiting = (lane.front_end.finish() or None) if lane.has_begun else None
+
+    def give_up(self, number: int) -> None:
+        """End a stream, whatever it waits with."""
+        self._lanes[number].has_ended, self._lanes[number].waiting = True, None
+
+    def run(self) -> Sequence[tuple[FloatArray, FloatArray]]:
+        """Go on by as many frames as all streams have that are not over.
+
+        Returns:
+            Of each stream what the network made (n,) and what is corrected now (m,), which comes later; full scale 1,
+            and not looked at. Both are empty where it is over.
+        """
+        blocks = [lane.waiting for lane in self._lanes if lane.waiting is not None]
+        nothing = np.zeros(0, np.float32)
+        if not blocks:
+            return [(nothing, nothing)] * len(self._lanes)
+        n_frames, filler = min(map(len, blocks)), blocks[0]
+        uniforms = np.stack([lane.uniforms(n_frames * self._hop) for lane in self._lanes])
+        taken = [(lane.waiting or filler)[:n_frames] for lane in self._lanes]
+        audio = self._engine.generate(self._state, taken, uniforms, self._temperature, self._tail_cut)
+        return [
+            (nothing, nothing) if lane.waiting is None else (raw, lane.go_on(raw, n_frames))
+            for lane, raw in zip(self._lanes, audio, strict=True)
+        ]
