@@ -249,6 +249,7 @@ def main() -> None:
     parser.add_argument("--memory", type=float, default=3.0, help="GiB of address space beyond the start's")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     with tempfile.TemporaryDirectory() as folder:
         if given.kills:
             kill_runs(Path(folder), SAMPLES, given.kills, given.seed)

@@ -1,4 +1,7 @@
-"""Runs of `prep`, `synthesize` and `train` that are killed at random times, for `damaged_inputs.py`."""
+"""Runs of `prep`, `synthesize` and `train` that are killed at random times, for `damaged_inputs.py`.
+
+Times are of the processor, so that a busy machine kills at the same places, and takes none for one that hangs.
+"""
 
 import os
 import random
@@ -14,7 +17,9 @@ from gru_audio.data.dataset import Dataset
 
 TINY = "train.steps=6 train.batch_size=4 train.checkpoint_every=2 train.valid_every=3 train.valid_crops=4"
 SIZES = "model.gru_size=32 model.conditioning_size=32 model.readout_size=32"
-WAIT_S = 15.0
+MOST_S = 120.0  # of the processor, that a run may take
+STILL_S = 60.0  # that all processes of a run may sleep at a stretch before it hangs
+LOOK_S = 0.05
 
 
 def kill_runs(folder: Path, samples: Path, n_kills: int, seed: int) -> None:
@@ -34,40 +39,40 @@ def kill_runs(folder: Path, samples: Path, n_kills: int, seed: int) -> None:
     wholes: dict[str, tuple[Path, float]] = {}
     counts = {name: Counter[str]() for name in commands}
     for name, command in commands.items():
-        whole, began = data if name == "prep" else folder / f"whole-{name}", time.monotonic()
+        whole = data if name == "prep" else folder / f"whole-{name}"
+        before_s = children_s()
         if (said := finish([*command, str(whole)], temporary)) is not None:
             raise SystemExit(f"{name}: {said}")
-        wholes[name] = whole, time.monotonic() - began
-    for turn in range(n_kills):
-        name = list(commands)[turn % len(commands)]
-        whole, lasts_s = wholes[name]
-        out = folder / "out"
-        after_s = dice.uniform(0.1, 1) * lasts_s
-        fault = kill_one([*commands[name], str(out)], out, temporary, after_s) or difference(name, whole, out)
-        counts[name]["fault" if fault else "went on"] += 1
-        if fault:
-            print(f"FAULT {name} killed after {after_s:.2f} s: {fault}", file=sys.stderr, flush=True)
-        shutil.rmtree(out, ignore_errors=True)
-    print("| killed | times | went on, nothing left | faults |\n|---|---|---|---|")
-    for name, count in counts.items():
-        print(f"| `{name}` | {count.total()} | {count['went on']} | {count['fault']} |", flush=True)
-    print()
+        wholes[name] = whole, children_s() - before_s
+    try:
+        for turn in range(n_kills):
+            name = list(commands)[turn % len(commands)]
+            whole, lasts_s = wholes[name]
+            out = folder / "out"
+            after_s = dice.uniform(0.1, 1) * lasts_s
+            fault = kill_one([*commands[name], str(out)], out, temporary, after_s) or difference(
+                name, whole, out
+            )
+            counts[name]["fault" if fault else "went on"] += 1
+            if fault:
+                print(f"FAULT {name} killed after {after_s:.2f} s: {fault}", file=sys.stderr, flush=True)
+            shutil.rmtree(out, ignore_errors=True)
+    finally:  # what was found so far, where it is stopped
+        print("| killed | times | went on, nothing left | faults |\n|---|---|---|---|")
+        for name, count in counts.items():
+            print(f"| `{name}` | {count.total()} | {count['went on']} | {count['fault']} |", flush=True)
+        print()
 
 
 def kill_one(command: list[str], out: Path, temporary: Path, after_s: float) -> str | None:
     """Kill a command, then run it to its end; what is wrong, if anything."""
     process = start(command, temporary)
-    try:
-        process.wait(after_s)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
+    watch(process.pid, after_s)
+    process.kill()
     process.communicate()
-    end_s = time.monotonic() + WAIT_S
-    while living(process.pid):
-        if time.monotonic() > end_s:
-            os.killpg(process.pid, signal.SIGKILL)
-            return "a worker lived on"
-        time.sleep(0.1)
+    if watch(process.pid, MOST_S) is not None:
+        os.killpg(process.pid, signal.SIGKILL)
+        return "a worker lived on"
     again = [*command, "--resume"] if command[0] == "train" and (out / "config.toml").exists() else command
     if command[0] == "train" and process.returncode == 0:
         return None  # it was done before it could be killed
@@ -103,25 +108,46 @@ def start(command: list[str], temporary: Path) -> "subprocess.Popen[str]":
 def finish(command: list[str], temporary: Path) -> str | None:
     """Run a command to its end; what it said, if that was an error."""
     process = start(command, temporary)
-    try:
-        said = process.communicate(timeout=120)[1]
-    except subprocess.TimeoutExpired:
+    why = watch(process.pid, MOST_S)
+    if why is not None:
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return "it did not end"
+    said = process.communicate()[1]
+    if why is not None:
+        return f"it did not end: {why}"
     return None if process.returncode == 0 else f"exit code {process.returncode}: {said[-400:]}"
 
 
-def living(group: int) -> bool:
-    """Whether a process of a group is alive, and no zombie."""
+def watch(group: int, most_s: float) -> str | None:
+    """Wait until no process of a group is alive; None then, else which limit was passed."""
+    still_since_s = time.monotonic()
+    while states := living(group):
+        if sum(processor_s for _, processor_s in states) > most_s:
+            return f"{most_s:.1f} s of the processor"
+        if any(state != "S" for state, _ in states):
+            still_since_s = time.monotonic()
+        if time.monotonic() - still_since_s > STILL_S:
+            return f"it slept for {STILL_S:.0f} s"
+        time.sleep(LOOK_S)
+    return None
+
+
+def living(group: int) -> list[tuple[str, float]]:
+    """State and seconds of the processor of each process of a group that is no zombie, its dead children's included."""
+    found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            state, _, process_group = stat.read_text().rpartition(")")[2].split()[:3]
+            fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        if int(process_group) == group and state != "Z":
-            return True
-    return False
+        if int(fields[2]) == group and fields[0] != "Z":
+            found.append((fields[0], sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")))
+    return found
+
+
+def children_s() -> float:
+    """Seconds of the processor that this process's dead children took."""
+    used = os.times()
+    return used.children_user + used.children_system
 
 
 def difference(name: str, whole: Path, out: Path) -> str | None:
