@@ -38,8 +38,13 @@ __all__ = [
     "with_overrides",
 ]
 
-NonNegative = Annotated[int, Field(ge=0)]
+NonNegative = Annotated[int, Field(ge=0, le=1_000_000_000)]
 Share = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(gt=0, le=1_000_000)]
+Size = Annotated[int, Field(gt=0, le=8_192)]
+Seconds = Annotated[float, Field(ge=0, le=3_600)]
+Range = Annotated[float, Field(ge=0.01, le=1_000)]
+Rate = Annotated[float, Field(gt=0, le=10)]
 
 CONTEXT_FRAMES = 2
 """Mel frames that the conditioner needs before and after the frame it describes."""
@@ -58,13 +63,13 @@ class SignalConfig(Table):
     """Order of the linear prediction; 0 turns it, gain normalisation and the long-term tap off."""
     bits: Annotated[int, Field(ge=6, le=10)] = 8
     """Bits of a mu-law code; the network chooses among 2**bits classes."""
-    excitation_range: PositiveFloat = 8.0
+    excitation_range: Range = 8.0
     """Full scale of the mu-law excitation, in units of the frame's prediction-error RMS."""
-    signal_range: PositiveFloat = 6.0
+    signal_range: Range = 6.0
     """Full scale of the signal and prediction inputs, in units of the frame's signal RMS."""
-    pitch_min_hz: PositiveFloat = 50.0
+    pitch_min_hz: Annotated[float, Field(ge=10, le=4_000)] = 50.0
     """The lowest pitch that is looked for; its lag is the longest."""
-    pitch_max_hz: PositiveFloat = 500.0
+    pitch_max_hz: Annotated[float, Field(ge=15, le=6_000)] = 500.0
     """The highest pitch that is looked for."""
 
     @model_validator(mode="after")
@@ -88,13 +93,13 @@ class ModelConfig(Table):
     """The recurrent cell; the compiled engines run a gru."""
     output: Literal["tree", "softmax"] = "tree"
     """How the distribution over codes is made: yes/no questions down a tree, or one softmax."""
-    gru_size: Positive = 384
+    gru_size: Size = 384
     """H, the size of the recurrent state, whichever the cell."""
-    conditioning_size: Positive = 128
+    conditioning_size: Size = 128
     """C, the size of the conditioning vector and of the embeddings that are added to it."""
-    readout_size: Positive = 128
+    readout_size: Size = 128
     """R, the size of the layer between the recurrent state and the output."""
-    pitch_size: Positive = 128
+    pitch_size: Size = 128
     """The size of the pitch head's layers."""
     samples_per_step: Literal[1, 2, 4] = 1
     """S, samples generated for each step of the recurrent cell."""
@@ -118,15 +123,15 @@ class ModelConfig(Table):
 class PrepConfig(Table):
     """How `prep` treats audio."""
 
-    trim_db: Annotated[float, Field(ge=0)] = 45.0
+    trim_db: Annotated[float, Field(ge=0, le=200)] = 45.0
     """Leading and trailing audio this far below the clip's loudest frame is silence; 0: no trimming."""
-    trim_margin_s: Annotated[float, Field(ge=0)] = 0.1
+    trim_margin_s: Seconds = 0.1
     """Silence that is left at both ends."""
     loudness_lufs: Annotated[float, Field(ge=-70, le=0)] = 0.0
     """Integrated loudness (ITU-R BS.1770) that every clip is brought to; 0: as it is."""
-    min_duration_s: Annotated[float, Field(ge=0)] = 1.0
+    min_duration_s: Seconds = 1.0
     """Shorter clips are padded with silence, equally at both ends."""
-    longest_s: Annotated[float, Field(ge=0)] = 15.0
+    longest_s: Seconds = 15.0
     """Longer recordings are cut at pauses into clips from 2 s to this; 0: never. See cutting.py."""
     split_by: Literal["clip", "speaker"] = "clip"
     """Whether clips or whole speakers are held out."""
@@ -153,9 +158,9 @@ class Stage(Table):
 
     from_step: NonNegative
     """How many steps are done before its first."""
-    batch_size: Positive
+    batch_size: Annotated[int, Field(gt=0, le=1_000_000)]
     """B, crops a step."""
-    crop_samples: Positive
+    crop_samples: Annotated[int, Field(gt=0, le=10_000_000)]
     """T, samples of each crop; a multiple of the hop."""
 
 
@@ -164,13 +169,13 @@ class TrainConfig(Table):
 
     steps: Positive = 100_000
     """Optimiser steps."""
-    batch_size: Positive = 32
+    batch_size: Annotated[int, Field(gt=0, le=1_000_000)] = 32
     """B, crops a step, until the first of `stages`."""
-    crop_samples: Positive = 1600
+    crop_samples: Annotated[int, Field(gt=0, le=10_000_000)] = 1600
     """T, samples of each training crop: the nearest whole number of mel frames is taken."""
-    stages: Annotated[tuple[Stage, ...], Field(strict=False)] = ()
+    stages: Annotated[tuple[Stage, ...], Field(strict=False, max_length=1_000)] = ()
     """Later batches, where they change: each stage's, in the order of the steps at which they begin."""
-    run_in_s: Annotated[float, Field(ge=0)] = 0.05
+    run_in_s: Annotated[float, Field(ge=0, le=10)] = 0.05
     """How long before the crop the closed loop starts."""
     code_noise: Annotated[int, Field(ge=0, le=127)] = 3
     """Largest number of steps by which an excitation code is moved at random, before it enters the history."""
@@ -187,7 +192,7 @@ class TrainConfig(Table):
     """RMS of the random, smooth curve by which a crop is filtered."""
     augment_speed: Annotated[float, Field(ge=0, le=0.3)] = 0.0
     """Largest share by which a crop is played faster or slower, its pitch and formants with it."""
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: Rate = 1e-3
     """The highest rate, after the warm-up."""
     learning_rate_schedule: Literal["cosine", "decay"] = "cosine"
     """After the warm-up: half a cosine over all steps, or constant until a decay at the end."""
@@ -195,9 +200,9 @@ class TrainConfig(Table):
     """The share of all steps over which a schedule `decay` falls."""
     warm_up_steps: NonNegative = 200
     """Steps over which the learning rate rises from 0."""
-    final_learning_rate: PositiveFloat = 5e-5
+    final_learning_rate: Rate = 5e-5
     """The rate at the last step."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    weight_decay: Annotated[float, Field(ge=0, le=100)] = 0.01
     """AdamW's, of matrices alone."""
     gradient_clip: PositiveFloat = 1.0
     """The largest norm of the whole gradient."""
@@ -213,19 +218,19 @@ class TrainConfig(Table):
     """Steps from one choice of the blocks to the next."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Of the autocast; auto: bf16 where the device has it, else fp16 on a GPU and fp32 on a CPU."""
-    workers: NonNegative = 1
+    workers: Annotated[int, Field(ge=0, le=1_024)] = 1
     """Processes that prepare batches; 0 prepares them in the training process."""
-    seed: NonNegative = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     """Of the first weights and of every crop."""
     log_every: Positive = 20
     """Steps between two lines of training figures."""
     valid_every: Positive = 500
     """Steps between two validations under teacher forcing."""
-    valid_crops: Positive = 64
+    valid_crops: Count = 64
     """Crops that these are made on."""
     free_running_every: NonNegative = 5_000
     """Steps from one free-running validation to the next, and at the last step; 0: never."""
-    free_running_clips: Positive = 6
+    free_running_clips: Count = 6
     """Held-out clips that these are made on."""
     patience: NonNegative = 0
     """Stop after so many free runs in a row that were no better than the best before; 0: do all steps."""
@@ -554,4 +559,12 @@ def _explain(item: Any) -> str:
     within = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in nested)
     got = repr(item["input"])
     got = got if len(got) <= _LONGEST_SHOWN else f"{got[:_LONGEST_SHOWN]}…"
-    return f"{where}{key}{within}: {message[0].lower()}{message[1:]}, got {got}"
+    return f"{where}{key}{within}: {message[0].lower()}{message[1:]}, got {got}{_memory_of(key, item)}"
+
+
+def _memory_of(key: str, item: Any) -> str:
+    """What a layer that is too large would take, as a clause."""
+    if item["type"] != "less_than_equal" or not key.endswith("_size") or key == "batch_size":
+        return ""
+    gib = 4 * item["input"] ** 2 / 2**30
+    return f"; a matrix of that size takes {gib:,.0f} GiB, and training five of it"

@@ -4,9 +4,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=1_000_000_000)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
-PositiveFloat = Annotated[float, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, le=1e6)]
+
+
+_MOST_WINDOWS = 64  # that cover a sample: memory and time grow with them
 
 
 class Table(BaseModel):
@@ -29,7 +32,7 @@ class MelConfig(Table):
     window_samples: Positive = 800
     """Samples of the Hann window, in the middle of the transform; at most `n_fft`."""
     hop_samples: Positive = 200
-    """Samples from one frame to the next; at most `window_samples`."""
+    """Samples from one frame to the next; at most `window_samples`, and at least a 64th of it."""
     n_mels: Annotated[int, Field(ge=8, le=512)] = 80
     """Mel bands."""
     f_min_hz: Annotated[float, Field(ge=0)] = 0.0
@@ -48,7 +51,7 @@ class MelConfig(Table):
     """The least value of a band before the logarithm."""
     scale: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
     """Factor of the logarithm."""
-    offset: float = 0.0
+    offset: Annotated[float, Field(ge=-1e6, le=1e6)] = 0.0
     """What is added after it."""
     preemphasis: Fraction = 0.0
     """Of the audio before the analysis; 0: none."""
@@ -62,6 +65,11 @@ class MelConfig(Table):
         if self.hop_samples > self.window_samples:
             raise ValueError(
                 f"hop_samples ({self.hop_samples}) must not exceed window_samples ({self.window_samples})"
+            )
+        if self.hop_samples * _MOST_WINDOWS < self.window_samples:
+            raise ValueError(
+                f"hop_samples ({self.hop_samples}) must be at least a {_MOST_WINDOWS}th of window_samples "
+                f"({self.window_samples})"
             )
         if self.n_fft % 2:
             raise ValueError(f"n_fft ({self.n_fft}) must be even")

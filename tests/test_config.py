@@ -379,3 +379,48 @@ def test_what_an_earlier_version_wrote_is_read(tmp_path: Path) -> None:
     assert load_config(tmp_path / "config.toml") == config
     with pytest.raises(ConfigError, match="unknown key 'warm_up_s'"):
         load_config("tiny", ["train.warm_up_s=0.1"])
+
+
+# Bounds
+
+
+def numbers() -> list[tuple[str, str]]:
+    """Table and key of every number, those of a stage as of `train`."""
+    return [
+        (table, key)
+        for table, field in Config.model_fields.items()
+        for key, inner in field.annotation.model_fields.items()  # type: ignore[union-attr]
+        if inner.annotation in (int, float)
+    ]
+
+
+@pytest.mark.parametrize(("table", "key"), numbers())
+def test_every_number_has_bounds(table: str, key: str) -> None:
+    large = () if key == "seed" else ("1" + 17 * "0",)
+    for number in (*large, "1e30", "-1e30", "inf", "nan"):
+        with pytest.raises(ConfigError, match=rf"\[{table}\] {key}|{table}\.{key}") as caught:
+            load_config("tiny", [f"{table}.{key}={number}"])
+        assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        (
+            "model.gru_size=100000",
+            "less than or equal to 8192, got 100000; a matrix of that size takes 37 GiB",
+        ),
+        ("model.readout_size=8193", "less than or equal to 8192"),
+        ("train.seed=-1", "greater than or equal to 0"),
+        ("signal.pitch_min_hz=0.001", "greater than or equal to 10"),
+        ("mel.hop_samples=2", "must be at least a 64th of window_samples"),
+        ("prep.min_duration_s=1e6", "less than or equal to 3600"),
+        (
+            "train.stages=[{from_step=1, batch_size=1, crop_samples=100000000}]",
+            "less than or equal to 10000000",
+        ),
+    ],
+)
+def test_what_is_past_a_bound(setting: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load_config("tiny", [setting])

@@ -39,6 +39,7 @@ def bench(
         typer.Option(
             "--seconds",
             min=0.01,
+            max=3_600,
             help="Of audio a turn, or of time where that is less.",
             show_default="1; with --quick 0.2",
         ),
@@ -46,7 +47,11 @@ def bench(
     turns: Annotated[
         int | None,
         typer.Option(
-            "--turns", min=1, help="How often each figure is taken.", show_default="5; with --quick 2"
+            "--turns",
+            min=1,
+            max=10_000,
+            help="How often each figure is taken.",
+            show_default="5; with --quick 2",
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A short, rough run.")] = False,

@@ -59,7 +59,7 @@ def output_option(metavar: str, help: str, default: str | bool = False) -> Any:
 
 def jobs_option(what: str) -> Any:
     """`-j`, how many threads or processes work; `what` says which, and on what."""
-    return typer.Option("--jobs", "-j", min=1, help=what, show_default="one for each core")
+    return typer.Option("--jobs", "-j", min=1, max=1024, help=what, show_default="one for each core")
 
 
 def mel_option(help: str) -> Any:

@@ -91,6 +91,7 @@ def synthesize(
         typer.Option(
             "--corrections",
             min=0,
+            max=100,
             help="Rounds that bring the audio nearer to its mel; 0 for the least lookahead.",
             show_default="3, or 0 where the mel's windows are too short for any",
         ),

@@ -40,6 +40,7 @@ def train(
         typer.Option(
             "--threads",
             min=1,
+            max=1024,
             help="Torch's CPU threads.",
             show_default="one for each core that no data worker has",
         ),

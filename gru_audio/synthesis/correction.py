@@ -32,6 +32,7 @@ from gru_audio.signal.mel import (
     to_linear,
 )
 
+_MOST_ROUNDS = 100
 DEFAULT_CORRECTIONS = 3
 """Rounds: each one raises PESQ less than the one before; see docs/correction.md."""
 
@@ -116,10 +117,10 @@ def check_corrections(config: MelConfig, n_rounds: int) -> int:
     """The frames of lookahead that the rounds take, the same for any number of them, once a contract allows them.
 
     Raises:
-        ConfigError: fewer than none; or windows overlap too little to put audio together from them.
+        ConfigError: fewer than none, or over a hundred; or windows overlap too little to put audio together from them.
     """
-    if n_rounds < 0:
-        raise ConfigError(f"corrections {n_rounds}: must be at least 0")
+    if not 0 <= n_rounds <= _MOST_ROUNDS:
+        raise ConfigError(f"corrections {n_rounds}: must be from 0 to {_MOST_ROUNDS}")
     if n_rounds and not default_corrections(config):
         raise ConfigError(
             f"corrections {n_rounds}: mel.window_samples ({config.window_samples}) is less than two hops of "

@@ -23,6 +23,7 @@ from gru_audio.training.fine_tuning import StartingVoice
 from gru_audio.training.interrupt import StopRequest, stop_on_signals
 from gru_audio.training.judging.free_running import FreeRunning, Synthesizer
 from gru_audio.training.launch import Launch, LeaderLostError, ProcessLostError
+from gru_audio.training.memory import memory_errors, require_memory
 from gru_audio.training.recovery import Diverged
 from gru_audio.training.result import TrainResult
 from gru_audio.training.saved.checkpoint import (
@@ -83,7 +84,7 @@ def train(
     Raises:
         DatasetError: the dataset does not fit the config.
         TrainingError: the run's folder is taken, another process trains in it, there is nothing to resume, the run
-            diverges whatever is tried, or another process of it failed.
+            diverges whatever is tried, takes more memory than there is, or another process of it failed.
         CheckpointError: all checkpoints are damaged.
         OutputError: the run's folder cannot be written.
     """
@@ -102,7 +103,8 @@ def train(
         notes.append(line)
         tell(line)
 
-    with joined(launch, chosen) as processes, contextlib.ExitStack() as stack:
+    require_memory(config, chosen, launch.n_processes)
+    with memory_errors(), joined(launch, chosen) as processes, contextlib.ExitStack() as stack:
         _require_enough_crops(config, launch)
         found = _Found(None)
         if processes.leads:

@@ -126,7 +126,7 @@ def test_clips_shorter_than_a_window(n_frames: int) -> None:
 
 
 def test_what_cannot_be() -> None:
-    with pytest.raises(ConfigError, match="corrections -1: must be at least 0"):
+    with pytest.raises(ConfigError, match="corrections -1: must be from 0 to 100"):
         check_corrections(MelConfig(), -1)
     short = MelConfig(n_fft=512, window_samples=300, hop_samples=200)
     assert default_corrections(short) == 0 < default_corrections(MelConfig())
