@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from gru_audio.config import MelConfig
-    from gru_audio.synthesis.jobs import Result
+    from gru_audio.synthesis.jobs.plan import Result
     from gru_audio.synthesis.sampling import Sampling
     from gru_audio.synthesis.vocoder import Vocoder
 
@@ -130,8 +130,8 @@ def synthesize(
     """
     with made_to_stay():
         from gru_audio.config import load_mel_config
-        from gru_audio.synthesis.batch import synthesize_files
-        from gru_audio.synthesis.jobs import plan_jobs
+        from gru_audio.synthesis.jobs.batch import synthesize_files
+        from gru_audio.synthesis.jobs.plan import plan_jobs
         from gru_audio.synthesis.sampling import Sampling
         from gru_audio.synthesis.vocoder import load
 
@@ -151,7 +151,7 @@ def synthesize(
         if piped:
             made = _from_stdin(vocoder, stdin.value, output, sampling, contract, not force, quiet)
         elif cluster is not None:
-            from gru_audio.synthesis.spread import SentVoice, synthesize_in_processes
+            from gru_audio.synthesis.jobs.spread import SentVoice, synthesize_in_processes
 
             sent = SentVoice.of(voice, vocoder.engine_name, device, corrections)
             made = synthesize_in_processes(vocoder, sent, planned, progress=progress, **how)
@@ -214,7 +214,7 @@ def _from_stdin(
 ) -> "Iterator[Result]":
     """The one result of a pipe."""
     from gru_audio.files import require_writable
-    from gru_audio.synthesis.pipe import synthesize_pipe
+    from gru_audio.synthesis.jobs.pipe import synthesize_pipe
 
     if output is not None:
         require_writable(output.parent)

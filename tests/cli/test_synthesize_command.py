@@ -23,7 +23,7 @@ from gru_audio.config import MelConfig, load_config
 from gru_audio.errors import GruAudioError
 from gru_audio.network.model import Network
 from gru_audio.signal.audio import to_int16
-from gru_audio.synthesis.pipe import Content, synthesize_pieces
+from gru_audio.synthesis.jobs.pipe import Content, synthesize_pieces
 from gru_audio.synthesis.sampling import Sampling
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.voice.voice import Voice, save_voice

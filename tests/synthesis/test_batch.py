@@ -20,10 +20,11 @@ from gru_audio.signal.audio import to_int16
 from gru_audio.signal.audio_file import reading
 from gru_audio.signal.audio_file.reading import AudioStream, open_audio, read_audio
 from gru_audio.signal.mel import log_mel
-from gru_audio.synthesis import batch, feeding
-from gru_audio.synthesis.batch import synthesize_files
+from gru_audio.synthesis import feeding
 from gru_audio.synthesis.frontend import FrameBlock
-from gru_audio.synthesis.jobs import Job, plan_jobs
+from gru_audio.synthesis.jobs import batch
+from gru_audio.synthesis.jobs.batch import synthesize_files
+from gru_audio.synthesis.jobs.plan import Job, plan_jobs
 from gru_audio.synthesis.sampling import Sampling
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.voice.voice import Voice

@@ -16,9 +16,9 @@ from gru_audio.config import MEL_PRESETS, MelConfig
 from gru_audio.errors import AudioError, MelError
 from gru_audio.network.model import Network
 from gru_audio.signal.mel import convert_mel, log_mel
-from gru_audio.synthesis.batch import synthesize_files
-from gru_audio.synthesis.jobs import Job, Result
-from gru_audio.synthesis.pipe import synthesize_pieces
+from gru_audio.synthesis.jobs.batch import synthesize_files
+from gru_audio.synthesis.jobs.pipe import synthesize_pieces
+from gru_audio.synthesis.jobs.plan import Job, Result
 from gru_audio.synthesis.sampling import PLAIN_SAMPLING
 from gru_audio.synthesis.stream import require_finite
 from gru_audio.synthesis.vocoder import Vocoder, load

@@ -20,7 +20,7 @@ from gru_audio.signal.mel import summary
 from gru_audio.signal.mel_adapt import fit_mel
 from gru_audio.signal.mel_file import MEL_SUFFIXES, read_mel
 from gru_audio.synthesis.feeding import Wanted, audio_feed, mel_feed
-from gru_audio.synthesis.jobs import Job, Result
+from gru_audio.synthesis.jobs.plan import Job, Result
 from gru_audio.synthesis.sampling import PLAIN_SAMPLING, Sampling
 from gru_audio.synthesis.stream import require_finite
 from gru_audio.synthesis.vocoder import Vocoder
@@ -55,7 +55,7 @@ def synthesize_files(
 
     Args:
         vocoder: the voice and engine.
-        jobs: see `jobs.plan_jobs`.
+        jobs: see `plan.plan_jobs`.
         sampling: seed, temperature and tail cut, the same for each clip.
         contract: the contract of mel files that state none; None for the voice's own.
         adapt: interpolate mels whose contract cannot be converted; see `mel_adapt`.

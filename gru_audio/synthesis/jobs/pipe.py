@@ -20,7 +20,7 @@ from gru_audio.signal.audio_file.writing import finite_int16, open_writer
 from gru_audio.signal.mel import convert_mel
 from gru_audio.signal.mel_adapt import lead_between
 from gru_audio.synthesis.feeding import AudioFrames, Feed, drain
-from gru_audio.synthesis.jobs import Job, Result
+from gru_audio.synthesis.jobs.plan import Job, Result
 from gru_audio.synthesis.sampling import Sampling
 from gru_audio.synthesis.vocoder import Vocoder
 

@@ -1,0 +1,1 @@
+"""Files and pipes in, files and pipes out."""
