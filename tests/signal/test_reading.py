@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from gru_audio.signal.audio_file import ffmpeg as ffmpeg_module
 from gru_audio.signal.audio_file import reading
 from gru_audio.signal.audio_file.kinds import kind_of
 from gru_audio.signal.audio_file.reading import Encoding, open_audio, read_audio, read_encoding
+from gru_audio.signal.audio_file.stderr_notes import without_mpg123_notes
 
 RATE = 16_000
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not on PATH")
@@ -575,3 +577,63 @@ def test_without_ffmpeg_the_error_says_how_to_mend_it(
         read_audio(tmp_path / "a.m4a")
     with pytest.raises(AudioError, match="'g722', and ffmpeg is not on PATH"):
         read_audio(tmp_path / "a.m4a", input_format="g722")
+
+
+# What libmpg123 says
+
+
+@pytest.fixture
+def noisy_mp3(tmp_path: Path) -> Path:
+    """One of which libmpg123 prints notes, and which it reads no further."""
+    rng = np.random.default_rng(1)
+    soundfile.write(tmp_path / "a.mp3", 0.1 * rng.standard_normal(32_000), 16_000, format="MP3")
+    whole = (tmp_path / "a.mp3").read_bytes()
+    (tmp_path / "a.mp3").write_bytes(whole[:3_000] + rng.bytes(3_000) + whole[3_000:])
+    return tmp_path / "a.mp3"
+
+
+def test_notes_of_libmpg123_stay_off_the_screen(
+    noisy_mp3: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with soundfile.SoundFile(noisy_mp3) as file, contextlib.suppress(soundfile.LibsndfileError):
+        file.read()
+    assert "mpg123" in capfd.readouterr().err, "else there is nothing to keep off"
+    (tmp_path / "b.mp3").write_bytes(b"\xff\xfb\x90\x00" + np.random.default_rng(0).bytes(30_000))
+    for path in (noisy_mp3, tmp_path / "b.mp3"):
+        with contextlib.suppress(AudioError):
+            read_audio(path)
+        with contextlib.suppress(AudioError):
+            read_encoding(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_what_others_write_meanwhile_is_handed_on(capfd: pytest.CaptureFixture[str]) -> None:
+    with without_mpg123_notes():
+        os.write(2, b"before\n\nNote: Trying to resync...\nfrom another thread\n\n")
+        os.write(2, b"[src/libmpg123/layer3.c:do_layer3():1] error: dequantization failed!\nafter, unended")
+    os.write(2, b"\nthen\n")
+    assert capfd.readouterr().err == "before\nfrom another thread\nafter, unended\nthen\n"
+
+
+def test_threads_take_turns_and_stderr_is_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:
+    def write(number: int) -> None:
+        with without_mpg123_notes():
+            os.write(2, b"Note: of a file\n")
+            os.write(2, f"line {number}\n".encode())
+
+    before = os.fstat(2)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(20)))
+    assert os.path.samestat(before, os.fstat(2))
+    assert sorted(capfd.readouterr().err.split("\n")) == sorted([*(f"line {n}" for n in range(20)), ""])
+
+
+def test_without_a_stderr_files_are_read(noisy_mp3: Path) -> None:
+    script = (
+        "import sys\nfrom pathlib import Path\n"
+        "from gru_audio.signal.audio_file.reading import read_encoding\n"
+        "print(read_encoding(Path(sys.argv[1])).name)"
+    )
+    command = ["sh", "-c", 'exec "$0" "$@" 2>&-', sys.executable, "-c", script, str(noisy_mp3)]
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    assert said.stdout.startswith(b"MP3")

@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from gru_audio.signal.audio_file.kinds import HEAD_BYTES, NO_AUDIO_KINDS, kind_o
 from gru_audio.signal.audio_file.mixing import Mixer
 from gru_audio.signal.audio_file.parts import find_parts
 from gru_audio.signal.audio_file.source import Part, Source, Stretch
+from gru_audio.signal.audio_file.stderr_notes import without_mpg123_notes
 from gru_audio.signal.bounds import allowed_loss_s, check_rate, check_size
 
 # fmt: off
@@ -237,10 +238,16 @@ def _libsndfile(source: Source, part: Part) -> Any:
     import soundfile
 
     stretched = part.patches or (part.start, part.samples_end) != (0, source.size)
-    if stretched or sys.platform == "win32":  # where libsndfile may have descriptors of its own
-        return soundfile.SoundFile(Stretch(source, part.start, part.samples_end, part.patches))
-    os.lseek(source.descriptor, 0, os.SEEK_SET)
-    return soundfile.SoundFile(source.descriptor, closefd=False)
+    with _quiet(part.kind):
+        if stretched or sys.platform == "win32":  # where libsndfile may have descriptors of its own
+            return soundfile.SoundFile(Stretch(source, part.start, part.samples_end, part.patches))
+        os.lseek(source.descriptor, 0, os.SEEK_SET)
+        return soundfile.SoundFile(source.descriptor, closefd=False)
+
+
+def _quiet(kind: str | None) -> AbstractContextManager[None]:
+    """While libsndfile works: what it may ask libmpg123 to read, that is, MPEG audio and what it is not sure of."""
+    return without_mpg123_notes() if kind in (None, "MP3") else nullcontext()
 
 
 def _read(path: Path, file: Any) -> Iterator[FloatArray]:
@@ -251,7 +258,11 @@ def _read(path: Path, file: Any) -> Iterator[FloatArray]:
     file.seekable = lambda: False
     left, most = int(file.frames), max(1, _BLOCK_VALUES // file.channels)
     try:
-        while left > 0 and len(block := file.read(min(left, most), dtype="float32", always_2d=True)):
+        while left > 0:
+            with _quiet(file.format):
+                block = file.read(min(left, most), dtype="float32", always_2d=True)
+            if not len(block):
+                break
             left -= len(block)
             yield block
     except soundfile.LibsndfileError as error:
