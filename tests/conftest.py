@@ -7,6 +7,7 @@ from pathlib import Path
 # The tests run in one process a core (see pyproject.toml); threads that spin would stall them all. The
 # libraries read this when they are imported, and so do the commands that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["TRITON_INTERPRET"] = "1"  # kernels for a GPU run in Triton's interpreter, where it is installed
 
 import numpy as np
 import pytest

@@ -121,6 +121,11 @@ class Clips(Sequence[Clip]):
         """Who speaks in them, by number."""
         return {int(number): self._index.speakers[int(number)] for number in np.unique(self.speaker)}
 
+    @property
+    def have_mels(self) -> bool:
+        """Whether a mel was given for any of them."""
+        return bool(self._index.given[self._rows].any())
+
     def chosen(self, places: NDArray[np.int64]) -> "Clips":
         """Some of them, by place, each as often as it is named."""
         return Clips(self._index, self._rows[places], self._shards)

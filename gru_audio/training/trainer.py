@@ -21,6 +21,7 @@ from gru_audio.progress import NoteCallback, Progress, ProgressCallback, ignore_
 from gru_audio.training.batches.batch import Batch
 from gru_audio.training.batches.crops import CropSource
 from gru_audio.training.batches.loader import batches
+from gru_audio.training.batches.on_device import checked_maker
 from gru_audio.training.distributed import Processes
 from gru_audio.training.fine_tuning import StartingVoice
 from gru_audio.training.interrupt import StopRequest
@@ -188,7 +189,8 @@ class Trainer:
     ) -> Generator[Batch[Tensor], None, None]:
         workers, share = self.config.train.workers, self.processes.share
         returns = self.learner.returns.times
-        return batches(self._source, steps, workers, self.device, share, returns, stopped, tell)
+        maker = checked_maker(self.config, CONTEXT_FRAMES, self._source, self.device, tell)
+        return batches(self._source, steps, workers, self.device, share, returns, stopped, tell, maker)
 
     # The four phases of a round
 

@@ -4,7 +4,7 @@ A crop is a function of the seed, the step and its place in the batch, so a resu
 interrupted one would have seen, and so do several processes that share a batch, however many there are.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,12 +14,13 @@ from gru_audio.arrays import FloatArray
 from gru_audio.config import Config
 from gru_audio.data.dataset import Clip, Clips, Dataset
 from gru_audio.errors import DatasetError
-from gru_audio.signal.audio import from_int16
+from gru_audio.signal.audio import from_int16, to_int16
 from gru_audio.signal.codec import CodecTrace, pre_emphasis, run_closed_loop
 from gru_audio.signal.lpc import frame_filters
 from gru_audio.signal.mel import log_mel, mirrored_samples, silent_frames
 from gru_audio.training.batches.augmentation import Change, augment, augmented_lags, draw_change, is_on
 from gru_audio.training.batches.batch import Batch
+from gru_audio.training.batches.raw_crops import RawCrops, bounds_within, mirrored, reach_of
 
 ArrayBatch = Batch[npt.NDArray[Any]]
 
@@ -107,14 +108,34 @@ class CropSource:
             share: the part of it that is wanted; all of it by default.
             n_returns: how often the run went back to a checkpoint; it draws other crops each time.
         """
+        n_frames = self._n_frames(step)
+        return self._stack(self._draw(rng, n_frames) for rng in self._randoms(step, share, n_returns))
+
+    def raw_batch(self, step: int, share: Share = WHOLE, n_returns: int = 0) -> RawCrops:
+        """What `batch` is made from, for whoever makes it elsewhere; given mels have no place in it."""
+        n_frames = self._n_frames(step)
+        crops = [self._draw_raw(rng, n_frames) for rng in self._randoms(step, share, n_returns)]
+        return RawCrops(*(np.stack(column) for column in zip(*crops, strict=True)))
+
+    @property
+    def batch_size(self) -> int:
+        """Crops of the first batch."""
+        return self._config.train.batch_size
+
+    @property
+    def has_given_mels(self) -> bool:
+        """Whether a crop's mel may be one that was given for its clip."""
+        return self._config.train.given_mel_share > 0 and self._clips.have_mels
+
+    def _n_frames(self, step: int) -> int:
+        return self._config.train.stage_at(step).crop_samples // self._config.mel.hop_samples
+
+    def _randoms(self, step: int, share: Share, n_returns: int) -> Iterator[np.random.Generator]:
+        """One for each crop of a share."""
         train = self._config.train
-        stage = train.stage_at(step)
-        n_frames = stage.crop_samples // self._config.mel.hop_samples
-        streams = (
-            np.random.SeedSequence(train.seed, spawn_key=(n_returns, step, index))
-            for index in share.of(stage.batch_size)
-        )
-        return self._stack(self._draw(np.random.default_rng(stream), n_frames) for stream in streams)
+        for index in share.of(train.stage_at(step).batch_size):
+            seeds = np.random.SeedSequence(train.seed, spawn_key=(n_returns, step, index))
+            yield np.random.default_rng(seeds)
 
     def mel_statistics(self) -> tuple[FloatArray, FloatArray]:
         """Mean and standard deviation (M,) of the mel over random crops."""
@@ -174,7 +195,7 @@ class CropSource:
         mel = self._mel(place, recording, range(first - context, last + context))
         filters = frame_filters(mel[context : len(mel) - context], config.mel, config.signal)
         signal = self._signal(recording, range(first, last))
-        noise = rng.integers(-config.train.code_noise, config.train.code_noise + 1, signal.size, np.int8)
+        noise = self._noise(rng, signal.size)
         trace: CodecTrace = run_closed_loop(signal, filters, config.signal, noise)
         crop = slice(config.run_in_samples, None)
         return Batch(
@@ -185,6 +206,28 @@ class CropSource:
             trace.previous_signal[crop],
             trace.prediction[crop],
         )
+
+    def _draw_raw(self, rng: np.random.Generator, n_frames: int) -> RawCrops:
+        """The same crop as of `_draw`, as it travels; without the first axis."""
+        config, hop = self._config, self._config.mel.hop_samples
+        place = self._place(rng, n_frames)
+        first, last = place.first - config.run_in_samples // hop, place.first + n_frames
+        frames = range(first - self._context, last + self._context)
+        recording = self._recording(place, frames)
+        wanted, began = reach_of(frames, config.mel), recording.first * hop
+        audio = mirrored(recording.audio, range(wanted.start - began, wanted.stop - began))
+        known = range(recording.n_clip_frames + (config.mel.padding == "center"))
+        return RawCrops(
+            audio if is_on(config.train) else to_int16(audio),
+            np.array(bounds_within(known, frames)),
+            np.array(bounds_within(range(recording.n_clip_frames * hop), wanted)),
+            self._lags(place, n_frames),
+            self._noise(rng, (last - first) * hop),
+        )
+
+    def _noise(self, rng: np.random.Generator, n_samples: int) -> npt.NDArray[np.int8]:
+        most = self._config.train.code_noise
+        return rng.integers(-most, most + 1, n_samples, np.int8)
 
     def _recording(self, place: _Place, frames: range) -> _Recording:
         """The changed clip's audio, as far as some of its frames' windows reach."""

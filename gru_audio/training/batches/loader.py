@@ -2,7 +2,9 @@
 
 from collections.abc import Generator
 from functools import partial
+from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -10,6 +12,8 @@ from gru_audio.errors import GruAudioError
 from gru_audio.progress import NoteCallback, ignore_note
 from gru_audio.training.batches.batch import Batch
 from gru_audio.training.batches.crops import WHOLE, ArrayBatch, CropSource, Share
+from gru_audio.training.batches.on_device import BatchMaker
+from gru_audio.training.batches.raw_crops import RawCrops
 from gru_audio.training.batches.workers import WorkerLostError, Workers
 from gru_audio.training.interrupt import StopRequest
 
@@ -25,6 +29,7 @@ def batches(
     n_returns: int = 0,
     stopped: StopRequest = _NEVER,
     tell: NoteCallback = ignore_note,
+    maker: BatchMaker | None = None,
 ) -> Generator[Batch[Tensor], None, None]:
     """The batch of each step on the device; it moves to a GPU while that computes.
 
@@ -40,11 +45,12 @@ def batches(
         n_returns: see `CropSource.batch`.
         stopped: a request to stop.
         tell: told in one line where the workers are given up.
+        maker: makes the batches on the device, so that only audio is read here; None makes them here.
 
     Raises:
         GruAudioError: a crop could not be read, as the worker met it.
     """
-    draw, n_drawn = partial(_draw, source, share, n_returns), 0
+    draw, n_drawn = partial(_draw, source, share, n_returns, maker is not None), 0
     if n_workers:
         try:
             with Workers(draw, steps, n_workers) as workers:
@@ -55,24 +61,30 @@ def batches(
                     if isinstance(batch, GruAudioError):
                         raise batch
                     n_drawn += 1
-                    yield _moved(batch, device)
+                    yield _ready(batch, device, maker)
         except WorkerLostError as lost:
             tell(
                 f"a process that prepares batches {lost}; they are prepared in the training process from here on; "
                 "free memory, or set train.workers=0"
             )
     for step in steps[n_drawn:]:
-        yield _moved(draw(step), device)
+        yield _ready(draw(step), device, maker)
 
 
-def _draw(source: CropSource, share: Share, n_returns: int, step: int) -> ArrayBatch:
-    return source.batch(step, share, n_returns)
+def _draw(source: CropSource, share: Share, n_returns: int, raw: bool, step: int) -> ArrayBatch | RawCrops:
+    return source.raw_batch(step, share, n_returns) if raw else source.batch(step, share, n_returns)
 
 
-def _moved(batch: ArrayBatch, device: torch.device) -> Batch[Tensor]:
-    if device.type != "cuda":
-        return batch.to(device)
-    pinned: Batch[Tensor] = batch.map(
-        lambda part: torch.from_numpy(part).pin_memory()
-    )  # what moves by itself
+def _ready(drawn: ArrayBatch | RawCrops, device: torch.device, maker: BatchMaker | None) -> Batch[Tensor]:
+    """What was drawn, as a batch on the device."""
+    if isinstance(drawn, RawCrops):
+        assert maker is not None
+        return maker.batch(_pinned(part, device).to(device, non_blocking=True) for part in drawn)
+    pinned: Batch[Tensor] = drawn.map(lambda part: _pinned(part, device))
     return pinned.to(device)
+
+
+def _pinned(part: npt.NDArray[Any], device: torch.device) -> Tensor:
+    """Where a GPU is the goal, in memory that moves to it by itself."""
+    tensor = torch.from_numpy(part)
+    return tensor.pin_memory() if device.type == "cuda" else tensor
