@@ -17,6 +17,8 @@ from gru_audio.network.cpu.linear import linear
 from gru_audio.network.cpu.scan import can_scan, scan
 from gru_audio.network.cpu.tree_loss import Readout, tree_loss
 from gru_audio.network.distribution import negative_log_likelihood
+from gru_audio.network.gpu.choice import way_of
+from gru_audio.network.gpu.gru import run_gru
 
 _CELLS = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
 _EMBEDDING_SPREAD = 0.5  # size of the ramp over the codes with which embeddings start
@@ -187,6 +189,12 @@ class SampleNetwork(nn.Module):
             hidden, last = self._scan(conditioning, codes, state)
             return hidden.transpose(0, 1), last
         steps_per_frame = self.hop_samples // self.samples_per_step
+        way = way_of(self.cell, conditioning)
+        if way is not None and not isinstance(state, tuple):
+            inputs = self.step_embedding(self._step_codes(codes).transpose(0, 1))  # (K, B, C)
+            inputs = inputs + conditioning.transpose(0, 1).repeat_interleave(steps_per_frame, 0)
+            hidden, last = run_gru(self.cell, inputs, None if state is None else state[0], way)
+            return hidden.transpose(0, 1), last[None]
         inputs = self.step_embedding(self._step_codes(codes))  # (B, K, C)
         inputs = inputs + conditioning.repeat_interleave(steps_per_frame, 1)
         return run_cell(self.cell, inputs, state)

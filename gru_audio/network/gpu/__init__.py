@@ -1,0 +1,1 @@
+"""Training on a GPU: the GRU over time in one kernel."""
