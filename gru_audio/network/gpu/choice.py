@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gru_audio import triton_ready
+from gru_audio.network import triton_ready
 from gru_audio.network.cell import run_cell
 from gru_audio.network.gpu.gru import TYPES, Way, run_gru
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gru_audio import triton_ready
+from gru_audio.network import triton_ready
 
 TYPES = (torch.bfloat16, torch.float16)
 """In which it multiplies."""

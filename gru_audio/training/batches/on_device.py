@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from gru_audio import triton_ready
 from gru_audio.config import Config
+from gru_audio.network import triton_ready
 from gru_audio.progress import NoteCallback
 from gru_audio.signal.gpu.codec import ClosedLoop
 from gru_audio.signal.gpu.fft import can_transform
