@@ -181,4 +181,4 @@ MEL_PRESETS: dict[str, MelConfig] = {
         padding="center",
     ),
 }
-"""Contracts by name; each is checked against its owner's formulas in tests/signal/test_mel.py."""
+"""Contracts by name; each is compared with what its owner's own code gives in tests/signal/test_mel_peers.py."""
