@@ -26,7 +26,8 @@ from scipy.signal import istft, stft
 
 from gru_audio.arrays import FloatArray
 from gru_audio.config import CONTEXT_FRAMES, Config, load_config
-from gru_audio.data.dataset import Clip, Clips, Dataset
+from gru_audio.data.dataset import Dataset
+from gru_audio.data.stored.clips import Clip, Clips
 from gru_audio.files import atomic_path
 from gru_audio.network.cpu.memory import keep_freed_memory
 from gru_audio.synthesis.vocoder import Vocoder

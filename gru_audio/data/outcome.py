@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gru_audio.config import PrepConfig
-from gru_audio.data.index import SPLITS, Index
 from gru_audio.data.sources import SourcePlan
+from gru_audio.data.stored.index import SPLITS, Index
 from gru_audio.data.treatment import MadeShard
 
 MOST_NAMED = 1_000

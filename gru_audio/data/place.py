@@ -7,9 +7,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gru_audio.config import Config
-from gru_audio.data.dataset import DATASET_FILE, INDEX_NAME, index_from_shards, read_contents, stored_index
-from gru_audio.data.index import Index
-from gru_audio.data.shards import DamagedShardError, is_shard, read_header, shard_files, shard_name
+from gru_audio.data.stored.contents import (
+    DATASET_FILE,
+    INDEX_NAME,
+    index_from_shards,
+    read_contents,
+    stored_index,
+)
+from gru_audio.data.stored.index import Index
+from gru_audio.data.stored.shards import (
+    DamagedShardError,
+    is_shard,
+    read_shard_header,
+    shard_files,
+    shard_name,
+)
 from gru_audio.errors import DatasetError, OutputError
 from gru_audio.files import output_errors, remove_abandoned
 
@@ -226,6 +238,6 @@ def _differences(contents: Mapping[str, Any], config: Config) -> list[str]:
 
 def _fingerprint(shard: Path) -> str | None:
     try:
-        return read_header(shard).fingerprint
+        return read_shard_header(shard).fingerprint
     except DamagedShardError:
         return None

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gru_audio.config import PrepConfig
-from gru_audio.data.index import SPLITS, Index
+from gru_audio.data.stored.index import SPLITS, Index
 
 TRAIN, VALID, TEST = range(len(SPLITS))
 OPEN = -1

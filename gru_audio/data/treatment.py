@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from gru_audio.config import Config, PrepConfig
 from gru_audio.data.cutting import SHORTEST_S, cut_at_pauses
 from gru_audio.data.given_mels import read_given_mel
-from gru_audio.data.index import SPLITS
 from gru_audio.data.inputs.catalogue import Source, stretch_name
 from gru_audio.data.reading import read_source
-from gru_audio.data.shards import (
+from gru_audio.data.stored.index import SPLITS
+from gru_audio.data.stored.shards import (
     ClipRecord,
     DamagedShardError,
     ShardHeader,

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
 
 from gru_audio.config import MEL_PRESETS, Config, MelConfig, config_from_dict, load_config
-from gru_audio.data.dataset import DATASET_FILE, Dataset, read_contents
-from gru_audio.data.index import SPLITS
-from gru_audio.data.shards import is_shard, shard_files
+from gru_audio.data.dataset import Dataset
+from gru_audio.data.stored.contents import DATASET_FILE, read_contents
+from gru_audio.data.stored.index import SPLITS
+from gru_audio.data.stored.shards import is_shard, shard_files
 from gru_audio.errors import AudioError, CheckpointError, DatasetError, GruAudioError
 from gru_audio.files import is_folder, why_no_file
 from gru_audio.inspection.facts import (
@@ -32,6 +32,7 @@ from gru_audio.inspection.facts import (
 )
 from gru_audio.names import readable
 from gru_audio.progress import ProgressCallback, ignore_progress
+from gru_audio.safetensors_file import SafetensorsFile, UnreadableTensorsError
 from gru_audio.signal.audio import FULL_SCALE, finite, peak_dbfs, rms_dbfs
 from gru_audio.signal.audio_file.reading import AUDIO_SUFFIXES, read_audio, read_encoding
 from gru_audio.signal.mel_file import MEL_SUFFIXES, read_mel
@@ -43,7 +44,7 @@ from gru_audio.voice.run_folder import (
     checkpoint_steps,
 )
 from gru_audio.voice.run_log import read_log
-from gru_audio.voice.tensor_file import METADATA_KEY, read_document, read_tensor_file, states_digest
+from gru_audio.voice.tensor_file import read_document, read_tensor_file, states_digest
 from gru_audio.voice.voice import check_voice_document, load_voice
 
 _BUFFERS = frozenset({"mel_mean", "mel_std"})  # tensors of a network that are not learned
@@ -110,9 +111,9 @@ def _describe_tensors(path: Path) -> VoiceFacts | CheckpointFacts | MelFacts:
 def _is_foreign(path: Path) -> bool:
     """Whether a file is whole, but another program's."""
     try:
-        with safe_open(str(path), framework="numpy") as file:
-            return METADATA_KEY not in (file.metadata() or {})
-    except Exception:  # damaged: read_document's error says how
+        with SafetensorsFile(path) as file:
+            return not file.is_ours
+    except UnreadableTensorsError:  # read_document's error says how
         return False
 
 
@@ -271,8 +272,8 @@ def _describe_audio(path: Path) -> AudioFacts:
 
 
 def _shapes(path: Path) -> dict[str, list[int]]:
-    with safe_open(str(path), framework="numpy") as file:
-        return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no mapping
+    with SafetensorsFile(path) as file:
+        return {name: file.layout(name)[1] for name in file.names}
 
 
 def _network(config: Config, shapes: Mapping[str, Sequence[int]]) -> NetworkFacts:

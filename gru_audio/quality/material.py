@@ -8,8 +8,10 @@ from typing import TypeVar
 
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
-from gru_audio.data.dataset import DATASET_FILE, Clip, Dataset
+from gru_audio.data.dataset import Dataset
 from gru_audio.data.sources import Source, plan_sources
+from gru_audio.data.stored.clips import Clip
+from gru_audio.data.stored.contents import DATASET_FILE
 from gru_audio.errors import AudioError, DatasetError
 from gru_audio.signal.audio import from_int16
 from gru_audio.signal.audio_file.reading import read_audio

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from gru_audio.errors import AudioError, MelError
 from gru_audio.extras import require
 from gru_audio.files import open_file
+from gru_audio.safetensors_file import SafetensorsFile
 from gru_audio.signal.bounds import check_size
 
 TENSOR = "mel"
@@ -81,11 +82,8 @@ def read_pt(path: Path) -> tuple[Any, str | None]:
 
 def read_safetensors(path: Path) -> tuple[Any, str | None]:
     """The mel's tensor, and the contract in the metadata."""
-    from safetensors import safe_open
-
-    with safe_open(str(path), framework="numpy") as file:
-        stated = (file.metadata() or {}).get(CONTRACT)
-        return file.get_tensor(only(file.keys(), path)), stated
+    with SafetensorsFile(path) as file:
+        return file.tensor(only(file.names, path)), file.metadata.get(CONTRACT)
 
 
 def only(names: Iterable[str], path: Path) -> str:

@@ -14,17 +14,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from gru_audio.documents import Document, DocumentError, parse_json
+from gru_audio.documents import Document, DocumentError
 from gru_audio.errors import CheckpointError
 from gru_audio.files import atomic_path, why_no_file
+from gru_audio.safetensors_file import METADATA_KEY, SafetensorsFile, UnreadableTensorsError
 
 Array = npt.NDArray[Any]
-
-METADATA_KEY = "gru_audio"
-"""Where every safetensors file of ours, a dataset's shards included, keeps its JSON."""
 
 _VERSION = 1
 _DIGEST = "digest"
@@ -95,12 +92,8 @@ def read_tensor_file(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, A
     with _opened(path) as file:
         document = _document(path, file, kind)
         try:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-        except (
-            SafetensorError,
-            TypeError,
-            ValueError,
-        ) as error:  # bfloat16, for one, is not a type of numpy's
+            tensors = {name: file.tensor(name) for name in file.names}
+        except UnreadableTensorsError as error:  # bfloat16, for one, is not a type of numpy's
             raise CheckpointError(f"{path}: holds a tensor that cannot be read ({error})") from error
     if document.get(_DIGEST) not in (None, _digest(document, tensors)):
         raise CheckpointError(f"{path}: damaged: its contents do not match their digest; copy it again")
@@ -132,9 +125,9 @@ def _checksum(tensors: Mapping[str, Array]) -> int:
     return total
 
 
-def _document(path: Path, file: Any, kind: str | None) -> dict[str, Any]:
+def _document(path: Path, file: SafetensorsFile, kind: str | None) -> dict[str, Any]:
     try:
-        document = parse_json((file.metadata() or {})[METADATA_KEY])
+        document = file.document()
         header = _Header.of(document)
     except KeyError as error:
         raise CheckpointError(
@@ -152,13 +145,13 @@ def _document(path: Path, file: Any, kind: str | None) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path) -> Iterator[SafetensorsFile]:
     reason = why_no_file(path)
     if reason is not None:
         raise CheckpointError(f"{path}: {reason}; check the path")
     try:
-        opened = safe_open(str(path), framework="numpy")
-    except (SafetensorError, OSError, ValueError) as error:
+        opened = SafetensorsFile(path)
+    except UnreadableTensorsError as error:
         raise CheckpointError(
             f"{path}: not a safetensors file, or a damaged one ({error}); copy it again, or name another"
         ) from error

@@ -17,19 +17,20 @@ from numpy.typing import NDArray
 from support.clips import splits_of
 
 from gru_audio.config import MelConfig, PrepConfig, SignalConfig
-from gru_audio.data import dataset as dataset_module
-from gru_audio.data.dataset import Clip, Dataset
-from gru_audio.data.shards import (
+from gru_audio.data.dataset import Dataset
+from gru_audio.data.splits import OPEN, TEST, TRAIN, VALID, split_keys
+from gru_audio.data.stored.clips import Clip
+from gru_audio.data.stored.shard_reader import ShardReader
+from gru_audio.data.stored.shards import (
     ClipRecord,
     DamagedShardError,
     encode_shard,
     is_shard,
     lags_key,
     pcm_key,
-    read_header,
+    read_shard_header,
     read_verified,
 )
-from gru_audio.data.splits import OPEN, TEST, TRAIN, VALID, split_keys
 from gru_audio.errors import DatasetError
 from gru_audio.voice.tensor_file import digest_of
 
@@ -118,12 +119,13 @@ def test_what_was_read_can_be_changed(folder: Path) -> None:
     np.testing.assert_array_equal(dataset.audio(clip), pcm_of(clip.name))
 
 
-def test_few_shards_are_open_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset_module, "_OPEN_SHARDS", 2)
+def test_few_shards_are_open_at_once(tmp_path: Path) -> None:
     dataset = Dataset.open(write_dataset(tmp_path, {f"{n}.safetensors": [f"c{n}"] for n in range(5)}))
+    reader = ShardReader(dataset.path, HOP, most_open=2)
     for clip in list(dataset.clips()) * 2:
-        np.testing.assert_array_equal(dataset.audio(clip, 3, 9), pcm_of(clip.name)[3:9])
-        assert len(dataset._open_shards) <= 2
+        pcm = reader.read(clip, pcm_key(clip.name), clip.n_samples, slice(3, 9))
+        np.testing.assert_array_equal(pcm, pcm_of(clip.name)[3:9])
+        assert reader.n_open <= 2
 
 
 def _first_samples(dataset: Dataset) -> list[int]:
@@ -212,14 +214,14 @@ def test_a_damaged_shard_is_named(folder: Path, damage: str) -> None:
 def test_a_flipped_bit_is_found_by_verification(folder: Path) -> None:
     shard = folder / "a.safetensors"
     header, tensors = read_verified(shard)
-    assert header == read_header(shard)
+    assert header == read_shard_header(shard)
     np.testing.assert_array_equal(tensors[pcm_key("v2")], pcm_of("v2"))
     assert [clip.name for clip in header.clips] == ["x/1", "v2"]
     assert header.skipped == (("bad", "why"),)
     data = bytearray(shard.read_bytes())
     data[-1000] ^= 1
     shard.write_bytes(bytes(data))
-    assert read_header(shard) == header
+    assert read_shard_header(shard) == header
     with pytest.raises(DamagedShardError, match="digest"):
         read_verified(shard)
 

@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from gru_audio.bench.cases import random_voice
 from gru_audio.cli import app
 from gru_audio.config import Config, MelConfig
-from gru_audio.data.dataset import Clip, Dataset
+from gru_audio.data.dataset import Dataset
+from gru_audio.data.stored.clips import Clip
 from gru_audio.errors import AudioError, DatasetError
 from gru_audio.evaluation import anchors
 from gru_audio.evaluation.evaluate import evaluate

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from gru_audio.config import PrepConfig
-from gru_audio.data.dataset import Clips
-from gru_audio.data.index import SPLITS, Index
-from gru_audio.data.index_writer import index_writer
-from gru_audio.data.shards import ClipRecord, ShardHeader
 from gru_audio.data.splits import assign_splits
+from gru_audio.data.stored.clips import Clips
+from gru_audio.data.stored.index import SPLITS, Index
+from gru_audio.data.stored.index_writer import index_writer
+from gru_audio.data.stored.shards import ClipRecord, ShardHeader
 
 
 def index_of_records(records: Iterable[ClipRecord]) -> Index:

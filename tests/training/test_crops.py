@@ -16,7 +16,7 @@ from support import naive
 
 from gru_audio.config import Config, MelConfig, SignalConfig, TrainConfig
 from gru_audio.data.dataset import Dataset
-from gru_audio.data.shards import ClipRecord, encode_shard, lags_key, pcm_key
+from gru_audio.data.stored.shards import ClipRecord, encode_shard, lags_key, pcm_key
 from gru_audio.errors import DatasetError
 from gru_audio.signal.lpc import frame_filters
 from gru_audio.signal.mel import log_mel, silent_frames

@@ -13,7 +13,8 @@ import torch
 from support.trained import make_dataset, small_config
 
 from gru_audio.config import CONTEXT_FRAMES
-from gru_audio.data.dataset import Clip, Dataset
+from gru_audio.data.dataset import Dataset
+from gru_audio.data.stored.clips import Clip
 from gru_audio.training.batches.crops import CropSource
 from gru_audio.training.batches.loader import batches
 from gru_audio.training.batches.on_device import BatchMaker, checked_maker, differing_share, why_not

@@ -16,7 +16,8 @@ import torch
 from gru_audio.config import Config, MelConfig, ModelConfig, TrainConfig
 from gru_audio.errors import CheckpointError, GruAudioError
 from gru_audio.network.model import Network
-from gru_audio.voice.tensor_file import METADATA_KEY, read_document
+from gru_audio.safetensors_file import METADATA_KEY
+from gru_audio.voice.tensor_file import read_document
 from gru_audio.voice.voice import Voice, load_voice, save_voice
 
 CONFIG = Config(

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from gru_audio.arrays import FloatArray
 from gru_audio.config import Config
-from gru_audio.data.dataset import Clip, Clips, Dataset
+from gru_audio.data.dataset import Dataset
+from gru_audio.data.stored.clips import Clip, Clips
 from gru_audio.errors import DatasetError
 from gru_audio.signal.audio import from_int16, to_int16
 from gru_audio.signal.codec import CodecTrace, pre_emphasis, run_closed_loop

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from gru_audio.arrays import FloatArray
 from gru_audio.config import Config
-from gru_audio.data.dataset import Clip, Dataset
+from gru_audio.data.dataset import Dataset
+from gru_audio.data.stored.clips import Clip
 from gru_audio.errors import AudioError
 from gru_audio.quality.material import LONGEST_S, SHORTEST_S, in_turn, mel_of
 from gru_audio.quality.measures import log_mel_distance_db, pesq, silence_level_db

@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gru_audio.documents import parse_json
 from gru_audio.files import open_file
+from gru_audio.safetensors_file import read_header
 
 SPLITS = ("train", "valid", "test")
 MOST_SAMPLES = 1 << 40
@@ -123,11 +123,8 @@ def read_index(path: Path, digest: str) -> Index:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if digest_of_file(mapped) != digest:
             raise DamagedIndexError("its contents do not match their digest")
-        size = int.from_bytes(mapped[:8], "little")
-        if size > _MOST_HEADER_BYTES:
-            raise DamagedIndexError(f"its header has {size} bytes")
-        header = parse_json(mapped[8 : 8 + size])
-        columns = {name: _column(mapped, 8 + size, header[name], name) for name in _COLUMNS}
+        header, base = read_header(mapped, _MOST_HEADER_BYTES)
+        columns = {name: _column(mapped, base, header[name], name) for name in _COLUMNS}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedIndexError(str(error) or type(error).__name__) from error
     return Index(columns)

@@ -10,8 +10,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gru_audio.data.index import Index, columns_of_index, header_of, shaped
-from gru_audio.data.shards import ShardHeader
+from gru_audio.data.stored.index import Index, columns_of_index, header_of, shaped
+from gru_audio.data.stored.shards import ShardHeader
 from gru_audio.files import atomic_path
 
 _BYTES = {"names": "name_ends", "sources": "source_ends", "speakers": "speaker_ends"}

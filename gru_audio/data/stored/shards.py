@@ -17,13 +17,15 @@ from typing import Annotated, Any, Literal
 from numpy.typing import NDArray
 from pydantic import Field
 
-from gru_audio.data.index import MOST_SAMPLES
+from gru_audio.data.stored.index import MOST_SAMPLES
 from gru_audio.documents import Document, DocumentError, parse_json
+from gru_audio.errors import DatasetError
 from gru_audio.files import open_file, why_no_file
-from gru_audio.voice.tensor_file import METADATA_KEY, digest_of
+from gru_audio.safetensors_file import METADATA_KEY, SafetensorsFile, UnreadableTensorsError, read_header
+from gru_audio.voice.tensor_file import digest_of
 
 SHARD_VERSION = 1
-_MOST_HEADER_BYTES = 100_000_000  # safetensors' own bound
+_Layout = tuple[str, list[int]]  # type and shape
 _Digest = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 
 
@@ -131,14 +133,13 @@ def is_shard(path: Path) -> bool:
     """Whether a file was written as a shard, of any version; it may be damaged behind its header."""
     try:
         with open_file(path) as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = parse_json(file.read(size)) if size <= _MOST_HEADER_BYTES else {}
+            header, _ = read_header(file)
         return "fingerprint" in parse_json(header["__metadata__"][METADATA_KEY])
-    except (OSError, KeyError, TypeError, DocumentError):
+    except (OSError, KeyError, TypeError, DocumentError, UnreadableTensorsError):
         return False
 
 
-def read_header(path: Path, hop_samples: int | None = None) -> ShardHeader:
+def read_shard_header(path: Path, hop_samples: int | None = None) -> ShardHeader:
     """A shard's header, once it is certain that its tensors are there, with the types and lengths that it tells.
 
     Args:
@@ -150,62 +151,69 @@ def read_header(path: Path, hop_samples: int | None = None) -> ShardHeader:
     """
     with _opened(path) as file:
         try:
-            header = _parse(parse_json((file.metadata() or {})[METADATA_KEY]))
+            header = _parse(file.document())
         except KeyError as error:
             raise DamagedShardError("it holds no header of gru-audio's") from error
         except DocumentError as error:
             raise DamagedShardError(f"its header {error}") from error
-        names = set(file.keys())
+        names = set(file.names)
         for clip in header.clips:
             if not set(keys_of(clip)) <= names:
                 raise DamagedShardError(f"it lacks the clip {clip.name}")
-            if not _fits(clip, *map(file.get_slice, keys_of(clip)), hop_samples=hop_samples):
+            if not _fits(clip, *map(file.layout, keys_of(clip)), hop_samples=hop_samples):
                 raise DamagedShardError(
                     f"its clip {clip.name} is not as long, or of the type, that its header tells"
                 )
     return header
 
 
-def _fits(clip: ClipRecord, pcm: Any, lags: Any, mel: Any = None, *, hop_samples: int | None) -> bool:
+def _fits(
+    clip: ClipRecord, pcm: _Layout, lags: _Layout, mel: _Layout | None = None, *, hop_samples: int | None
+) -> bool:
     """Whether a clip's tensors are of the types and lengths that its record tells."""
-    if (pcm.get_dtype(), pcm.get_shape(), lags.get_dtype()) != ("I16", [clip.n_samples], "F32"):
+    if pcm != ("I16", [clip.n_samples]) or lags[0] != "F32":
         return False
     n_frames, rest = divmod(clip.n_samples, hop_samples or 1)
-    if mel is not None and (mel.get_dtype() != "F32" or len(mel.get_shape()) != 2):
+    if mel is not None and (mel[0] != "F32" or len(mel[1]) != 2):
         return False
     if hop_samples is None:
         return True
-    has_mel_frames = mel is None or mel.get_shape()[0] in (n_frames, n_frames + 1)
-    return not rest and lags.get_shape() == [n_frames] and has_mel_frames
+    has_mel_frames = mel is None or mel[1][0] in (n_frames, n_frames + 1)
+    return not rest and lags[1] == [n_frames] and has_mel_frames
 
 
 def read_verified(path: Path) -> tuple[ShardHeader, dict[str, NDArray[Any]]]:
     """A shard's header and its tensors, which were compared with their digest.
 
     Raises:
-        DamagedShardError: as `read_header`, or a bit of the tensors differs.
+        DamagedShardError: as `read_shard_header`, or a bit of the tensors differs.
     """
-    header = read_header(path)
+    header = read_shard_header(path)
     with _opened(path) as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+        tensors = {name: file.tensor(name) for name in file.names}
     if _content(tensors) != header.content:
         raise DamagedShardError("its contents do not match their digest")
     return header, tensors
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path) -> Iterator[SafetensorsFile]:
     """A shard's open file; whatever is wrong with it is a `DamagedShardError`."""
-    import safetensors
-
     reason = why_no_file(path)
     if reason is not None:
         raise DamagedShardError(reason)
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
+        with SafetensorsFile(path) as file:
             yield file
-    except (OSError, TypeError, safetensors.SafetensorError) as error:
+    except UnreadableTensorsError as error:
         raise DamagedShardError(str(error)) from error
+
+
+def damaged_shard(shard: Path, reason: str) -> DatasetError:
+    """The error that tells a user of a damaged shard."""
+    return DatasetError(
+        f"{shard}: missing or damaged ({reason}); run the same gru-audio prep again, it redoes this shard alone"
+    )
 
 
 def _content(tensors: Mapping[str, NDArray[Any]]) -> str:
