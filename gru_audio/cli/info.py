@@ -12,12 +12,12 @@ from gru_audio.voice.bundled import DEFAULT_VOICE
 
 if TYPE_CHECKING:
     from gru_audio.inspection.facts import (
-        AudioFacts,
+        AudioFileFacts,
         CheckpointFacts,
         ContractFacts,
         DatasetFacts,
         Facts,
-        MelFacts,
+        MelFileFacts,
         NetworkFacts,
         RunFacts,
         SplitFacts,
@@ -75,7 +75,7 @@ def info(
 
 def _rows(facts: "Facts") -> dict[str, str]:
     """The rows of whichever it is; a row that has nothing to say is left out."""
-    from gru_audio.inspection.facts import CheckpointFacts, DatasetFacts, MelFacts, RunFacts, VoiceFacts
+    from gru_audio.inspection.facts import CheckpointFacts, DatasetFacts, MelFileFacts, RunFacts, VoiceFacts
 
     rows = {"what": f"{facts.kind} {facts.path}"}
     if isinstance(facts, VoiceFacts):
@@ -86,7 +86,7 @@ def _rows(facts: "Facts") -> dict[str, str]:
         rows |= _run_rows(facts)
     elif isinstance(facts, DatasetFacts):
         rows |= _dataset_rows(facts)
-    elif isinstance(facts, MelFacts):
+    elif isinstance(facts, MelFileFacts):
         rows |= _mel_rows(facts)
     else:
         rows |= _audio_rows(facts)
@@ -157,7 +157,7 @@ def _dataset_rows(facts: "DatasetFacts") -> dict[str, str]:
     }
 
 
-def _mel_rows(facts: "MelFacts") -> dict[str, str]:
+def _mel_rows(facts: "MelFileFacts") -> dict[str, str]:
     from gru_audio.inspection.terminal_plot import duration_text
 
     duration = "" if facts.duration_s is None else f", {duration_text(facts.duration_s)}"
@@ -173,7 +173,7 @@ def _mel_rows(facts: "MelFacts") -> dict[str, str]:
     }
 
 
-def _audio_rows(facts: "AudioFacts") -> dict[str, str]:
+def _audio_rows(facts: "AudioFileFacts") -> dict[str, str]:
     from gru_audio.inspection.terminal_plot import duration_text
 
     channels = {None: "", 1: ", mono"}.get(facts.n_channels, f", {facts.n_channels} channels")

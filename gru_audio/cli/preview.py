@@ -169,25 +169,26 @@ def _read_clip(folder: Path, name: str | None, contract: "MelConfig | None") -> 
 
 
 def _figures(source: _Clip | _Mel) -> dict[str, object]:
-    from gru_audio.inspection.preview import describe_audio, describe_mel
+    from gru_audio.inspection.facts import AudioFacts, MelFacts
+    from gru_audio.inspection.preview import PitchFacts
 
     if isinstance(source, _Mel):
-        return {"kind": "mel", **asdict(describe_mel(source.name, source.mel, source.contract))}
-    figures = describe_audio(source.name, source.audio, source.sample_rate_hz, source.n_channels)
-    return {"kind": "audio", **asdict(figures)}
+        contract = source.contract
+        sizes = {"sample_rate_hz": contract.sample_rate_hz, "hop_samples": contract.hop_samples}
+        return {"kind": "mel", "name": source.name, **asdict(MelFacts.of(source.mel, contract)), **sizes}
+    facts = AudioFacts.of(source.audio, source.sample_rate_hz, source.n_channels)
+    pitch = PitchFacts.of(source.audio, source.sample_rate_hz)
+    return {"kind": "audio", "name": source.name, **asdict(facts), **asdict(pitch)}
 
 
 def _picture(source: _Clip | _Mel, width: int, height: int, colour: bool) -> "Text":
-    from gru_audio.inspection.preview import describe_audio, describe_mel, display_mel, picture
-    from gru_audio.inspection.terminal_plot import plot_columns
+    from gru_audio.inspection.facts import AudioFacts
+    from gru_audio.inspection.preview import audio_picture, mel_picture
 
     if isinstance(source, _Mel):
-        figures = describe_mel(source.name, source.mel, source.contract)
-        return picture(figures, source.mel, source.contract, width, height, colour)
-    name, audio, sample_rate_hz, n_channels, contract = source
-    mel, contract = display_mel(audio, sample_rate_hz, plot_columns(width), contract)
-    about = describe_audio(name, audio, sample_rate_hz, n_channels)
-    return picture(about, mel, contract, width, height, colour, audio=audio)
+        return mel_picture(source.name, source.mel, source.contract, width, height, colour)
+    facts = AudioFacts.of(source.audio, source.sample_rate_hz, source.n_channels)
+    return audio_picture(source.name, source.audio, facts, source.contract, width, height, colour)
 
 
 def _show(source: _Clip | _Mel, console: "Console", height: int) -> None:

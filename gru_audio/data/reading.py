@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from gru_audio.data.inputs.archives import TAR_SUFFIXES, read_member
 from gru_audio.data.inputs.arrow_files import read_row
 from gru_audio.data.inputs.catalogue import Source
-from gru_audio.errors import AudioError
+from gru_audio.errors import AudioError, MelError
+from gru_audio.names import readable
 from gru_audio.signal.audio_file.reading import read_audio
 
 
@@ -37,6 +38,18 @@ def read_source(source: Source, input_format: str | None) -> tuple[NDArray[np.fl
     if not audio.any():
         raise AudioError(f"{source.path}: has digital silence throughout; leave it out")
     return audio, sample_rate_hz
+
+
+def shown_path(source: Source) -> str:
+    """A source's path as it is shown, with its name in an archive."""
+    return ": ".join(filter(None, [readable(source.path), source.member]))
+
+
+def why_unusable(source: Source, error: AudioError | MelError | MemoryError) -> str:
+    """Why a source cannot be used, as a clause without its path."""
+    if isinstance(error, MemoryError):
+        return "takes more memory than there is; cut it in pieces, or use fewer --jobs"
+    return str(error).removeprefix(f"{source.path}: ").removeprefix(f"{source.member}: ")
 
 
 def _read(

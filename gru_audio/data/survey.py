@@ -10,11 +10,11 @@ from pathlib import Path, PurePosixPath
 from gru_audio.config import Config, PrepConfig
 from gru_audio.data.cutting import cut_at_pauses
 from gru_audio.data.outcome import MOST_NAMED, split_warnings
-from gru_audio.data.reading import read_source
+from gru_audio.data.reading import read_source, shown_path, why_unusable
 from gru_audio.data.sources import Source, SpeakerRule, plan_sources
-from gru_audio.data.treatment import NO_MEMORY, clipped_samples, group, longest_piece_s
+from gru_audio.data.stored.index import SPLITS
+from gru_audio.data.treatment import clipped_samples, group, longest_piece_s
 from gru_audio.errors import AudioError
-from gru_audio.names import readable
 from gru_audio.parallel import map_in_order
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.voice.tensor_file import digest_of
@@ -170,7 +170,7 @@ def survey(
                 tally.add(look)
             progress(Progress(tally.looked, n_sources, {"files": f"{tally.looked}/{n_sources}"}))
     # A split is empty only where there are too few clips for all, whatever the hash says.
-    splits = {split: int(tally.clips > number) for number, split in enumerate(("train", "valid", "test"))}
+    splits = {split: int(tally.clips > number) for number, split in enumerate(SPLITS)}
     return Survey(
         files=tally.files,
         clips=tally.clips,
@@ -201,14 +201,11 @@ def _look_at_group(task: _Task) -> list[_Look]:
 
 
 def _look_at(source: Source, input_format: str | None, prep: PrepConfig, n_sources: int) -> _Look:
-    path, suffix = readable(source.path), PurePosixPath(source.member or source.path).suffix.lower()
-    if source.member:
-        path = f"{path}: {source.member}"
+    path, suffix = shown_path(source), PurePosixPath(source.member or source.path).suffix.lower()
     try:
         audio, sample_rate_hz = read_source(source, input_format)
     except (AudioError, MemoryError) as error:
-        reason = str(error).removeprefix(f"{source.path}: ") if isinstance(error, AudioError) else NO_MEMORY
-        return _Look(path, suffix, source.speaker, reason=reason)
+        return _Look(path, suffix, source.speaker, reason=why_unusable(source, error))
     longest_s = longest_piece_s(audio.size / sample_rate_hz, prep, n_sources)
     return _Look(
         path, suffix, source.speaker, sample_rate_hz, audio.size,

@@ -13,7 +13,7 @@ from gru_audio.config import Config, PrepConfig
 from gru_audio.data.cutting import SHORTEST_S, cut_at_pauses
 from gru_audio.data.given_mels import read_given_mel
 from gru_audio.data.inputs.catalogue import Source, stretch_name
-from gru_audio.data.reading import read_source
+from gru_audio.data.reading import read_source, shown_path, why_unusable
 from gru_audio.data.stored.index import SPLITS
 from gru_audio.data.stored.shards import (
     ClipRecord,
@@ -27,7 +27,6 @@ from gru_audio.data.stored.shards import (
 )
 from gru_audio.errors import AudioError, MelError
 from gru_audio.files import atomic_path
-from gru_audio.names import readable
 from gru_audio.signal.audio import (
     FULL_SCALE,
     from_int16,
@@ -44,7 +43,6 @@ from gru_audio.voice.tensor_file import digest_of
 _GROUP_FILES = 64
 _GROUP_BYTES = 64 << 20
 _PCM_SUFFIXES = frozenset({".wav", ".aiff", ".aif", ".au", ".w64", ".caf", ".rf64"})
-NO_MEMORY = "takes more memory than there is; cut it in pieces, or use fewer --jobs"
 ENOUGH_RECORDINGS = len(SPLITS)
 _COMPRESSION = 8
 """Bytes of PCM in a byte of other formats, roughly; a two-hour podcast is a group of its own."""
@@ -203,11 +201,9 @@ def make_shard(task: ShardTask) -> MadeShard:
         try:
             made = list(_make_clips(source, task))
         except (AudioError, MelError, MemoryError) as error:
-            reason = (
-                NO_MEMORY if isinstance(error, MemoryError) else str(error).removeprefix(f"{source.path}: ")
-            )
+            reason = why_unusable(source, error)
             skipped.append((source.name, reason))
-            paths.append((readable(source.path), reason))
+            paths.append((shown_path(source), reason))
             continue
         for clip in made:
             clips.append(clip.record)

@@ -20,11 +20,13 @@ from gru_audio.errors import AudioError, CheckpointError, DatasetError, GruAudio
 from gru_audio.files import is_folder, why_no_file
 from gru_audio.inspection.facts import (
     AudioFacts,
+    AudioFileFacts,
     CheckpointFacts,
     ContractFacts,
     DatasetFacts,
     Facts,
     MelFacts,
+    MelFileFacts,
     NetworkFacts,
     RunFacts,
     SplitFacts,
@@ -33,7 +35,7 @@ from gru_audio.inspection.facts import (
 from gru_audio.names import readable
 from gru_audio.progress import ProgressCallback, ignore_progress
 from gru_audio.safetensors_file import SafetensorsFile, UnreadableTensorsError
-from gru_audio.signal.audio import FULL_SCALE, finite, peak_dbfs, rms_dbfs
+from gru_audio.signal.audio import finite
 from gru_audio.signal.audio_file.reading import AUDIO_SUFFIXES, read_audio, read_encoding
 from gru_audio.signal.mel_file import MEL_SUFFIXES, read_mel
 from gru_audio.voice.run_folder import (
@@ -87,7 +89,7 @@ def _describe_folder(path: Path, verify: bool, progress: ProgressCallback) -> Ru
     )
 
 
-def _describe_tensors(path: Path) -> VoiceFacts | CheckpointFacts | MelFacts:
+def _describe_tensors(path: Path) -> VoiceFacts | CheckpointFacts | MelFileFacts:
     try:
         document = read_document(path)
     except CheckpointError:
@@ -230,24 +232,19 @@ def _amount(n_samples: NDArray[np.int64], rate_hz: int) -> SplitFacts:
     return SplitFacts(len(n_samples), int(n_samples.sum()) / rate_hz / 3600)
 
 
-def _describe_mel(path: Path) -> MelFacts:
+def _describe_mel(path: Path) -> MelFileFacts:
     guesses = list[str]()
     mel, contract = read_mel(path, tell=guesses.append)
-    return MelFacts(
+    return MelFileFacts(
+        **vars(MelFacts.of(mel, contract)),
         path=readable(path),
         file_bytes=path.stat().st_size,
-        n_frames=len(mel),
-        n_mels=mel.shape[1],
-        level_min=float(mel.min()) if mel.size else None,
-        level_mean=float(mel.mean(dtype=np.float64)) if mel.size else None,
-        level_max=float(mel.max()) if mel.size else None,
-        duration_s=len(mel) / contract.frame_rate_hz if contract else None,
         mel=_contract(contract) if contract else None,
         layout=next(iter(guesses), None),
     )
 
 
-def _describe_audio(path: Path) -> AudioFacts:
+def _describe_audio(path: Path) -> AudioFileFacts:
     try:
         audio, sample_rate_hz = read_audio(path)
     except AudioError as error:
@@ -258,16 +255,11 @@ def _describe_audio(path: Path) -> AudioFacts:
             "name a voice, a checkpoint, a run, a dataset, a mel or audio"
         ) from error
     encoding = read_encoding(path)
-    return AudioFacts(
+    return AudioFileFacts(
+        **vars(AudioFacts.of(audio, sample_rate_hz, encoding.n_channels if encoding else None)),
         path=readable(path),
         file_bytes=path.stat().st_size,
         format=encoding.name if encoding else None,
-        n_channels=encoding.n_channels if encoding else None,
-        sample_rate_hz=sample_rate_hz,
-        duration_s=audio.size / sample_rate_hz,
-        peak_dbfs=finite(peak_dbfs(audio)),
-        rms_dbfs=finite(rms_dbfs(audio)),
-        clipped_samples=int(np.count_nonzero(np.abs(audio) >= FULL_SCALE)),
     )
 
 

@@ -1,8 +1,14 @@
-"""What `describe` tells of a voice, a checkpoint, a run, a dataset, a mel and audio; fit for JSON."""
+"""What is told of a voice, a checkpoint, a run, a dataset, a mel and audio; fit for JSON."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+
+from gru_audio.arrays import FloatArray
+from gru_audio.config import MelConfig
+from gru_audio.signal.audio import FULL_SCALE, finite, peak_dbfs, rms_dbfs
 
 
 @dataclass(frozen=True)
@@ -131,38 +137,77 @@ class DatasetFacts:
     kind: str = "dataset"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MelFacts:
-    """A mel in a file; the contract and with it the duration are None where it states none."""
+    """A mel (F, M); its levels are in the unit that it stores, None where it has no frames."""
 
-    path: str
-    file_bytes: int
     n_frames: int
     n_mels: int
     level_min: float | None
     level_mean: float | None
     level_max: float | None
     duration_s: float | None
+    """None where its contract is not known."""
+
+    @classmethod
+    def of(cls, mel: FloatArray, contract: MelConfig | None) -> "MelFacts":
+        """Look at its numbers."""
+        return MelFacts(
+            n_frames=len(mel),
+            n_mels=mel.shape[1],
+            level_min=float(mel.min()) if mel.size else None,
+            level_mean=float(mel.mean(dtype=np.float64)) if mel.size else None,
+            level_max=float(mel.max()) if mel.size else None,
+            duration_s=len(mel) / contract.frame_rate_hz if contract else None,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MelFileFacts(MelFacts):
+    """A mel in a file; `mel` is the contract that it states, None for none."""
+
+    path: str
+    file_bytes: int
     mel: ContractFacts | None
-    layout: str | None = None
+    layout: str | None
     """What had to be guessed of the array's axes, in words."""
     kind: str = "mel"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AudioFacts:
+    """Audio of one channel; a level is None for silence."""
+
+    sample_rate_hz: int
+    n_channels: int | None
+    """In its file, of which this is the mean; None where that is not known."""
+    duration_s: float
+    peak_dbfs: float | None
+    rms_dbfs: float | None
+    clipped_samples: int
+    """Samples at full scale."""
+
+    @classmethod
+    def of(cls, audio: FloatArray, sample_rate_hz: int, n_channels: int | None) -> "AudioFacts":
+        """Look at its samples (n,)."""
+        return AudioFacts(
+            sample_rate_hz=sample_rate_hz,
+            n_channels=n_channels,
+            duration_s=audio.size / sample_rate_hz,
+            peak_dbfs=finite(peak_dbfs(audio)) if audio.size else None,
+            rms_dbfs=finite(rms_dbfs(audio)) if audio.size else None,
+            clipped_samples=int(np.count_nonzero(np.abs(audio) >= FULL_SCALE)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioFileFacts(AudioFacts):
     """An audio file; `format` is libsndfile's name, None for what only ffmpeg reads, as are the channels."""
 
     path: str
     file_bytes: int
     format: str | None
-    n_channels: int | None
-    sample_rate_hz: int
-    duration_s: float
-    peak_dbfs: float | None
-    rms_dbfs: float | None
-    clipped_samples: int
     kind: str = "audio"
 
 
-Facts = VoiceFacts | CheckpointFacts | RunFacts | DatasetFacts | MelFacts | AudioFacts
+Facts = VoiceFacts | CheckpointFacts | RunFacts | DatasetFacts | MelFileFacts | AudioFileFacts

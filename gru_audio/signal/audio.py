@@ -23,7 +23,7 @@ _SMALLEST_POWER = 1e-10  # -100 dB: all that is under it is as loud
 
 
 def check_audio(audio: ArrayLike) -> NDArray[np.float32]:
-    """Audio that a caller gave, as float32.
+    """Audio that a caller gave, as float32; float32 is not copied.
 
     Args:
         audio: (n_samples,), real floats with full scale at 1, or int16.

@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
-from gru_audio.errors import AudioError, MelError
+from gru_audio.errors import MelError
 from gru_audio.native import library
+from gru_audio.signal.audio import check_audio
 from gru_audio.signal.fft import PLAN_FIELDS, plan_of
 
 _LOG_UNIT = {"ln": 1.0, "log10": np.log(10.0), "db": np.log(10.0) / 20.0}  # in nepers of magnitude
@@ -29,36 +30,21 @@ def log_mel(audio: npt.ArrayLike, config: MelConfig) -> FloatArray:
     """The log-mel spectrogram of audio.
 
     Args:
-        audio: (n,) samples, full scale 1, at `config.sample_rate_hz`.
+        audio: (n,) at `config.sample_rate_hz`; see `check_audio`.
         config: the contract.
 
     Returns:
         (F, M), F = n // hop with padding "same", 1 + n // hop with "center"; F = 0 for empty audio.
 
     Raises:
-        AudioError: the audio is not one-dimensional or has NaN or infinite samples.
+        AudioError: as `check_audio`.
     """
-    samples = check_samples(audio)
+    samples = check_audio(audio)
     if not samples.size:
         return np.zeros((0, config.n_mels), np.float32)
     if config.preemphasis:
         samples = np.append(samples[:1], samples[1:] - np.float32(config.preemphasis) * samples[:-1])
     return analyse(np.pad(samples, mirrored_samples(config), mode="reflect"), config)
-
-
-def check_samples(audio: npt.ArrayLike) -> FloatArray:
-    """Audio (n,) as float32.
-
-    Raises:
-        AudioError: the audio is not one-dimensional or has NaN or infinite samples.
-    """
-    with np.errstate(over="ignore"):  # a double beyond float32's range becomes infinite, and is refused
-        samples = np.asarray(audio, np.float32)
-    if samples.ndim != 1:
-        raise AudioError(f"audio of shape {samples.shape}: one channel (n,) is needed; mix it down first")
-    if not np.isfinite(samples).all():
-        raise AudioError("audio has NaN or infinite samples; clean it first")
-    return samples
 
 
 def mirrored_samples(config: MelConfig) -> int:

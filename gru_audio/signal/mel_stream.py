@@ -5,7 +5,8 @@ import numpy.typing as npt
 
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
-from gru_audio.signal.mel import analyse, analysis_window, check_samples, mirrored_samples
+from gru_audio.signal.audio import check_audio
+from gru_audio.signal.mel import analyse, analysis_window, mirrored_samples
 
 
 class MelStream:
@@ -37,15 +38,15 @@ class MelStream:
         """Take the next samples.
 
         Args:
-            audio: (n,) with any n, full scale 1.
+            audio: (n,) with any n; see `check_audio`.
 
         Returns:
             (k, M), the frames that are complete now.
 
         Raises:
-            AudioError: the audio is not one-dimensional or has NaN or infinite samples.
+            AudioError: as `check_audio`.
         """
-        samples = check_samples(audio)
+        samples = check_audio(audio)
         began = self._n_samples > self._start_needs
         self._n_samples += samples.size
         self._held = np.concatenate([self._held, self._emphasise(samples)])

@@ -23,10 +23,10 @@ from gru_audio.data.prepare import prepare
 from gru_audio.errors import AudioError, CheckpointError, DatasetError, GruAudioError, MelError
 from gru_audio.inspection.describe import describe
 from gru_audio.inspection.facts import (
-    AudioFacts,
+    AudioFileFacts,
     CheckpointFacts,
     DatasetFacts,
-    MelFacts,
+    MelFileFacts,
     RunFacts,
     SplitFacts,
     VoiceFacts,
@@ -349,7 +349,7 @@ def test_a_mel_without_a_contract(tmp_path: Path) -> None:
     mel = np.arange(240, dtype=np.float32).reshape(3, 80)
     np.save(tmp_path / "a.npy", mel)
     facts = describe(tmp_path / "a.npy")
-    assert isinstance(facts, MelFacts)
+    assert isinstance(facts, MelFileFacts)
     assert (facts.n_frames, facts.n_mels, facts.duration_s, facts.mel) == (3, 80, None, None)
     assert (facts.level_min, facts.level_mean, facts.level_max) == (0.0, 119.5, 239.0)
     rows = told(tmp_path / "a.npy")
@@ -367,7 +367,7 @@ def test_a_mel_that_states_its_contract(suffix: str, tmp_path: Path) -> None:
     else:
         save_file({"mel": mel}, path, {"mel_config": stated})
     facts = describe(path)
-    assert isinstance(facts, MelFacts)
+    assert isinstance(facts, MelFileFacts)
     assert facts.duration_s == pytest.approx(100 * 256 / 22_050)
     assert facts.mel is not None
     assert facts.mel.preset == "hifigan-22k"
@@ -379,7 +379,7 @@ def test_audio(tmp_path: Path) -> None:
     soundfile.write(path, np.zeros((8_000, 2), np.float32), 16_000, subtype="FLOAT")
     soundfile.write(tmp_path / "b.wav", np.array([1.0, 0.25, -1.0, 0.0]), 16_000, subtype="PCM_16")
     facts = describe(path)
-    assert isinstance(facts, AudioFacts)
+    assert isinstance(facts, AudioFileFacts)
     assert (facts.format, facts.n_channels, facts.sample_rate_hz, facts.duration_s) == (
         "WAV FLOAT",
         2,

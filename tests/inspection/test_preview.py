@@ -25,7 +25,8 @@ from gru_audio.cli.preview import preview as preview_command
 from gru_audio.config import MelConfig
 from gru_audio.data.dataset import Dataset
 from gru_audio.errors import AudioError, DatasetError, MelError
-from gru_audio.inspection.preview import describe_audio, describe_mel, display_mel, header, picture
+from gru_audio.inspection.facts import AudioFacts, MelFacts
+from gru_audio.inspection.preview import PitchFacts, audio_picture, audio_words, display_mel, header
 from gru_audio.inspection.terminal_plot import duration_text, plot_columns, spectrogram, waveform
 from gru_audio.signal.mel import from_linear, log_mel, silent_frames
 
@@ -62,8 +63,8 @@ def labels(text: Text) -> dict[str, int]:
 
 
 def draw(audio: Floats, rate_hz: int, width: int, height: int, colour: bool) -> Text:
-    mel, config = display_mel(audio, rate_hz, plot_columns(width))
-    return picture(describe_audio("clip.wav", audio, rate_hz, 1), mel, config, width, height, colour, audio)
+    facts = AudioFacts.of(audio, rate_hz, 1)
+    return audio_picture("clip.wav", audio, facts, None, width, height, colour)
 
 
 def ansi(text: Text, **options: Any) -> str:
@@ -245,7 +246,7 @@ def test_colours_only_with_colour() -> None:
 
 
 def test_figures_of_audio() -> None:
-    figures = describe_audio("a.wav", tone(200, peak=0.5), 16_000, 2)
+    figures = AudioFacts.of(tone(200, peak=0.5), 16_000, 2)
     assert figures.duration_s == 1.0
     assert figures.n_channels == 2
     assert figures.peak_dbfs == pytest.approx(-6.02, abs=0.01)
@@ -255,7 +256,7 @@ def test_figures_of_audio() -> None:
 
 @pytest.mark.parametrize("rate_hz", [4_000, 16_000, 96_000])
 def test_pitch_does_not_depend_on_the_rate(rate_hz: int) -> None:
-    figures = describe_audio("a.wav", buzz(160, rate_hz=rate_hz), rate_hz)
+    figures = PitchFacts.of(buzz(160, rate_hz=rate_hz), rate_hz)
     assert figures.pitch_hz == pytest.approx(160, rel=0.02)
     assert figures.voiced_fraction is not None
     assert figures.voiced_fraction > 0.8
@@ -263,30 +264,31 @@ def test_pitch_does_not_depend_on_the_rate(rate_hz: int) -> None:
 
 def test_clipped_samples_are_counted_in_both_directions() -> None:
     audio = np.array([1.0, -1.0, 0.5, 32_767 / 32_768, 1.2, 0.0], np.float32)
-    assert describe_audio("a.wav", audio, 16_000).clipped_samples == 4
+    assert AudioFacts.of(audio, 16_000, None).clipped_samples == 4
 
 
 @pytest.mark.parametrize("n_samples", [0, 1, 16_000])
 def test_silence_has_no_level_and_no_pitch(n_samples: int) -> None:
-    figures = describe_audio("a.wav", np.zeros(n_samples, np.float32), 16_000)
-    assert (figures.peak_dbfs, figures.rms_dbfs, figures.pitch_hz) == (None, None, None)
+    silence = np.zeros(n_samples, np.float32)
+    facts, pitch = AudioFacts.of(silence, 16_000, 1), PitchFacts.of(silence, 16_000)
+    assert (facts.peak_dbfs, facts.rms_dbfs, pitch.pitch_hz) == (None, None, None)
+    assert audio_words(facts, pitch)[-1] == ("silent" if n_samples else "no samples")
 
 
 def test_figures_of_a_mel() -> None:
     config = MelConfig()
-    figures = describe_mel(
-        "a.npy", np.concatenate([silent_frames(3, config), np.ones((1, 80), np.float32)]), config
-    )
+    figures = MelFacts.of(np.concatenate([silent_frames(3, config), np.ones((1, 80), np.float32)]), config)
     assert figures.duration_s == pytest.approx(4 * 200 / 16_000)
     assert figures.level_min == pytest.approx(np.log(1e-5))
     assert figures.level_max == 1.0
     assert figures.level_mean == pytest.approx((3 * np.log(1e-5) + 1) / 4)
-    assert describe_mel("b.npy", silent_frames(0, config), config).level_min is None
+    assert MelFacts.of(silent_frames(0, config), config).level_min is None
 
 
 def test_header_wraps_between_figures_and_cuts_a_long_name() -> None:
-    figures = describe_audio("話" * 60 + ".wav", tone(440), 16_000, 1)
-    lines = header(figures, 40, colour=True).split("\n")
+    audio = tone(440)
+    told = audio_words(AudioFacts.of(audio, 16_000, 1), PitchFacts.of(audio, 16_000))
+    lines = header("話" * 60 + ".wav", told, 40, colour=True).split("\n")
     assert max(line.cell_len for line in lines) <= 40
     assert "16000 Hz" in lines[1].plain
 
