@@ -32,9 +32,9 @@ from damage import damaged
 from killed_runs import kill_runs
 
 from gru_audio.cli import main as command_line
+from gru_audio.config import MelConfig
 from gru_audio.data.dataset import Dataset
 from gru_audio.errors import GruAudioError
-from gru_audio.mel_config import MelConfig
 from gru_audio.signal.audio_file.reading import read_audio
 from gru_audio.signal.mel import log_mel
 from gru_audio.signal.mel_file import write_mel

@@ -1,4 +1,4 @@
-"""Writes settings.md from the docstrings and the types of gru_audio/config.py: `python docs/settings.py`."""
+"""Writes settings.md from the docstrings and the types of the settings: `python docs/settings.py`."""
 
 import ast
 import inspect
@@ -19,7 +19,7 @@ leaves out has the default below. `--set table.key=value` changes one setting; a
 the right one. The [presets](../configs) are such files: `tiny`, `voice-16k`, `universal-16k`, `ljspeech-22k`,
 `voice-24k`, `studio-48k`.
 
-This page is generated from `gru_audio/config.py` by `python docs/settings.py`.
+This page is generated from `gru_audio/config/` by `python docs/settings.py`.
 """
 BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 

@@ -11,7 +11,11 @@ MODULES = {
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 
+BASE = {"", "config"}
+"""The files beside the folders, and the settings: all may import them."""
+
 BELOW = {
+    "config": set[str](),
     "native": set[str](),
     "signal": {"native"},
     "network": {"native"},
@@ -35,7 +39,7 @@ BELOW = {
         "bench",
     },
 }
-"""Each folder, and the folders that it may import. All may import the files beside the folders."""
+"""Each folder, and what it may import besides."""
 
 
 def imports(path: Path) -> set[str]:
@@ -61,7 +65,7 @@ def room(module: str) -> str:
 def test_a_folder_imports_only_what_is_below_it(folder: str) -> None:
     for module, path in MODULES.items():
         if room(module) == folder:
-            above = {other for other in imports(path) if room(other) not in {"", folder} | BELOW[folder]}
+            above = {other for other in imports(path) if room(other) not in BASE | {folder} | BELOW[folder]}
             assert not above, f"{module} imports {above}"
 
 

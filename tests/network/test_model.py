@@ -11,11 +11,7 @@ from support import naive
 from support.small import N_MELS, small_config
 from torch import Tensor
 
-from gru_audio.config import (
-    CONTEXT_FRAMES,
-    Config,
-    load_config,
-)
+from gru_audio.config import CONTEXT_FRAMES, Config, load_config
 from gru_audio.network.model import (
     CodeInputs,
     Conditioner,

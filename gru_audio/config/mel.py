@@ -2,20 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Positive = Annotated[int, Field(gt=0, le=1_000_000_000)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-PositiveFloat = Annotated[float, Field(gt=0, le=1e6)]
-
+from gru_audio.config.bounds import Fraction, Positive, PositiveFloat, Table
 
 _MOST_WINDOWS = 64  # that cover a sample: memory and time grow with them
-
-
-class Table(BaseModel):
-    """What every table of a config is: typed, frozen and strict."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class MelConfig(Table):
