@@ -10,8 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from gru_audio.config import MelConfig, SignalConfig
-from gru_audio.mel_config import MEL_PRESETS
+from gru_audio.config import MEL_PRESETS, MelConfig, SignalConfig
 from gru_audio.signal.codec import run_closed_loop
 from gru_audio.signal.gpu.codec import ClosedLoop
 from gru_audio.signal.gpu.fft import RealFFT, can_transform
