@@ -9,6 +9,7 @@ _PACKAGES = {
     "eval": ("librosa", "scipy"),
     "datasets": ("pyarrow",),
     "cluster": ("dask", "distributed"),
+    "wandb": ("wandb",),
 }
 """By extra, the packages without which nothing of its work can be done."""
 

@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
     from gru_audio.voice.voice import Voice
 
 
+class LogName(str, Enum):
+    """What `--log-to` takes: the names of `training.loggers`, and none of them."""
+
+    tensorboard = "tensorboard"
+    wandb = "wandb"
+    none = "none"
+
+
 def train(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder that prep wrote.")],
     run: Annotated[Path, output_option("RUN", "The run's folder: checkpoints, metrics and the voice.")],
@@ -43,6 +52,14 @@ def train(
             max=1024,
             help="Torch's CPU threads.",
             show_default="one for each core that no data worker has",
+        ),
+    ] = None,
+    log_to: Annotated[
+        list[LogName] | None,
+        typer.Option(
+            "--log-to",
+            help="Where figures are shown, beside RUN/metrics.jsonl; may be repeated.",
+            show_default="tensorboard",
         ),
     ] = None,
     verify: Annotated[
@@ -77,10 +94,14 @@ def train(
             "a run starts from a voice once; leave it out to go on from the run's checkpoint",
             param_hint="--init",
         )
+    names = [name.value for name in log_to or [LogName.tensorboard]]
+    if "none" in names and len(names) > 1:
+        raise typer.BadParameter("none goes with no other", param_hint="--log-to")
     launch = Launch.of(os.environ)
     with _one_voice(launch):
         result = _train(
             dataset, run, config, overrides or [], init, resume=resume, device=device, threads=threads,
+            log_to=[name for name in names if name != "none"],
             verify=verify and launch.leads, quiet=quiet or not launch.leads, leads=launch.leads,
         )  # fmt: skip
     if launch.leads:
@@ -126,6 +147,7 @@ def _train(
     resume: bool,
     device: str,
     threads: int | None,
+    log_to: list[str],
     verify: bool,
     quiet: bool,
     leads: bool,
@@ -135,6 +157,8 @@ def _train(
     from gru_audio.extras import require
 
     require("train", "training")
+    if "wandb" in log_to:
+        require("wandb", "--log-to wandb")
     settings, start = _settings(config, overrides, init, run / "config.toml" if resume else None)
     found = Dataset.open(dataset)  # before torch is imported, which takes seconds
     if start is None:
@@ -150,7 +174,7 @@ def _train(
     with progress_bar("training", quiet=quiet) as progress:
         result = run_room.train(
             dataset, run, settings, resume=resume, start=start, synthesize=synthesize, device=device, threads=threads,
-            progress=progress, tell=note if leads else ignore_note,
+            log_to=log_to, progress=progress, tell=note if leads else ignore_note,
         )  # fmt: skip
     if result.finished and synthesize is not None and leads:
         _choose_sampling(run, found, synthesize, quiet=quiet)

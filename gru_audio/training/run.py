@@ -24,6 +24,7 @@ from gru_audio.training.interrupt import StopRequest, stop_on_signals
 from gru_audio.training.judging.free_running import FreeRunning, Synthesizer
 from gru_audio.training.launch import Launch, LeaderLostError, ProcessLostError
 from gru_audio.training.memory import memory_errors, require_memory
+from gru_audio.training.loggers.logger import DEFAULT_LOGGERS, Logger, open_loggers
 from gru_audio.training.recovery import Diverged
 from gru_audio.training.result import TrainResult
 from gru_audio.training.saved.checkpoint import (
@@ -58,6 +59,7 @@ def train(
     synthesize: Synthesizer | None = None,
     device: str = "auto",
     threads: int | None = None,
+    log_to: Sequence[str] = DEFAULT_LOGGERS,
     progress: ProgressCallback = ignore_progress,
     tell: NoteCallback = ignore_note,
 ) -> TrainResult:
@@ -78,6 +80,7 @@ def train(
         device: `"auto"`, `"cpu"`, `"cuda"` or another torch device.
         threads: torch's threads on the CPU; None shares the cores among the processes, and leaves one to each data
             worker.
+        log_to: names in `LOGGERS` of what shows the figures, beside the run's metrics.jsonl.
         progress: called after each step that is logged.
         tell: told in one line what the user should know at once; the result's notes have it, too.
 
@@ -119,8 +122,12 @@ def train(
             trainer.judge.free_running = FreeRunning(dataset, config, synthesize)
         if start is not None and not trainer.step and processes.leads:
             trainer.save()  # so that the run can be resumed from its first step on without the voice
-        with stop_on_signals(with_echo=launch.n_processes > 1) as stopped:
-            result = _fit(trainer, stopped, progress, note)
+        names = log_to if processes.leads else ()
+        with (
+            stop_on_signals(with_echo=launch.n_processes > 1) as stopped,
+            open_loggers(names, run, config, note) as loggers,
+        ):
+            result = _fit(trainer, stopped, loggers, progress, note)
     return dataclasses.replace(result, notes=tuple(notes))
 
 
@@ -183,7 +190,11 @@ def _is_restart(run: Path, launch: Launch) -> bool:
 
 
 def _fit(
-    trainer: Trainer, stopped: StopRequest, progress: ProgressCallback, tell: NoteCallback
+    trainer: Trainer,
+    stopped: StopRequest,
+    loggers: Sequence[Logger],
+    progress: ProgressCallback,
+    tell: NoteCallback,
 ) -> TrainResult:
     """Train to the end, over as many returns to a checkpoint as it takes."""
     processes, returned = trainer.processes, dict[str, float]()
@@ -191,7 +202,7 @@ def _fit(
         with contextlib.ExitStack() as stack:
             log = None
             if processes.leads:
-                log = stack.enter_context(MetricsLog(trainer.run, trainer.step or -1))
+                log = stack.enter_context(MetricsLog(trainer.run, trainer.step or -1, loggers))
                 if returned:
                     log.log("recovery", trainer.step, returned)
             try:

@@ -1,10 +1,10 @@
-"""A run's figures: gathered over steps, and logged to metrics.jsonl and TensorBoard."""
+"""A run's figures: gathered over steps, and logged to metrics.jsonl and to where else they are shown."""
 
 import contextlib
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
 from gru_audio.arrays import FloatArray
 from gru_audio.config import Config
 from gru_audio.files import atomic_path, output_errors
+from gru_audio.training.loggers.logger import Logger
 from gru_audio.training.objective import Losses, bits
 from gru_audio.voice.run_folder import METRICS_FILE
 from gru_audio.voice.run_log import read_log
@@ -25,13 +25,18 @@ from gru_audio.voice.run_log import read_log
 class MetricsLog:
     """Appends figures to a run's log; a context manager."""
 
-    def __init__(self, run: Path, from_step: int) -> None:
+    def __init__(self, run: Path, from_step: int, loggers: Sequence[Logger] = ()) -> None:
         """Open the log of a run that goes on after `from_step`; what was logged beyond it is dropped.
+
+        Args:
+            run: its folder.
+            from_step: -1 where it begins.
+            loggers: are told, too; they are the caller's to close.
 
         Raises:
             OutputError: the run's folder cannot be written.
         """
-        self._path = run / METRICS_FILE
+        self._path, self._loggers = run / METRICS_FILE, loggers
         if self._path.exists():
             with output_errors(self._path):
                 kept = [json.dumps(line) for line in read_log(run) if line["step"] <= from_step]
@@ -39,7 +44,8 @@ class MetricsLog:
                 temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         with output_errors(self._path):
             self._file = self._path.open("a", encoding="utf-8", buffering=1)
-            self._board = SummaryWriter(str(run / "tensorboard"), purge_step=from_step + 1)
+            for logger in loggers:
+                logger.begin(from_step)
 
     def log(self, group: str, step: int, figures: dict[str, float]) -> None:
         """Add the figures of a step under a group such as `"train"` or `"valid"`.
@@ -50,20 +56,20 @@ class MetricsLog:
         known = {name: value for name, value in figures.items() if math.isfinite(value)}
         with output_errors(self._path):
             self._file.write(json.dumps({"step": step, "group": group, **known}) + "\n")
-            for name, value in known.items():
-                self._board.add_scalar(f"{group}/{name}", value, step)
+            for logger in self._loggers:
+                logger.figures(group, step, known)
 
     def log_clip(
         self, name: str, step: int, audio: FloatArray, sample_rate_hz: int, picture: npt.NDArray[np.uint8]
     ) -> None:
-        """Show in TensorBoard what was made of a clip: audio (n,), and a picture (3, H, W).
+        """Show what was made of a clip: audio (n,), and a picture (3, H, W).
 
         Raises:
             OutputError: the disk is full.
         """
         with output_errors(self._path):
-            self._board.add_audio(name, np.clip(audio, -1, 1)[None], step, sample_rate_hz)
-            self._board.add_image(name, picture, step)
+            for logger in self._loggers:
+                logger.clip(name, step, audio, sample_rate_hz, picture)
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -73,10 +79,7 @@ class MetricsLog:
     ) -> None:
         # After an error there is no second one to tell: a full disk comes up again when the file is closed.
         with output_errors(self._path) if error is None else contextlib.suppress(OSError):
-            try:
-                self._file.close()
-            finally:
-                self._board.close()
+            self._file.close()
 
 
 class TrainingMeter:

@@ -1,0 +1,1 @@
+"""Where people look at a run's figures, beside its metrics.jsonl."""
