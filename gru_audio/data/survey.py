@@ -201,7 +201,8 @@ def _look_at_group(task: _Task) -> list[_Look]:
 
 
 def _look_at(source: Source, input_format: str | None, prep: PrepConfig, n_sources: int) -> _Look:
-    path, suffix = shown_path(source), PurePosixPath(source.member or source.path).suffix.lower()
+    stored = source.relative if source.member else source.path
+    path, suffix = shown_path(source), PurePosixPath(stored).suffix.lower()
     try:
         audio, sample_rate_hz = read_source(source, input_format)
     except (AudioError, MemoryError) as error:

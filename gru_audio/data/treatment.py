@@ -96,9 +96,8 @@ def group(sources: Iterable[Source]) -> Iterator[tuple[Source, ...]]:
     gathered: list[Source] = []
     weight = 0
     for source in sources:
-        expansion = (
-            1 if PurePosixPath(source.member or source.path).suffix.lower() in _PCM_SUFFIXES else _COMPRESSION
-        )
+        stored = PurePosixPath(source.relative if source.member else source.path)
+        expansion = 1 if stored.suffix.lower() in _PCM_SUFFIXES else _COMPRESSION
         size = max(0, source.size_bytes) * expansion
         if gathered and (len(gathered) == _GROUP_FILES or weight + size > _GROUP_BYTES):
             yield tuple(gathered)

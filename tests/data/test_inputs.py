@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +17,7 @@ from gru_audio.data.dataset import Dataset
 from gru_audio.data.inputs.speakers import SpeakerRule, speaker_of
 from gru_audio.data.prepare import prepare
 from gru_audio.data.sources import Source, plan_sources
+from gru_audio.data.survey import survey
 from gru_audio.errors import DatasetError
 from gru_audio.text_files import read_lines, read_text
 
@@ -278,6 +280,38 @@ def test_hugging_face_datasets_on_disk(tmp_path: Path, kind: str) -> None:
         assert clip.name.endswith(f"{number:06}" if kind == "bytes alone" else f"clip{number}")
         wanted, _ = soundfile.read(io.BytesIO(audio_bytes(100 + 20 * number)), dtype="int16")
         np.testing.assert_array_equal(dataset.audio(clip, 0, wanted.size), wanted)
+
+
+SAVED = Path(__file__).parent / "saved_by_datasets"
+"""Four tones in two files, as `Dataset.save_to_disk(…, num_shards=2)` of datasets 5.2.0 left them, an Audio feature."""
+
+
+def test_a_folder_that_datasets_saved(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    both = tmp_path / "both"  # as a DatasetDict lies
+    for split in ("train", "test"):
+        shutil.copytree(SAVED, both / split)
+    left = SAVED / "data-00001-of-00002.arrow"
+    shutil.copy(left, both / "train" / "data-00002-of-00003.arrow")  # of an earlier saving
+    shutil.copy(left, both / "train" / "cache-0123456789abcdef.arrow")
+    (both / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    plan = plan_sources([], manifests=[both])
+    assert [(source.name, source.speaker) for source in plan.sources] == [
+        (f"{split}/data-0000{number // 2}-of-00002/{number}", ("ann", "bob")[number % 2])
+        for split in ("test", "train")
+        for number in range(4)
+    ]
+    found = survey([], TINY, manifests=[SAVED], jobs=1)
+    assert (found.files, found.formats, found.sample_rates_hz) == (4, {".wav": 4}, {8_000: 4})
+    assert found.duration_s == pytest.approx(0.6)
+
+    with pytest.raises(DatasetError, match=r"dataset_dict.json: tells of a dataset .* --manifest \S+both"):
+        plan_sources([], manifests=[both / "dataset_dict.json"])
+    (both / "test" / "data-00001-of-00002.arrow").unlink()
+    with pytest.raises(
+        DatasetError, match=r"test: lacks data-00001-of-00002.arrow, which its state.json names"
+    ):
+        plan_sources([], manifests=[both])
 
 
 # Speakers

@@ -12,11 +12,17 @@ from gru_audio.data.inputs.kaldi import read_wav_scp
 from gru_audio.data.inputs.resolver import Resolver
 from gru_audio.data.inputs.speakers import SpeakerRule
 from gru_audio.data.inputs.tables import find_form, read_rows
+from gru_audio.documents import DocumentError, parse_json, read_text
 from gru_audio.errors import DatasetError
+from gru_audio.files import why_no_file
 from gru_audio.folders import walk
 from gru_audio.text_files import read_lines
 
 _JSON_SUFFIXES = (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz")
+
+
+_STATE = "state.json"
+_SAVED_BESIDE = (_STATE, "dataset_info.json", "dataset_dict.json")
 
 
 def read_manifest(path: Path, rule: SpeakerRule, notes: list[str]) -> Iterator[Found]:
@@ -38,6 +44,10 @@ def read_manifest(path: Path, rule: SpeakerRule, notes: list[str]) -> Iterator[F
     if not path.is_file():
         raise DatasetError(f"{path}: no such file or folder; check the path")
     name = path.name.lower()
+    if path.name in _SAVED_BESIDE:
+        raise DatasetError(
+            f"{path}: tells of a dataset that `datasets` saved; give its folder, --manifest {path.parent}"
+        )
     if name.endswith(TAR_SUFFIXES):
         yield from read_tar(path, path.parent, 0, rule)
     elif name.endswith(ARROW_SUFFIXES):
@@ -81,10 +91,36 @@ def _folder(folder: Path, rule: SpeakerRule) -> Iterator[Found]:
             f"{folder}: has neither tar files (WebDataset) nor Parquet or Arrow files; name a listing, "
             "or give the folder as a SOURCE"
         )
-    # What `datasets` caches of its own computations lies beside the data of save_to_disk.
-    rows = [path for path in files if path not in tars and not path.name.startswith("cache-")]
-    for index, path in enumerate(tars or rows):
+    for index, path in enumerate(tars or _rows_of(files)):
         if tars:
             yield from read_tar(path, folder, index, rule)
         else:
             yield from read_arrow(path, folder, index, rule)
+
+
+def _rows_of(paths: list[Path]) -> list[Path]:
+    """Those of Parquet and Arrow files that hold rows of a dataset, as far as what lies beside them tells.
+
+    Raises:
+        DatasetError: one that `save_to_disk` wrote is missing.
+    """
+    named = {folder: _data_files(folder) for folder in {path.parent for path in paths}}
+    for folder, names in named.items():
+        for name in names:
+            if why_no_file(folder / name) is not None:
+                raise DatasetError(f"{folder}: lacks {name}, which its {_STATE} names; copy the whole folder")
+    # What `datasets` cached of its own computations, or left of an earlier saving, lies beside the data.
+    return [
+        path
+        for path in paths
+        if (path.name in named[path.parent] if named[path.parent] else not path.name.startswith("cache-"))
+    ]
+
+
+def _data_files(folder: Path) -> frozenset[str]:
+    """The files that `save_to_disk` says it wrote to a folder; none where another wrote it."""
+    try:
+        state = parse_json(read_text(folder / _STATE))
+        return frozenset(str(file["filename"]) for file in state["_data_files"])
+    except (OSError, DocumentError, KeyError, TypeError):
+        return frozenset()
