@@ -23,8 +23,8 @@ from gru_audio.training.fine_tuning import StartingVoice
 from gru_audio.training.interrupt import StopRequest, stop_on_signals
 from gru_audio.training.judging.free_running import FreeRunning, Synthesizer
 from gru_audio.training.launch import Launch, LeaderLostError, ProcessLostError
-from gru_audio.training.memory import memory_errors, require_memory
 from gru_audio.training.loggers.logger import DEFAULT_LOGGERS, Logger, open_loggers
+from gru_audio.training.memory import memory_errors, require_memory
 from gru_audio.training.recovery import Diverged
 from gru_audio.training.result import TrainResult
 from gru_audio.training.saved.checkpoint import (
