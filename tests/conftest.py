@@ -7,6 +7,10 @@ from pathlib import Path
 # The tests run in one process a core (see pyproject.toml); threads that spin would stall them all. The
 # libraries read this when they are imported, and so do the commands that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A machine's GPU is out of the tests' sight: torch's backward would start threads for it, after which no process may be
+# forked, and two processes would share it. benchmarks/gpu.py is for it.
+if os.environ.get("GRU_AUDIO_TEST_GPU") != "1":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ["TRITON_INTERPRET"] = "1"  # kernels for a GPU run in Triton's interpreter, where it is installed
 
 import numpy as np

@@ -18,6 +18,7 @@ from gru_audio.network.cpu.scan import can_scan, scan
 from gru_audio.network.cpu.tree_loss import Readout, tree_loss
 from gru_audio.network.distribution import negative_log_likelihood
 from gru_audio.network.gpu.choice import way_of
+from gru_audio.network.gpu.embedding import row_sums
 from gru_audio.network.gpu.gru import run_gru
 
 _CELLS = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
@@ -285,6 +286,8 @@ class _SummedEmbedding(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         """(B, K, n_tables) codes -> (B, K, size)."""
+        if codes.device.type == "cuda":
+            return row_sums(self.weight, codes.flatten(0, 1)).view(*codes.shape[:2], -1)
         rows = self.rows(codes).flatten(0, 1)  # (B K, n_tables)
         summed = nn.functional.embedding_bag(rows, self.table, mode="sum")
         return summed.view(*codes.shape[:2], -1)

@@ -29,6 +29,12 @@ def packed_product(weight: Tensor, n_rows: int) -> Callable[[Tensor], Tensor] | 
     return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
 
 
+def forget_half_step(scaler: torch.amp.GradScaler) -> None:
+    """Let a scaler's next step begin anew, where the last one was broken off between two of its calls."""
+    if scaler.is_enabled():
+        scaler._per_optimizer_states.clear()
+
+
 def step_unless_bad(optimizer: torch.optim.Optimizer, is_good: Tensor) -> None:
     """A fused optimiser's step that changes nothing where `is_good` is not; nothing waits for the device to tell.
 

@@ -5,6 +5,7 @@ has ended goes on with another's frames, unheard, until all have: an engine that
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from gru_audio.synthesis.correction import Corrections
 from gru_audio.synthesis.frontend import FrameBlock, FrontEnd
 from gru_audio.synthesis.sampling import Sampling
 from gru_audio.synthesis.stream import ReadyVoice
+
+_LANES_FOR_THREADS = 16
 
 
 class _Lane:
@@ -88,7 +91,11 @@ class StreamsInStep:
         uniforms = np.stack([lane.uniforms(n_frames * self._hop) for lane in self._lanes])
         taken = [(lane.waiting or filler)[:n_frames] for lane in self._lanes]
         audio = self._engine.generate(self._state, taken, uniforms, self._temperature, self._tail_cut)
-        return [
-            (nothing, nothing) if lane.waiting is None else (raw, lane.go_on(raw, n_frames))
-            for lane, raw in zip(self._lanes, audio, strict=True)
-        ]
+
+        def go_on(lane: _Lane, raw: FloatArray) -> tuple[FloatArray, FloatArray]:
+            return (nothing, nothing) if lane.waiting is None else (raw, lane.go_on(raw, n_frames))
+
+        if len(self._lanes) < _LANES_FOR_THREADS:
+            return [go_on(lane, raw) for lane, raw in zip(self._lanes, audio, strict=True)]
+        with ThreadPoolExecutor() as pool:  # the correction is C, which lets go of the interpreter
+            return list(pool.map(go_on, self._lanes, audio))

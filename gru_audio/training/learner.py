@@ -1,6 +1,7 @@
 """One optimiser step in mixed precision, and all that it reads and changes; no device is waited for."""
 
 import copy
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from gru_audio.config import Config, TrainConfig
 from gru_audio.errors import ConfigError
 from gru_audio.network.device import choose_dtype
 from gru_audio.network.model import Network
-from gru_audio.network.torch_private import step_unless_bad
+from gru_audio.network.torch_private import forget_half_step, step_unless_bad
 from gru_audio.training.batches.batch import Batch
 from gru_audio.training.batches.crops import CropSource
 from gru_audio.training.distributed import Processes
@@ -19,6 +20,7 @@ from gru_audio.training.interrupt import StopRequest
 from gru_audio.training.objective import Losses, compute_losses
 from gru_audio.training.pruning import Pruning
 from gru_audio.training.recovery import Returns, Watch
+from gru_audio.training.replay import Replay, recorder
 from gru_audio.training.saved.checkpoint import Checkpoint, PartState
 from gru_audio.training.saved.moments import moments_of, require_fit, restore_moments
 from gru_audio.training.schedules import average_decay, learning_rate
@@ -37,6 +39,7 @@ class Learner:
         pruning: which recurrent weights are left.
         watch: whether the steps go well.
         returns: how often the run went back to a checkpoint, which lowers the learning rate.
+        replay: does a step, on a GPU by replaying a captured one.
         processes: among which the batch is divided.
     """
 
@@ -59,7 +62,9 @@ class Learner:
         mean, std = source.mel_statistics()
         self.network.set_normalisation(torch.from_numpy(mean), torch.from_numpy(std))
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.optimizer = _optimizer(self.network, settings)
+        self.optimizer = _optimizer(self.network, settings, device)
+        # Several processes add up their gradients, and tell of a stop, outside of any capture.
+        self.replay = Replay(recorder(device) if self.processes.alone else None)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.pruning = Pruning(config, self.network, self.average)
         self.watch, self.returns = Watch(settings, device), Returns(settings)
@@ -83,9 +88,18 @@ class Learner:
         Raises:
             ProcessLostError: another process of the run failed; no weight was changed.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(self.step + 1)
-        losses = self._gradients(batch, stopped or StopRequest())
+        self._set_rate(self.learning_rate(self.step + 1))
+        key = self.step >= self.config.train.pitch_handover_step, self.pruning.kept is None
+        step = partial(self._update, stopped or StopRequest())
+        *losses, norm = self.replay(key, batch, step, partial(forget_half_step, self.scaler))
+        self.step += 1
+        self._update_average()
+        self.pruning.apply(self.step)
+        return Losses(*losses), norm
+
+    def _update(self, stopped: StopRequest, batch: Batch[Tensor]) -> tuple[Tensor, ...]:
+        """What of a step can be captured: the losses, the gradient's norm, and with them the weights change."""
+        losses = self._gradients(batch, stopped)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.train.gradient_clip)
         is_good = self.watch.add(losses, norm)
         if self.scaler.is_enabled():
@@ -93,10 +107,14 @@ class Learner:
             self.scaler.update()
         else:
             step_unless_bad(self.optimizer, is_good)
-        self.step += 1
-        self._update_average()
-        self.pruning.apply(self.step)
-        return losses, norm
+        return *(part.detach() for part in losses), norm
+
+    def _set_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
     def learning_rate(self, step: int) -> float:
         """The rate of step 1, 2, …: the schedule's, less what the returns took off it."""
@@ -122,6 +140,7 @@ class Learner:
         self.network.load_state_dict(checkpoint.groups["network"])
         self.average.load_state_dict(checkpoint.groups["average"])
         restore_moments(self.network, self.optimizer, checkpoint.groups["optimizer"])
+        self.replay.forget()
         if checkpoint.document["scaler"]:  # empty where it was not in use: the precision may have changed
             self.scaler.load_state_dict(checkpoint.document["scaler"])
 
@@ -157,10 +176,15 @@ class Learner:
         torch._foreach_lerp_(averages, weights, 1 - average_decay(self.config.train, self.step))
 
 
-def _optimizer(network: Network, settings: TrainConfig) -> torch.optim.Optimizer:
+def _optimizer(network: Network, settings: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
     """AdamW; only matrices decay, not biases."""
     matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
     groups: list[dict[str, Any]] = [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
     # Fused, it leaves out a step by itself where it is told that a gradient is not finite.
-    return torch.optim.AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    # What is captured reads its rate from the device.
+    captured = device.type == "cuda"
+    rate = torch.tensor(settings.learning_rate, device=device) if captured else settings.learning_rate
+    return torch.optim.AdamW(
+        groups, rate, weight_decay=settings.weight_decay, fused=True, capturable=captured
+    )

@@ -87,6 +87,9 @@ class Pruning:
         return torch.from_numpy(kept).to(self._weight.device)
 
     def _keep(self, kept: Tensor | None) -> None:
+        if kept is not None and self.kept is not None and kept.is_cuda:
+            self.kept.copy_(kept)  # a captured step goes on with the same tensor
+            return
         self.kept = kept
         for network in self._both:
             network.sample_network.kept_weights = kept

@@ -53,7 +53,8 @@ class Watch:
         short = short + torch.where(good, bits - short, 0.0) / n_good.clamp(1, _SHORT_STEPS)
         long = long + torch.where(good, bits - long, 0.0) / n_good.clamp(min=1)
         is_past = (n_bad >= self._max_bad_steps) | (short - long > self._spike_bits)
-        self._state = torch.stack([n_good, short, long, n_bad, torch.maximum(passed, is_past.float())])
+        # In place: a captured step goes on with the same tensor.
+        self._state.copy_(torch.stack([n_good, short, long, n_bad, torch.maximum(passed, is_past.float())]))
         return good
 
     def read(self) -> "Sighting":
@@ -74,7 +75,7 @@ class Watch:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take over what a checkpoint kept."""
         if "watch" in checkpoint.document:  # not told by versions that did not go back
-            self._state = torch.tensor(checkpoint.document["watch"], device=self._state.device)
+            self._state.copy_(torch.tensor(checkpoint.document["watch"]))
 
 
 @dataclass(frozen=True)

@@ -189,6 +189,7 @@ class Trainer:
     ) -> Generator[Batch[Tensor], None, None]:
         workers, share = self.config.train.workers, self.processes.share
         returns = self.learner.returns.times
+        self.learner.replay.tell = tell
         maker = checked_maker(self.config, CONTEXT_FRAMES, self._source, self.device, tell)
         return batches(self._source, steps, workers, self.device, share, returns, stopped, tell, maker)
 

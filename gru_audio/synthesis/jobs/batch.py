@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
@@ -68,7 +69,12 @@ def synthesize_files(
         One result for each job, in order.
     """
     n_at_once = vocoder.streams_at_once
-    groups = [jobs[first : first + n_at_once] for first in range(0, len(jobs), n_at_once)]
+    # Those that go in step should be of one length.
+    order = (
+        sorted(range(len(jobs)), key=lambda i: _size(jobs[i].source)) if n_at_once > 1 else range(len(jobs))
+    )
+    numbers = [order[first : first + n_at_once] for first in range(0, len(jobs), n_at_once)]
+    groups = [[jobs[number] for number in group] for group in numbers]
     n_threads = 1 if n_at_once > 1 else threads or _cores(len(jobs))
     tally = Tally(len(jobs), progress)
 
@@ -80,9 +86,13 @@ def synthesize_files(
         tally.advance(index, share * n_streams, inner.done * n_streams / vocoder.mel_config.frame_rate_hz)
 
     with contextlib.closing(map_in_threads(run, groups, n_threads, advance)) as finished:
+        waiting, n_given = dict[int, Result](), 0
         for index, results in enumerate(finished):
             tally.finish(index, len(results), sum(result.audio_s for result in results))
-            yield from results
+            waiting |= zip(numbers[index], results, strict=True)
+            while n_given in waiting:
+                yield waiting.pop(n_given)
+                n_given += 1
 
 
 class Tally:
@@ -223,6 +233,13 @@ class _Shares:
         self._n_done[number], self._shares[number] = n_done, n_done / n_frames
         done, share = (sum(values) / len(values) for values in (self._n_done, self._shares))
         self._progress(Progress(done, done / share))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # which whoever reads it tells
+        return 0
 
 
 def _cores(n_jobs: int) -> int:

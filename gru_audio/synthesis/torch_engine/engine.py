@@ -18,6 +18,8 @@ from gru_audio.synthesis.sampling import N_TAPS, PLAIN, VoicedDraws
 from gru_audio.synthesis.torch_engine.sample_loop import DeviceNetwork, FrameInputs, SampleLoop, TorchState
 from gru_audio.voice.tensor_file import Array
 
+_STREAMS_ON_CPU = 8  # cost little more than one
+_STREAMS_ON_GPU = 256  # as many files are read and written at once, of the 1,024 that may usually be open
 _LOOPS_KEPT = 4  # each with its own tensors, and on a GPU its own graph
 
 
@@ -28,10 +30,9 @@ class TorchEngine:
     setting of the sampling, and replayed from then on.
     """
 
-    streams_at_once = 8  # cost little more than one
-
     def __init__(self, network: FoldedNetwork, device: torch.device, voiced: VoicedDraws = PLAIN) -> None:
         """Move a folded network to a device; `voiced` says how it draws in voiced frames."""
+        self.streams_at_once = _STREAMS_ON_CPU if device.type == "cpu" else _STREAMS_ON_GPU
         self._network, self._voiced = DeviceNetwork(network, device), voiced
         self._idle: dict[tuple[int, float, float], SampleLoop] = {}
 
