@@ -1,0 +1,34 @@
+"""The kernels compile for a GPU, on any machine with Triton; in its interpreter much passes that a GPU refuses."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gru_audio.network.gpu.choice import WAYS
+
+SHARED_BYTES = 227 * 1024  # of an H100's block
+
+
+@pytest.mark.slow
+def test_kernels_compile_for_an_h100(tmp_path: Path) -> None:
+    pytest.importorskip("triton")
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    environment |= {"TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    out = subprocess.run(
+        [sys.executable, "-m", "support.compiled_kernels"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        check=True,
+    ).stdout
+    found = json.loads(out)
+    for name in ("closed_loop", "levinson_durbin", "ordered_product"):
+        assert found[name]["fused"] == 0, f"{name}: a fused product rounds otherwise than the C core"
+    for name in ("gru_forward", "gru_backward"):
+        assert found[name]["tensor"] > 0, f"{name}: no products from shared memory"
+        assert 3 * WAYS[0].units * 384 * 2 < found[name]["shared"] <= SHARED_BYTES, (
+            "slices of W_hh are kept there"
+        )

@@ -1,0 +1,65 @@
+"""Compiles the GPU's kernels for an H100, which needs none: python -m support.compiled_kernels.
+
+It prints a JSON object: of each kernel how many fused products its PTX has, how many products of the tensor cores, and
+how many bytes of shared memory.
+"""
+
+import json
+from typing import Any
+
+CAPABILITY = 90
+
+
+def compiled(kernel: Any, types: dict[str, str], constants: dict[str, Any], **options: Any) -> dict[str, int]:
+    """One kernel; `types` of arguments in Triton's words, the others are whole numbers."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    names = kernel.arg_names
+    signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in names}
+    places = {(names.index(name),): value for name, value in constants.items()}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if signature[name][0] == "*"}
+    source = ASTSource(kernel, signature, places, aligned)
+    made = triton.compile(source, target=GPUTarget("cuda", CAPABILITY, 32), options=options)
+    ptx = made.asm["ptx"]
+    fused, tensor = (ptx.count(word) for word in ("fma.rn.f", "wgmma.mma_async"))
+    return {"fused": fused, "tensor": tensor, "shared": made.metadata.shared}
+
+
+def main() -> None:
+    from gru_audio.network.gpu.choice import WAYS
+    from gru_audio.network.gpu.kernels.gru import gru_backward, gru_forward
+    from gru_audio.signal.gpu.kernels.closed_loop import closed_loop
+    from gru_audio.signal.gpu.kernels.prediction import levinson_durbin, ordered_product
+
+    exact: dict[str, Any] = {"num_warps": 1, "enable_fp_fusion": False}
+    floats = ("signal", "coefficients", "excitation_scale", "signal_scale", "edges", "expansion", "rebuilt")
+    codes = ("targets", "excitations", "previous_signals", "predictions")
+    loop = dict.fromkeys(floats, "*fp32") | dict.fromkeys(codes, "*i16") | {"noise": "*i8"}
+    doubles = ("x", "rows", "out", "correlation", "window_energy", "solved", "previous")
+    recursion = dict.fromkeys(doubles, "*fp64")
+    gru = dict.fromkeys(("gates", "weight", "hidden", "inner", "above"), "*bf16")
+    gru |= dict.fromkeys(("inner_bias", "state", "carried"), "*fp32") | {"counters": "*i32"}
+    found = {
+        "closed_loop": compiled(closed_loop, loop, {"ORDER": 16, "BITS": 8, "CROPS": 32}, **exact),
+        "levinson_durbin": compiled(levinson_durbin, recursion, {"ORDER": 16, "FRAMES": 32}, **exact),
+        "ordered_product": compiled(ordered_product, recursion, {"FRAMES": 32, "ROWS": 8}, **exact),
+    }
+    way = WAYS[0]
+    shape = {
+        "SIZE": 384,
+        "ROWS": way.rows,
+        "UNITS": way.units,
+        "CHUNK": 128,
+        "AHEAD": way.ahead,
+        "WAITS": True,
+    }
+    launch: dict[str, Any] = {"num_warps": way.warps, "launch_cooperative_grid": True}
+    found["gru_forward"] = compiled(gru_forward, gru, {**shape, "SAVES": True}, **launch)
+    found["gru_backward"] = compiled(gru_backward, gru, shape, **launch)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
