@@ -65,14 +65,19 @@ def read_text(path: Path, largest_bytes: int = text_files.LARGEST_BYTES) -> str:
         raise DocumentError(str(error)) from error
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes, *, finite: bool = True) -> Any:
     """What a JSON text holds.
+
+    Args:
+        text: the document.
+        finite: its numbers must be; otherwise, as in lists of which a part is read alone, they are what they are.
 
     Raises:
         DocumentError: not JSON, or past a bound.
     """
+    real, constant = (_real, _no_constant) if finite else (float, float)
     try:
-        content = json.loads(text, parse_int=_integer, parse_float=_real, parse_constant=_no_constant)
+        content = json.loads(text, parse_int=_integer, parse_float=real, parse_constant=constant)
     except RecursionError as error:
         raise DocumentError(_TOO_DEEP) from error
     except DocumentError:

@@ -9,11 +9,12 @@ from typing import Any, Protocol, cast
 
 import numpy.typing as npt
 
-from gru_audio.documents import parse_json
+from gru_audio.documents import DocumentError, parse_json
 
 METADATA_KEY = "gru_audio"
 """Where every safetensors file of ours, a dataset's shards included, keeps its JSON."""
 
+_LONGEST_DOCUMENT = 32 << 20  # letters; a shard's has some hundred thousand
 _MOST_HEADER_BYTES = 100_000_000  # safetensors' own bound
 
 
@@ -57,7 +58,10 @@ class SafetensorsFile:
             KeyError: another program wrote it.
             DocumentError: it is damaged.
         """
-        return parse_json(self.metadata[METADATA_KEY])
+        text = self.metadata[METADATA_KEY]
+        if len(text) > _LONGEST_DOCUMENT:
+            raise DocumentError(f"has {len(text)} letters")
+        return parse_json(text)
 
     def layout(self, name: str) -> tuple[str, list[int]]:
         """A tensor's type, such as "F32", and shape.

@@ -41,8 +41,7 @@ def read_npz(path: Path) -> tuple[Any, str | None]:
         entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
         stated = None
         if (contract := entries.pop(CONTRACT, None)) is not None:
-            if contract.file_size > _LARGEST_CONTRACT:
-                raise MelError(f"{path}: the contract it states has {contract.file_size} bytes")
+            _require_contract(contract.file_size, path)
             with archive.open(contract) as stream:
                 stated = str(_array(stream, path, contract.file_size))
         wanted = entries[only(entries, path)]
@@ -83,7 +82,10 @@ def read_pt(path: Path) -> tuple[Any, str | None]:
 def read_safetensors(path: Path) -> tuple[Any, str | None]:
     """The mel's tensor, and the contract in the metadata."""
     with SafetensorsFile(path) as file:
-        return file.tensor(only(file.names, path)), file.metadata.get(CONTRACT)
+        stated, name = file.metadata.get(CONTRACT), only(file.names, path)
+        _require_contract(len(stated or ""), path)
+        _require_size(4 * math.prod(file.layout(name)[1]), path)
+        return file.tensor(name), stated
 
 
 def only(names: Iterable[str], path: Path) -> str:
@@ -116,6 +118,11 @@ def _array(stream: IO[bytes], path: Path, most_bytes: int) -> npt.NDArray[Any]:
     if len(data) < n_bytes:
         raise ValueError(f"it was cut short: {len(data)} bytes in place of {n_bytes}")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if is_fortran else "C")
+
+
+def _require_contract(n_bytes: int, path: Path) -> None:
+    if n_bytes > _LARGEST_CONTRACT:
+        raise MelError(f"{path}: the contract it states has {n_bytes} bytes")
 
 
 def _require_size(n_bytes: int, path: Path) -> None:

@@ -137,6 +137,16 @@ def test_what_a_listing_cannot_be_is_refused(tmp_path: Path) -> None:
         ("c.jsonl", "{" * 100_000 + "\n", "line 1: not JSON"),
         ("d.jsonl", '{"audio_filepath": "a1.wav", "offset": 1e999}\n', "is no time in seconds"),
         ("e.jsonl", '{"audio_filepath": "a1.wav", "offset": ' + "9" * 5000 + "}\n", "line 1: "),
+        (
+            "h.jsonl",
+            '{"audio_filepath": "a1.wav", "x": ' + "[" * 60 + "]" * 60 + "}\n",
+            "nested deeper than 32",
+        ),
+        (
+            "i.jsonl",
+            '{"audio_filepath": "a1.wav", "duration": NaN, "offset": NaN}\n',
+            "is no time in seconds",
+        ),
         ("wav.scp", "u1 sox a.flac -t wav - |\n", "a command in a file's place, which is not run"),
         ("f.scp", "u1\n", "line 1 has 1 columns in place of 2"),
         (
@@ -153,6 +163,15 @@ def test_what_a_listing_cannot_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     with pytest.raises(DatasetError, match="neither tar files"):
         planned(tmp_path / "none")
+
+
+def test_what_of_a_listing_is_not_read_may_be_no_number(tmp_path: Path) -> None:
+    """As Python writes it where nothing is known."""
+    write(tmp_path / "a1.wav")
+    (tmp_path / "a.jsonl").write_text(
+        '{"audio_filepath": "a1.wav", "snr": NaN, "wer": -Infinity, "f": 1e999}\n'
+    )
+    assert len(planned(tmp_path / "a.jsonl")) == 1
 
 
 def test_kaldi(tmp_path: Path) -> None:

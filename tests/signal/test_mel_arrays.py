@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
 from gru_audio.errors import MelError
 from gru_audio.signal.mel_file import read_mel
@@ -145,3 +146,11 @@ def test_a_pipe_does_not_hang(tmp_path: Path, suffix: str) -> None:
     os.mkfifo(tmp_path / f"a{suffix}")
     with pytest.raises(MelError, match="is a pipe, not a mel file"):
         read_mel(tmp_path / f"a{suffix}")
+
+
+def test_a_safetensors_file_past_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_file({"mel": np.zeros((5_000, 80), np.float32)}, tmp_path / "a.safetensors")
+    monkeypatch.setenv("GRU_AUDIO_LIMIT_GIB", "0.001")
+    refused(tmp_path / "a.safetensors", "over the limit of 0.00")
+    save_file({"mel": MEL}, tmp_path / "b.safetensors", {"mel_config": "[" * (2 << 20)})
+    refused(tmp_path / "b.safetensors", "the contract it states has 2097152 bytes")

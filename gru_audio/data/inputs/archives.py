@@ -4,7 +4,6 @@ An archive is never unpacked: its headers are read once to find the recordings, 
 place when its turn comes. `NAME.json` beside a recording may name the speaker, or `NAME.spk` and the like.
 """
 
-import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path, PurePath, PurePosixPath
 from gru_audio.data.inputs.found import Found, stamp_of
 from gru_audio.data.inputs.speakers import SpeakerRule
 from gru_audio.data.inputs.tables import SPEAKER_COLUMNS
+from gru_audio.documents import DocumentError, parse_json
 from gru_audio.errors import DatasetError
 from gru_audio.signal.audio_file.reading import AUDIO_SUFFIXES
 
@@ -117,8 +117,8 @@ def _speaker(kind: str, told: bytes) -> str:
     if kind != "json":
         return text
     try:
-        known = json.loads(text)
-    except (ValueError, RecursionError):
+        known = parse_json(text, finite=False)
+    except DocumentError:
         return ""
     values = (known.get(key) for key in SPEAKER_COLUMNS) if isinstance(known, dict) else ()
     return next((str(value) for value in values if isinstance(value, str | int) and str(value)), "")

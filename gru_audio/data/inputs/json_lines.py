@@ -4,7 +4,6 @@ NeMo: `{"audio_filepath": …, "offset": …, "duration": …, "speaker": …}`.
 (`{"id": …, "sources": [{"type": "file", "source": …}]}`) and cuts, which hold one with `start` and `duration`.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from gru_audio.data.inputs.found import Found
 from gru_audio.data.inputs.resolver import Resolver
 from gru_audio.data.inputs.tables import AUDIO_COLUMNS, SPEAKER_COLUMNS
 from gru_audio.data.inputs.times import seconds
+from gru_audio.documents import DocumentError, parse_json
 from gru_audio.errors import DatasetError
 from gru_audio.text_files import read_lines
 
@@ -37,10 +37,10 @@ def read_json_lines(path: Path, resolver: Resolver) -> Iterator[Found]:
 
 def _object(line: str, where: str) -> dict[str, Any]:
     try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        entry = parse_json(line, finite=False)
+    except DocumentError as error:
         raise DatasetError(
-            f"{where}: not JSON ({str(error)[:80]}); write one object for each recording, each on one line"
+            f"{where}: {str(error).removeprefix('is ')[:80]}; write one object for each recording, each on one line"
         ) from error
     if not isinstance(entry, dict):
         raise DatasetError(

@@ -1,6 +1,5 @@
 """`--manifest`: which kind of listing or archive it is, and the recordings it names, one by one."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,8 +76,8 @@ def read_table(path: Path, resolver: Resolver, notes: list[str]) -> Iterator[Fou
 def _is_json(path: Path) -> bool:
     try:
         first = next((line for line in read_lines(path) if line.strip()), "")
-        return first.lstrip().startswith("{") and isinstance(json.loads(first), dict)
-    except (OSError, ValueError, RecursionError):
+        return first.lstrip().startswith("{") and isinstance(parse_json(first, finite=False), dict)
+    except (OSError, ValueError):
         return False
 
 
