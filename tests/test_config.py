@@ -414,6 +414,8 @@ def test_every_number_has_bounds(table: str, key: str) -> None:
         ("train.seed=-1", "greater than or equal to 0"),
         ("signal.pitch_min_hz=0.001", "greater than or equal to 10"),
         ("mel.hop_samples=2", "must be at least a 64th of window_samples"),
+        ("mel.f_min_hz=7999.999", "must be at least 62.5 Hz, 4 of the transform's bins"),
+        ("mel.f_max_hz=50.0", "must be at least 62.5 Hz"),
         ("prep.min_duration_s=1e6", "less than or equal to 3600"),
         (
             "train.stages=[{from_step=1, batch_size=1, crop_samples=100000000}]",

@@ -211,6 +211,8 @@ def _explain(item: Any) -> str:
         hint = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(known)}"
         return f"{where}unknown {'key' if table else 'table'} '{key}'; {hint}"
     message = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "model_type":
+        message = "is no table"
     if not key:
         return f"{where}{message}"
     nested = location[2:] if len(location) > 3 else []  # in one of train.stages

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from gru_audio.config.bounds import Fraction, Positive, PositiveFloat, Table
 
+_LEAST_BINS = 4  # fewer hold no bands
 _MOST_WINDOWS = 64  # that cover a sample: memory and time grow with them
 
 
@@ -73,6 +74,12 @@ class MelConfig(Table):
             raise ValueError(
                 f"f_min_hz ({self.f_min_hz:g}) < f_max_hz ({self.f_max_hz:g}) <= half the sample rate "
                 f"({self.sample_rate_hz / 2:g}) must hold"
+            )
+        least_hz = _LEAST_BINS * self.sample_rate_hz / self.n_fft
+        if self.f_max_hz - self.f_min_hz < least_hz:
+            raise ValueError(
+                f"f_min_hz ({self.f_min_hz:g}) to f_max_hz ({self.f_max_hz:g}) must be at least {least_hz:g} Hz, "
+                f"{_LEAST_BINS} of the transform's bins"
             )
         return self
 

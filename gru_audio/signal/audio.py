@@ -56,9 +56,13 @@ def check_scale(audio: NDArray[np.float32], name: str) -> None:
     """
     peak = float(np.abs(audio).max(initial=0.0))
     if peak >= _OUT_OF_SCALE:
+        bits = next((bits for bits in (16, 24, 32) if peak <= 1 << bits - 1), None)
+        if bits is None:
+            raise AudioError(f"{name}: a sample of {peak:.3g}, and full scale is 1; make the file anew")
+        full_scale = 1 << bits - 1
         raise AudioError(
-            f"{name}: a sample of {peak:.0f}, and full scale is 1: integers stored as floats? divide them by 32768 "
-            "(ffmpeg -i FILE -af volume=1/32768 OUT.wav)"
+            f"{name}: a sample of {peak:.0f}, and full scale is 1: integers of {bits} bits stored as floats? divide "
+            f"them by {full_scale} (ffmpeg -i FILE -af volume=1/{full_scale} OUT.wav)"
         )
 
 

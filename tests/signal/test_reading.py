@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import struct
@@ -337,7 +338,16 @@ def test_memory_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: pytes
 
 def test_integers_as_floats_and_channels_that_cancel_are_told(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", 20_000 * tone(1), RATE, subtype="FLOAT")
-    assert "a sample of 10000, and full scale is 1: integers stored as floats?" in refusal(tmp_path / "a.wav")
+    assert "a sample of 10000, and full scale is 1: integers of 16 bits stored as floats?" in refusal(
+        tmp_path / "a.wav"
+    )
+    for peak, says in (
+        (4e6, "24 bits .* divide them by 8388608 "),
+        (1e9, "32 bits .* by 2147483648 "),
+        (1e30, "anew"),
+    ):
+        soundfile.write(tmp_path / "a.wav", 2 * peak * tone(1), RATE, subtype="FLOAT")
+        assert re.search(says, refusal(tmp_path / "a.wav"))
     left, noise = tone(1), 1e-3 * np.random.default_rng(0).standard_normal(RATE)
     soundfile.write(tmp_path / "b.wav", np.stack([left, noise - left], axis=1), RATE)
     assert "its channels cancel each other: their mean is 57 dB below them" in refusal(tmp_path / "b.wav")
