@@ -8,14 +8,14 @@ python benchmarks/mel_figures.py DATASET [FOLDER ...] [--clips N] [--stored N]
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gru_audio.data.dataset import Dataset
-from gru_audio.signal.audio import resample
+from gru_audio.signal.audio import from_int16, resample
 from gru_audio.signal.audio_file.reading import read_audio
 from gru_audio.signal.mel import log_mel
 from gru_audio.signal.mel_check import MelJudge, Tally
@@ -35,7 +35,7 @@ LEVELS: dict[str, float | None] = {
 }
 FITTED = ("as it is", "-20", "0")
 DECIBELS = 20 / np.log(10)
-STORED = {
+STORED: dict[str, Callable[[Floats], Floats]] = {
     "decibels": lambda mel: mel * DECIBELS,
     "log10": lambda mel: mel / np.log(10),
     "decibels mapped to [0, 1]": lambda mel: np.clip((mel * DECIBELS + 100) / 100, 0, 1),
@@ -47,7 +47,8 @@ def at_level(audio: Floats, level_db: float | None) -> Floats:
     """Audio with that peak, clipped at full scale."""
     if level_db is None:
         return audio
-    return np.clip(audio * np.float32(10 ** (level_db / 20) / np.abs(audio).max()), -1, 1)
+    loud: Floats = np.clip(audio * np.float32(10 ** (level_db / 20) / np.abs(audio).max()), -1, 1)
+    return loud
 
 
 def spoken(dataset: Dataset, n_clips: int) -> tuple[list[Floats], list[Floats]]:
@@ -58,7 +59,7 @@ def spoken(dataset: Dataset, n_clips: int) -> tuple[list[Floats], list[Floats]]:
         clip = clips[int(index)]
         part = chosen[clip.speaker not in first_half]
         if len(part) < n_clips and clip.n_samples >= 1.2 * dataset.mel.sample_rate_hz:
-            audio = dataset.audio(clip).astype(np.float32) / 32768
+            audio = from_int16(dataset.audio(clip))
             if np.abs(audio).max() > 1e-3:
                 part.append(audio)
         if min(map(len, chosen)) == n_clips:
