@@ -408,7 +408,7 @@ def test_every_number_has_bounds(table: str, key: str) -> None:
     [
         (
             "model.gru_size=100000",
-            "less than or equal to 8192, got 100000; a matrix of that size takes 37 GiB",
+            "less than or equal to 8192, got 100000; a matrix of that size takes 37.3 GiB",
         ),
         ("model.readout_size=8193", "less than or equal to 8192"),
         ("train.seed=-1", "greater than or equal to 0"),

@@ -227,4 +227,4 @@ def _memory_of(key: str, item: Any) -> str:
     if item["type"] != "less_than_equal" or not key.endswith("_size") or key == "batch_size":
         return ""
     gib = 4 * item["input"] ** 2 / 2**30
-    return f"; a matrix of that size takes {gib:,.0f} GiB, and training five of it"
+    return f"; a matrix of that size takes {gib:,.1f} GiB, and training five of it"

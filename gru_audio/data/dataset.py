@@ -72,10 +72,9 @@ class Dataset:
             return cls(path, contents, *index_of(path, contents))
         except ValidationError as error:
             reason = error.errors()[0]
-            where = ".".join(map(str, reason["loc"]))
-            raise DatasetError(
-                f"{path / DATASET_FILE}: damaged ({where}: {reason['msg']}); {MEND}"
-            ) from error
+            where, message = ".".join(map(str, reason["loc"])), reason["msg"].removeprefix("Value error, ")
+            told = f"{where}: {message}" if where else message
+            raise DatasetError(f"{path / DATASET_FILE}: damaged ({told}); {MEND}") from error
 
     def verify(self, progress: ProgressCallback = ignore_progress) -> None:
         """Compare all shards with their digests, which takes as long as reading them.

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path, PurePosixPath
@@ -160,6 +161,13 @@ def test_what_a_listing_cannot_be_is_refused(tmp_path: Path) -> None:
             planned(tmp_path / name)
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 400
+    os.mkfifo(tmp_path / "pipe.csv")
+    for name, reason in (
+        ("pipe.csv", "is a pipe, not a file; check"),
+        ("gone.csv", "no such file or folder; check"),
+    ):
+        with pytest.raises(DatasetError, match=reason):
+            planned(tmp_path / name)
     (tmp_path / "none").mkdir()
     with pytest.raises(DatasetError, match="neither tar files"):
         planned(tmp_path / "none")

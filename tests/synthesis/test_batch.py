@@ -1,5 +1,6 @@
 """Files in, files out: which file goes where, and what becomes of each."""
 
+import os
 import shutil
 import tracemalloc
 from collections.abc import Sequence
@@ -107,6 +108,9 @@ def test_without_an_output_results_go_here(tmp_path: Path, monkeypatch: pytest.M
 def test_an_input_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="no such file or folder"):
         plan_jobs([tmp_path / "a.wav"], None, ".wav")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(AudioError, match="is a pipe, not a file; check"):
+        plan_jobs([tmp_path / "pipe"], None, ".wav")
     with pytest.raises(AudioError, match="holds neither audio nor mels"):
         plan_jobs([tmp_path], None, ".wav")
 

@@ -13,7 +13,7 @@ from gru_audio.data.inputs.speakers import SpeakerRule
 from gru_audio.data.inputs.tables import find_form, read_rows
 from gru_audio.documents import DocumentError, parse_json, read_text
 from gru_audio.errors import DatasetError
-from gru_audio.files import why_no_file
+from gru_audio.files import is_folder, why_no_file
 from gru_audio.folders import walk
 from gru_audio.text_files import read_lines
 
@@ -37,11 +37,12 @@ def read_manifest(path: Path, rule: SpeakerRule, notes: list[str]) -> Iterator[F
         DatasetError: missing, of no kind that is known, or damaged.
         MissingPackageError: the kind needs an extra.
     """
-    if path.is_dir():
+    if is_folder(path):
         yield from _folder(path, rule)
         return
-    if not path.is_file():
-        raise DatasetError(f"{path}: no such file or folder; check the path")
+    if (reason := why_no_file(path)) is not None:
+        reason = "no such file or folder" if reason == "no such file" else reason
+        raise DatasetError(f"{path}: {reason}; check the path")
     name = path.name.lower()
     if path.name in _SAVED_BESIDE:
         raise DatasetError(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gru_audio.errors import AudioError, OutputError
-from gru_audio.files import require_writable
+from gru_audio.files import is_folder, require_writable, why_no_file
 from gru_audio.folders import walk
 from gru_audio.signal.audio_file.reading import AUDIO_SUFFIXES
 from gru_audio.signal.audio_file.writing import WRITTEN_SUFFIXES
@@ -82,10 +82,12 @@ def plan_jobs(sources: Sequence[Path], output: Path | None, suffix: str) -> list
 
 def _search(given: Path) -> Iterable[tuple[Path, Path]]:
     """Files of an input, each with its path below it."""
-    if given.is_file():
+    reason = why_no_file(given)
+    if reason is None:
         return [(given, Path(given.name))]
-    if not given.is_dir():
-        raise AudioError(f"{given}: no such file or folder; check the path")
+    if not is_folder(given):
+        reason = "no such file or folder" if reason == "no such file" else reason
+        raise AudioError(f"{given}: {reason}; check the path")
     known = AUDIO_SUFFIXES | MEL_SUFFIXES
     files = sorted(path for path in walk(given) if path.is_file() and path.suffix.lower() in known)
     if not files:
