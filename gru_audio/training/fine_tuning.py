@@ -9,6 +9,7 @@ import torch
 from gru_audio.config import Config
 from gru_audio.data.dataset import Dataset
 from gru_audio.errors import CheckpointError, TrainingError
+from gru_audio.network.blocks import RECURRENT_WEIGHT, kept_weights
 from gru_audio.network.model import Network
 from gru_audio.signal.mel import contract_differences
 from gru_audio.training.growing import grown
@@ -18,6 +19,10 @@ from gru_audio.voice.voice import Voice, load_voice
 
 FINE_TUNING: dict[str, Any] = {
     "steps": 1_500,
+    "augment_gain_db": (0.0, 0.0),  # the speaker's own clips, as they are
+    "augment_polarity": False,
+    "augment_filter_db": 0.0,
+    "augment_speed": 0.0,
     "learning_rate": 5e-4,
     "learning_rate_schedule": "cosine",
     "warm_up_steps": 100,
@@ -83,6 +88,12 @@ class StartingVoice:
         told = self.voice.metadata
         kept = ("steps", "dataset", "training_hours", "speakers", "licence", "source_note", "fine_tuned_from")
         return {"name": self.name, **{key: told[key] for key in kept if key in told}}
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether no more of its recurrent weights are left than its config says; so of a dense one."""
+        weights, densities = self.voice.tensors[RECURRENT_WEIGHT], self.voice.config.model.recurrent_density
+        return not weights[~kept_weights(weights, densities)].any()
 
     def grows_into(self, config: Config) -> bool:
         """Whether a config's network is a larger one, which begins as this voice; see growing.py."""

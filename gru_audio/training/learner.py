@@ -70,14 +70,14 @@ class Learner:
         self.watch, self.returns = Watch(settings, device), Returns(settings)
 
     def start_from(self, start: StartingVoice) -> None:
-        """Take a voice's weights and statistics in place of random ones; settle its pruning, unless it grows.
+        """Take a voice's weights and statistics in place of random ones; settle its pruning where that is over.
 
         Raises:
             CheckpointError: they do not fit the config.
         """
         start.load_into(self.network)
         self.average.load_state_dict(self.network.state_dict())
-        if not start.grows_into(self.config):
+        if start.is_pruned and not start.grows_into(self.config):
             self.pruning.settle()
 
     def train_step(self, batch: Batch[Tensor], stopped: StopRequest | None = None) -> tuple[Losses, Tensor]:

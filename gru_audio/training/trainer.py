@@ -77,7 +77,7 @@ class Trainer:
         self._audio_s, self._began = 0.0, time.perf_counter()
 
     def start_from(self, start: StartingVoice) -> None:
-        """Take a voice's weights and statistics in place of random ones; settle its pruning, unless it grows.
+        """Take a voice's weights and statistics in place of random ones; settle its pruning where that is over.
 
         Raises:
             CheckpointError: they do not fit the config.

@@ -169,6 +169,22 @@ def test_a_voice_that_lacks_a_tensor(voice_run: Path, high: Path, tmp_path: Path
         fine_tune(tmp_path / "v.safetensors", high, tmp_path / "run")
 
 
+def test_a_voice_that_is_not_pruned_yet(voice_run: Path, high: Path, tmp_path: Path) -> None:
+    """One whose config says pruned, and whose weights are all there: the run prunes it, when it is told to."""
+    voice = load_voice(voice_run)
+    dense = {**voice.tensors, RECURRENT_WEIGHT: voice.tensors[RECURRENT_WEIGHT] + np.float32(1e-3)}
+    save_voice(tmp_path / "dense.safetensors", Voice(voice.config, dense, voice.metadata))
+    starts = [StartingVoice.read(path) for path in (voice_run, tmp_path / "dense.safetensors")]
+    assert [start.is_pruned for start in starts] == [True, False]
+    steps = ("train.prune_start_step=8", "train.prune_end_step=16", "train.prune_every=4")
+    fine_tune(tmp_path / "dense.safetensors", high, tmp_path / "run", *steps)
+    kept = [
+        float((load_checkpoint(path).groups["network"][RECURRENT_WEIGHT] != 0).float().mean())
+        for path in checkpoint_paths(tmp_path / "run")
+    ]
+    assert kept[0] > kept[-1] > 0  # after 12 steps and after 24
+
+
 # The command
 
 

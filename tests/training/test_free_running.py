@@ -235,6 +235,19 @@ def test_patience(dataset: Path, clips: list[FloatArray], tmp_path: Path, stop: 
 
 
 @pytest.mark.usefixtures("no_pesq")
+def test_where_free_running_is_turned_off_the_loss_decides(
+    dataset: Path, clips: list[FloatArray], tmp_path: Path
+) -> None:
+    """The best free run of a run's first part does not keep its voice from getting better after it."""
+    run_to_end(dataset, tmp_path, *FREE, synthesize=Stub(clips, [0.05, 0.01, 0.02, 0.03]))
+    assert load_voice(tmp_path).metadata["steps"] == 4
+    off = ("train.steps=30", "train.free_running_every=0", "train.valid_every=10")
+    run_to_end(dataset, tmp_path, *FREE, *off, resume=True)
+    bits = {line["step"]: line["bits"] for line in logged(tmp_path, "valid")}
+    assert load_voice(tmp_path).metadata["steps"] == min(bits, key=bits.__getitem__) > 4
+
+
+@pytest.mark.usefixtures("no_pesq")
 def test_patience_begins_when_the_blocks_are_settled(
     dataset: Path, clips: list[FloatArray], tmp_path: Path
 ) -> None:

@@ -28,7 +28,8 @@ class Judge:
     Attributes:
         best_bits: the lowest validation bits a sample, at `best_step`.
         best_step: 0 where there is none.
-        best_score: of the best free run; from the first on, the loss has no say in which voice is the run's.
+        best_score: of the best free run; while there is one of the weights that are left, and the run still runs free,
+            the loss has no say in which voice is the run's.
         origin: the voice that the run was fine-tuned from, as its metadata tell it; None for none.
         free_running: None where that is off.
     """
@@ -105,10 +106,12 @@ class Judge:
         """Measure and log; the best voice so far is written to the run's folder. Returns the bits a sample."""
         figures = self.measure()
         log.log("valid", step, figures)
-        has_best = self.best_step >= self._pruning.last_choice(step)
+        last_choice = self._pruning.last_choice(step)
+        has_best = self.best_step >= last_choice
         if step and figures["bits"] < (self.best_bits if has_best else math.inf):
             self.best_bits, self.best_step = figures["bits"], step
-            if self.best_score is None:
+            score = self.best_score if self.free_running is not None else None
+            if score is None or score.step < last_choice:
                 self.export(step, figures)
         return figures["bits"]
 
