@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from support.trained import make_dataset, run_to_end
 
 from gru_audio.config import load_config
-from gru_audio.errors import DatasetError
+from gru_audio.errors import DatasetError, GruAudioError
 from gru_audio.signal.audio_file.reading import read_audio
+from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.voice.voice import load_voice
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "debian-voices"
@@ -374,3 +375,24 @@ def test_the_tables_name_every_package_and_speaker(monkeypatch: pytest.MonkeyPat
         assert f"| {package} {of.version} |" in credits
     named = [line.split(" | ")[:2] for line in speakers.splitlines()[6:]]
     assert named == [[f"| {speaker.name}", speaker.who] for speaker in about.SPEAKERS]
+
+
+def test_four_samples_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start that a voice of two samples a step gives to one of four: its weights, and room beside them."""
+    convert = script("four_samples", monkeypatch).with_four_samples
+    two = ("model.samples_per_step=2", "model.gru_size=32", "model.readout_size=16", "train.steps=2")
+    run_to_end(make_dataset(tmp_path, 200, 220), tmp_path / "run", *two)
+    voice = load_voice(tmp_path / "run")
+    start = convert(voice, gru_size=48, readout_size=8, density=(0.25, 0.25, 0.5))
+    assert (start.config.model.samples_per_step, start.config.model.gru_size) == (4, 48)
+    recurrent = "sample_network.cell.weight_hh_l0"
+    gates, old = start.tensors[recurrent].reshape(3, 48, 48), voice.tensors[recurrent].reshape(3, 32, 32)
+    assert np.array_equal(gates[:, :32, :32], old)
+    assert not gates[:, :32, 32:].any()
+    audio = Vocoder(start, "float32").synthesize(
+        np.full((4, start.config.mel.n_mels), -4, np.float32), seed=0
+    )
+    assert np.isfinite(audio).all()
+    assert audio.any()
+    with pytest.raises(GruAudioError, match="draws 4 samples a step; give one that draws 2"):
+        convert(start)
