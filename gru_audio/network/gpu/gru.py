@@ -62,7 +62,7 @@ def run_gru(cell: nn.GRU, inputs: Tensor, state: Tensor | None, way: Way) -> tup
     # Only the new gate's part of b_hh stays with the product, as the reset gate multiplies it.
     outside = nn.functional.pad(bias[: 2 * size], (0, size)) + cell.get_parameter("bias_ih_l0")
     gates = nn.functional.linear(inputs, cell.get_parameter("weight_ih_l0"), outside)
-    hidden, last = gru_scan(gates, state, weight, bias[2 * size :], way)
+    hidden, last = gru_scan(gates, state, weight, bias[2 * size :], way, torch.is_grad_enabled())
     return hidden, last
 
 
@@ -71,15 +71,20 @@ class GRUScan(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, gates: Tensor, state: Tensor | None, weight: Tensor, inner_bias: Tensor, way: Way
+        ctx: Any,
+        gates: Tensor,
+        state: Tensor | None,
+        weight: Tensor,
+        inner_bias: Tensor,
+        way: Way,
+        saves: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Run all steps; where a gradient will be wanted, the gates become r, z and n."""
+        """Run all steps; `saves` says whether a gradient will be wanted: the gates then become r, z and n."""
         (n_steps, n_batch, _), size = gates.shape, weight.shape[1]
         gates, low = gates.contiguous(), weight.to(gates.dtype)
         hidden = gates.new_empty(n_steps + 1, n_batch, size)
         now = torch.zeros(n_batch, size, device=gates.device) if state is None else state.float().clone()
         hidden[0] = now
-        saves = any(ctx.needs_input_grad)
         inner = gates.new_empty(n_steps if saves else 0, n_batch, size)
         launch(
             "gru_forward", way, n_batch, size, n_steps,
@@ -107,7 +112,7 @@ class GRUScan(torch.autograd.Function):
         weight_type, bias_type = ctx.types
         grad_weight = torch.cat([of_both.t() @ before, of_inner.t() @ before]).to(weight_type)
         grad_bias = of_inner.sum(0, dtype=torch.float32).to(bias_type)
-        return gates, None, grad_weight, grad_bias, None
+        return gates, None, grad_weight, grad_bias, None, None
 
 
 def launch(
