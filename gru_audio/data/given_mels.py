@@ -23,6 +23,9 @@ MOST_SHIFTED_FRAMES = 8
 _LEAST_CORRELATION = 0.5
 _SLOPES = (0.6, 1.5)  # of a model's mel over the recording's; log10 has 0.43, decibels 8.7
 _MOST_OFFSET = 2.0  # of the mean, in units of the natural log of magnitude: 17 dB
+_MOST_TILT = (
+    0.4  # deviation over the bands, in the same units: HTK's mel scale for Slaney's has 0.43, smoothing 0.01
+)
 _CLEARLY = 0.01  # by how much a shift must correlate better than none
 
 
@@ -92,10 +95,10 @@ def _correlation(mel: FloatArray, own: FloatArray, shift: int) -> float:
 
 
 def _require_level(path: Path, mel: FloatArray, own: FloatArray, contract: MelConfig) -> None:
-    """Make sure that values go up and down as far as the contract's do, and about the same mean.
+    """Make sure that values go up and down as far as the contract's do, about the same mean, in every band.
 
     Raises:
-        MelError: they do not; says by which factor.
+        MelError: they do not; says by how much.
     """
     slope = float(mel.std() / max(float(own.std()), 1e-9))
     per_unit = log_unit(contract) / contract.scale / (2 if contract.spectrum == "power" else 1)
@@ -104,4 +107,10 @@ def _require_level(path: Path, mel: FloatArray, own: FloatArray, contract: MelCo
         raise MelError(
             f"{path}: does not keep the contract: its values span {slope:.2f} times the recording's own, their mean is "
             f"{offset * 8.686:+.0f} dB off; state the mel's log, scale and offset in the config's [mel]"
+        )
+    tilt = float((mel.mean(0) - own.mean(0)).std()) * per_unit
+    if tilt > _MOST_TILT:
+        raise MelError(
+            f"{path}: does not keep the contract: its bands are {tilt * 8.686:.0f} dB off, each otherwise; state the "
+            "mel's f_min_hz, f_max_hz, mel_scale, filter_norm and preemphasis in the config's [mel]"
         )

@@ -25,7 +25,7 @@ class Launch:
         local_rank: its number among those on this machine.
         n_local: how many there are on this machine.
         n_restarts: how often torchrun had to start them all again.
-        job: the same in every restart, and in no other call of torchrun on this machine; empty without torchrun.
+        job: the same in every restart on all machines, and in no other call of torchrun; empty without torchrun.
     """
 
     rank: int = 0
@@ -49,7 +49,7 @@ class Launch:
             int(environment["LOCAL_RANK"]),
             int(environment["LOCAL_WORLD_SIZE"]),
             int(environment.get("TORCHELASTIC_RESTART_COUNT", "0")),
-            f"{environment.get('TORCHELASTIC_RUN_ID', '')} {os.getppid()}",
+            _job(environment.get("TORCHELASTIC_RUN_ID", "")),
         )
 
     @property
@@ -60,3 +60,8 @@ class Launch:
     def device_name(self, name: str) -> str:
         """The device that this process computes on, where `name` was asked for: each has a GPU of its own."""
         return f"cuda:{self.local_rank}" if name == "cuda" and self.n_processes > 1 else name
+
+
+def _job(run_id: str) -> str:
+    """The call of torchrun: its --rdzv-id, or where that was not given, its process, as it is but on this machine."""
+    return run_id if run_id not in ("", "none") else f"{run_id} {os.getppid()}"

@@ -150,6 +150,17 @@ def test_what_a_listing_cannot_be_is_refused(tmp_path: Path) -> None:
         ),
         ("wav.scp", "u1 sox a.flac -t wav - |\n", "a command in a file's place, which is not run"),
         ("f.scp", "u1\n", "line 1 has 1 columns in place of 2"),
+        ("open.csv", 'a1.wav,ann\na1.wav,"not closed\na1.wav,bob\n', "line 2: a quote that is not closed"),
+        (
+            "long.csv",
+            'a1.wav,ann\na1.wav,"not closed\n' + 'a1.wav,"bob"\n' * 99,
+            "line 2: a quote that is not",
+        ),
+        (
+            "j.jsonl",
+            '{"sources": [{"type": "file", "source": "a1.wav"}], "transforms": [{}]}',
+            "has transforms",
+        ),
         (
             "g.jsonl",
             '{"id": "x", "recording": {"sources": [{"type": "command", "source": "rm"}]}}\n',
@@ -180,6 +191,27 @@ def test_what_of_a_listing_is_not_read_may_be_no_number(tmp_path: Path) -> None:
         '{"audio_filepath": "a1.wav", "snr": NaN, "wer": -Infinity, "f": 1e999}\n'
     )
     assert len(planned(tmp_path / "a.jsonl")) == 1
+
+
+def test_a_quoted_cell_may_have_lines(tmp_path: Path) -> None:
+    for number in range(1_200):
+        (tmp_path / f"{number}.wav").touch()
+    rows = [f'{number}.wav,{number % 5},"two\nlines, and ""more"""\n' for number in range(1_200)]
+    (tmp_path / "a.csv").write_text("path,speaker,text\n" + "".join(rows))
+    assert told(tmp_path / "a.csv") == {str(number): str(number % 5) for number in range(1_200)}
+
+
+def test_no_command_is_ever_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "a.wav")
+    (tmp_path / "a.scp").write_text("a a.wav\nb | touch owned\n")
+    (tmp_path / "b.jsonl").write_text('{"audio_filepath": "a.wav"}\n{"audio_filepath": "touch owned |"}\n')
+    (tmp_path / "c.txt").write_text("a.wav\ntouch owned |\n$(touch owned)\n`touch owned`\n")
+    for name in ("a.scp", "b.jsonl", "c.txt"):
+        found = survey([], TINY, manifests=[Path(name)], jobs=1)
+        assert found.files == 1
+        assert all("No such file" in reason for _, reason in found.unusable), found.unusable
+    assert not (tmp_path / "owned").exists()
 
 
 def test_kaldi(tmp_path: Path) -> None:
@@ -307,6 +339,33 @@ def test_hugging_face_datasets_on_disk(tmp_path: Path, kind: str) -> None:
         assert clip.name.endswith(f"{number:06}" if kind == "bytes alone" else f"clip{number}")
         wanted, _ = soundfile.read(io.BytesIO(audio_bytes(100 + 20 * number)), dtype="int16")
         np.testing.assert_array_equal(dataset.audio(clip, 0, wanted.size), wanted)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_rows_that_name_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    """Beside the dataset, from here, anywhere; what has neither bytes nor a file is told."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("hf/beside.wav", "here.wav", "far/away.wav"):
+        write(tmp_path / name)
+    names = ["beside.wav", "here.wav", str(tmp_path / "far/away.wav"), None]
+    rows = [{"bytes": None, "path": name} for name in names]
+    kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    table = pyarrow.table({"audio": pyarrow.array(rows, type=kind)})
+    if suffix == ".parquet":
+        parquet.write_table(table, tmp_path / "hf/a.parquet")
+    else:
+        with (
+            pyarrow.OSFile(str(tmp_path / "hf/a.arrow"), "wb") as sink,
+            pyarrow.ipc.new_stream(sink, table.schema) as out,
+        ):
+            out.write_table(table)
+    found = survey([], TINY, manifests=[Path("hf")], jobs=1)
+    assert found.files == 3
+    ((where, reason),) = found.unusable
+    assert (where, "the row has no bytes" in reason) == (f"hf/a{suffix}: row 3", True)
 
 
 SAVED = Path(__file__).parent / "saved_by_datasets"

@@ -104,6 +104,34 @@ def test_what_is_not_this_recordings_mel_is_refused(tmp_path: Path, change: Any,
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"mel_scale": "htk"},
+        {"f_min_hz": 80.0, "f_max_hz": 7600.0},
+        {"preemphasis": 0.97},
+        {"f_max_hz": 4000.0},
+    ],
+    ids=str,
+)
+def test_other_bands_are_refused(tmp_path: Path, other: dict[str, Any]) -> None:
+    audio, _ = own_mel(CLIPS[0], MelConfig())
+    np.save(tmp_path / "a.npy", as_predicted(own_mel(CLIPS[0], MelConfig(**other))[1]))
+    with pytest.raises(MelError, match=r"its bands are \d+ dB off, each otherwise; state the mel's f_min_hz"):
+        read_given_mel(tmp_path / "a.npy", audio, MelConfig())
+
+
+@pytest.mark.parametrize("kind", ["<f2", ">f4", "<f8", "fortran", "turned", "batch of one"])
+def test_however_the_numbers_are_stored(tmp_path: Path, kind: str) -> None:
+    audio, own = own_mel(CLIPS[0], MelConfig())
+    mel = as_predicted(own)
+    stored = {"fortran": np.asfortranarray(mel), "turned": mel.T, "batch of one": mel[None]}
+    np.save(tmp_path / "a.npy", stored[kind] if kind in stored else mel.astype(kind))
+    given = read_given_mel(tmp_path / "a.npy", audio, MelConfig())
+    assert given.shift == 0
+    np.testing.assert_allclose(given.frames, mel, atol=5e-3)
+
+
 def test_a_mel_that_states_another_log_is_converted(tmp_path: Path) -> None:
     audio, own = own_mel(CLIPS[0], MelConfig())
     theirs = MelConfig(log="log10", floor=1e-5)

@@ -1,6 +1,7 @@
 """Several processes against one: the same run to rounding, one stop, losses of a process, elastic restarts."""
 
 import contextlib
+import os
 import re
 import signal
 import socket
@@ -132,6 +133,9 @@ def test_what_torchrun_tells() -> None:
         2,
     )
     assert not launch.leads
+    assert launch.job == "x", "equal on all machines, whose torchruns are other processes"
+    alone = [Launch.of({**told, "TORCHELASTIC_RUN_ID": run_id}).job for run_id in ("none", "")]
+    assert all(str(os.getppid()) in job for job in alone)
     assert [launch.device_name(name) for name in ("cuda", "cpu", "cuda:5")] == ["cuda:1", "cpu", "cuda:5"]
     assert Launch().device_name("cuda") == "cuda"
 

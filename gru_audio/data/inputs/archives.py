@@ -52,7 +52,7 @@ def read_tar(path: Path, root: Path, index: int, rule: SpeakerRule) -> Iterator[
             yield Found(
                 path,
                 relative=f"{_stem(path.relative_to(root))}/{inner}",
-                speaker=sample.speaker or rule.speaker(inner, root.name),
+                speaker=sample.speaker or rule.speaker(inner, root.resolve().name),
                 size_bytes=member.size,
                 mtime_ns=mtime,
                 order=index.to_bytes(4, "big") + number.to_bytes(4, "big"),
@@ -115,7 +115,7 @@ def _speaker(kind: str, told: bytes) -> str:
     """Who speaks, as a recording's JSON or text says; empty where it does not."""
     text = told.decode("utf-8", errors="replace").strip()
     if kind != "json":
-        return text
+        return text.partition("\n")[0].strip()
     try:
         known = parse_json(text, finite=False)
     except DocumentError:

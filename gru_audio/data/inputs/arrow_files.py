@@ -14,6 +14,7 @@ from gru_audio.data.inputs.speakers import SpeakerRule
 from gru_audio.data.inputs.tables import AUDIO_COLUMNS, SPEAKER_COLUMNS
 from gru_audio.errors import DatasetError
 from gru_audio.extras import require
+from gru_audio.files import why_no_file
 
 ARROW_SUFFIXES = (".parquet", ".arrow")
 _SCANNED_ROWS = 1024
@@ -45,14 +46,16 @@ def read_arrow(path: Path, root: Path, index: int, rule: SpeakerRule) -> Iterato
             if not inner.name:
                 inner = PurePosixPath(f"{row:06}")
             order = index.to_bytes(4, "big") + row.to_bytes(4, "big")
-            who = speaker or rule.speaker(inner, root.name)
+            who = speaker or rule.speaker(inner, root.resolve().name)
             if size >= 0:
                 yield Found(
                     path, f"{stem}/{inner}", who, size, mtime, order, member=f"row {row}", place=row,
                     identity="" if inner.suffix else f"{stem}/{inner}",
                 )  # fmt: skip
-            else:  # its bytes lie in a file of their own
-                yield Found(Path(named), str(inner), who, *stamp_of(named), order)
+            else:  # its bytes lie in a file of their own, named from there or from here
+                beside = path.parent / named
+                file = beside if why_no_file(beside) is None else Path(named)
+                yield Found(file, str(inner), who, *stamp_of(file), order)
     except (OSError, pyarrow.ArrowException) as error:
         raise DatasetError(f"{path}: damaged ({str(error)[:120]}); replace it") from error
 
@@ -98,6 +101,8 @@ def _rows(path: Path) -> Iterator[tuple[str, str, int]]:
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group)
             size = rows.total_byte_size // max(rows.num_rows, 1)
+            if _has_no_bytes(rows, f"{audio}.bytes"):
+                size = -1
             if not wanted:
                 yield from (("", "", size) for _ in range(rows.num_rows))
                 continue
@@ -124,7 +129,9 @@ def _columns(path: Path, batch: Any, size: int | None) -> Iterator[tuple[str, st
             held = compute.struct_field(column, "bytes") if _has_field(column.type, "bytes") else column
             sizes = compute.binary_length(held).to_pylist()
     for named, who, length in zip(paths, speakers, sizes, strict=True):
-        yield named or "", "" if who is None else str(who), -1 if length is None else int(length)
+        n_bytes = -1 if length is None else int(length)
+        # What has neither bytes nor a file is told when it is to be read.
+        yield named or "", "" if who is None else str(who), n_bytes if named else max(0, n_bytes)
 
 
 def _audio_column(path: Path, schema: Any) -> str:
@@ -143,6 +150,15 @@ def _audio_column(path: Path, schema: Any) -> str:
         f"{path}: has no column of audio files' bytes (it has {', '.join(schema.names[:8])}); "
         "save the dataset with its audio embedded"
     )
+
+
+def _has_no_bytes(rows: Any, name: str) -> bool:
+    """Whether a group's statistics say that a column is empty throughout: then the audio lies in files."""
+    for number in range(rows.num_columns):
+        column = rows.column(number)
+        if column.path_in_schema == name and column.statistics is not None:
+            return bool(column.statistics.null_count == rows.num_rows)
+    return False
 
 
 def _has_field(kind: Any, field: str) -> bool:

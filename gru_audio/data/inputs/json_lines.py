@@ -85,6 +85,8 @@ def _lhotse_file(recording: Any, where: str) -> str:
         raise DatasetError(
             f"{where}: its cut has no recording of its own; give cuts or recordings with files"
         )
+    if recording.get("transforms"):
+        raise DatasetError(f"{where}: its recording has transforms, which are not done; save it as it sounds")
     kind, source = sources[0].get("type"), sources[0].get("source")
     if kind != "file" or not isinstance(source, str):
         raise DatasetError(f"{where}: its recording is of type '{str(kind)[:20]}'; only files are read")

@@ -29,6 +29,7 @@ SPEAKER_COLUMNS = (
 _DELIMITERS = ("|", "\t", ";", ",")
 _SAMPLE_ROWS = 1_000
 _LONGEST_SPEAKER = 64
+_MOST_LINES_A_ROW = 50
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def find_form(path: Path, exists: Callable[[str], bool]) -> Form:
         raise DatasetError(f"{path}: has no lines; give a listing of recordings")
     marks = () if exists(lines[0].strip()) else _DELIMITERS  # else bare paths, with a comma in each
     delimiter = next((mark for mark in marks if mark in lines[0] and _is_usual(mark, lines)), "")
-    rows = [cells for _, cells in _split(path, enumerate(lines, 1), delimiter)]
+    is_whole = len(lines) < _SAMPLE_ROWS
+    rows = [cells for _, cells in _split(path, enumerate(lines, 1), delimiter, is_whole=is_whole)]
     first, rest = rows[0], rows[1:]
     names = [cell.strip().lower().replace(" ", "_") for cell in first]
     audio = next((names.index(name) for name in AUDIO_COLUMNS if name in names), None)
@@ -125,24 +127,33 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _split(
-    path: Path, lines: Iterable[tuple[int, str]], delimiter: str
+    path: Path, lines: Iterable[tuple[int, str]], delimiter: str, *, is_whole: bool = True
 ) -> Iterator[tuple[int, Sequence[str]]]:
     """Each line's cells. Quotes are read where CSV has them; with bars and tabs they belong to the text."""
     if delimiter not in (",", ";"):
         yield from ((number, line.split(delimiter) if delimiter else [line]) for number, line in lines)
         return
-    numbers: list[int] = []
+    numbers, texts = list[int](), list[str]()  # of the lines that make the next row
 
-    def texts() -> Iterator[str]:
+    def taken() -> Iterator[str]:
         for number, line in lines:
-            numbers[:] = [number]
-            yield line + "\n"
+            numbers.append(number)
+            texts.append(line + "\n")
+            if len(numbers) > _MOST_LINES_A_ROW:
+                raise csv.Error(f"goes on over {_MOST_LINES_A_ROW} lines")
+            yield texts[-1]
 
     try:
-        for cells in csv.reader(texts(), delimiter=delimiter):
-            yield numbers[0], cells
+        for cells in csv.reader(taken(), delimiter=delimiter):
+            if is_whole and len(texts) > 1:  # a lone quote would take in the lines that follow
+                list(csv.reader(texts, delimiter=delimiter, strict=True))
+            yield numbers[-1], cells
+            numbers.clear()
+            texts.clear()
     except csv.Error as error:
-        raise DatasetError(f"{path}: line {numbers[0]}: {error}; mend it") from error
+        raise DatasetError(
+            f"{path}: line {numbers[0]}: a quote that is not closed ({error}); mend it"
+        ) from error
 
 
 def _is_foreign_header(
