@@ -327,6 +327,12 @@ def test_one_kind_of_numbers_for_another_is_refused(vocoder: Vocoder, mel: Float
         pcm = to_int16(scale * clip).tobytes()
         with pytest.raises(GruAudioError, match=r"no mel has; pipe in little-endian|mel frame 0 has NaN"):
             next(synthesize_pieces(vocoder, pieces_of(pcm, 100), "mel", Sampling()))
+    for doubles in (np.full((30, 40), -5.0), mel.round(), mel.astype(np.float16)):
+        with pytest.raises(
+            GruAudioError, match="every other value of the first frame is 0, as if they were float64"
+        ):
+            data = doubles.astype("<f8").tobytes()
+            next(synthesize_pieces(vocoder, pieces_of(data, 100), "mel", Sampling()))
 
 
 def test_a_reader_that_leaves_ends_it_quietly(world: Path, mel: Floats) -> None:

@@ -33,6 +33,7 @@ _PCM_HEAD_BYTES = 1_500  # the analysis waits for more than so many
 # next two, of which samples keep no dozen in a row.
 _LEAST_IN_MEL, _LARGEST_IN_MEL = 1e-30, 1e4
 _LEAST_AS_FLOAT, _LARGEST_AS_FLOAT, _FLOATS_TO_BELIEVE = 1e-7, 32.0, 24
+_VALUES_TO_BELIEVE = 16
 
 
 def synthesize_pipe(
@@ -267,6 +268,11 @@ def _refuse_files(pieces: Iterable[bytes], content: Content, head_bytes: int) ->
         raise MelError(
             f"stdin: the first frame has a value of {wild[0]:.3g}, which no mel has; pipe in little-endian float32 "
             "values, or say --stdin pcm of 16-bit samples"
+        )
+    low, high = values[::2], values[1::2]  # of a round number in float64 the first half is 0
+    if content == "mel" and values.size >= _VALUES_TO_BELIEVE and high.all() and not low.any():
+        raise MelError(
+            "stdin: every other value of the first frame is 0, as if they were float64; pipe in little-endian float32"
         )
     if content == "pcm" and floats:
         raise AudioError(
