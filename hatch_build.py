@@ -80,9 +80,12 @@ class CoreBuildHook(BuildHookInterface[Any]):
         """Compile; `version` is standard or editable."""
         name = os.environ.get(VARIABLE) or this_platform()
         compile_sets(name)
+        goal = PLATFORMS[name]
         build_data["pure_python"] = False
-        build_data["tag"] = f"py3-none-{PLATFORMS[name].tag}"
-        build_data["artifacts"].append(f"gru_audio/native/lib/{name}/")  # which git ignores
+        build_data["tag"] = f"py3-none-{goal.tag}"
+        build_data["artifacts"] += [  # which git ignores
+            f"gru_audio/native/lib/{name}/{each}{goal.suffix}" for each in PROCESSORS[goal.machine]
+        ]
 
 
 def this_platform() -> str:

@@ -155,6 +155,7 @@ def _mach_o(data: bytes) -> Binary:
                 name, kind = _at(data, "IB", symbols + 16 * i)
                 if kind & 1 and not kind & 0xE0:  # external, and not for a debugger
                     (exported if kind & 0x0E else wanted).add(_text(data, names + name).removeprefix("_"))
+            exported -= {"__dso_handle", "_mh_dylib_header"}  # the linker's own
         elif command == 0x1D:  # LC_CODE_SIGNATURE
             is_signed = _at(data, "I", place + 12)[0] > 0
         elif command == 0x32:  # LC_BUILD_VERSION

@@ -9,9 +9,11 @@ from hatch_build import NATIVE, PLATFORMS, PROCESSORS
 from support.binaries import Binary, read_binary
 
 FORMS = {".so": "ELF", ".dll": "PE", ".dylib": "Mach-O"}
-OF_PYTHON = {"log", "memcpy", "memmove", "memset", "memcmp"}
+OF_PYTHON = {"log", "memcpy", "memmove", "memset", "memcmp", "getauxval"}
 """On Linux, what the core takes from the C library and the one of mathematics, which Python brings: it can allocate
-nothing."""
+nothing. `getauxval` tells what the processor is."""
+
+OF_MACOS = OF_PYTHON | {"bzero", "__bzero", "__memcpy_chk", "dyld_stub_binder"}
 
 OF_WINDOWS = re.compile(r"kernel32\.dll|api-ms-win-crt-\w+-l1-1-0\.dll")
 """Parts of Windows 10 and later."""
@@ -44,6 +46,7 @@ def require_library(path: Path, platform: str) -> Binary:
         assert all(OF_WINDOWS.fullmatch(name) for name in found.needed), path
     else:
         assert found.needed == {"/usr/lib/libSystem.B.dylib"}, path
+        assert found.wanted <= OF_MACOS, path
         assert found.is_signed or found.machine != "aarch64", path
         assert goal.tag.startswith(f"macosx_{found.system.replace('.', '_')}_"), path
     return found
