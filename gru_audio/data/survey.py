@@ -1,6 +1,5 @@
 """A look at a corpus before it is prepared: what there is, what is wrong with it, what it will take."""
 
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
@@ -9,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from gru_audio.config import Config, PrepConfig
 from gru_audio.data.cutting import cut_at_pauses
+from gru_audio.data.inputs.lookup import scratch_database
 from gru_audio.data.outcome import MOST_NAMED, split_warnings
 from gru_audio.data.reading import read_source, shown_path, why_unusable
 from gru_audio.data.sources import Source, SpeakerRule, plan_sources
@@ -106,7 +106,8 @@ class _Tally:
         self.rates, self.formats, self.speakers = Counter[int](), Counter[str](), Counter[str]()
         self.minutes: dict[str, float] = {}
         self.clipped, self.unusable = list[str](), list[tuple[str, str]]()
-        self._digests = sqlite3.connect("")  # a file that goes with the connection
+        self._digests = scratch_database(self)
+        self._digests.execute("BEGIN")
         self._digests.execute("CREATE TABLE digests (digest TEXT, path TEXT)")
 
     def add(self, look: _Look) -> None:

@@ -6,12 +6,12 @@ with the connection, does not.
 
 import hashlib
 import os
-import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from gru_audio.data.inputs.found import Found, stamp_of
+from gru_audio.data.inputs.lookup import scratch_database
 from gru_audio.data.inputs.mels import GivenMels
 from gru_audio.names import readable
 
@@ -70,7 +70,7 @@ class Catalogue:
     def __init__(self) -> None:
         self._roots: dict[Path, int] = {}
         # joblib asks for the next tasks from a thread of its own; it asks one at a time.
-        self._database = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+        self._database = scratch_database(self)
         self._database.execute("PRAGMA synchronous = OFF")
         self._database.execute(_TABLE)
         self._database.execute("CREATE TABLE taken (name TEXT PRIMARY KEY) WITHOUT ROWID")
