@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 
 import torch
@@ -68,10 +69,9 @@ def _memory_bytes(device: torch.device) -> int | None:
     """What a GPU or the machine has in all; None where that is not known."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
-    names = getattr(os, "sysconf_names", {})
-    if device.type != "cpu" or "SC_PHYS_PAGES" not in names:
+    if device.type != "cpu" or sys.platform == "win32" or "SC_PHYS_PAGES" not in os.sysconf_names:
         return None
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
 def _gib(n_bytes: int) -> str:

@@ -17,8 +17,8 @@ HIDDEN_NAMES = {
     "os": """chown ctermid fchmod fchown fork forkpty getegid geteuid getgid getgroups getloadavg getpgid getpriority
         getuid initgroups killpg lchown lockf mkfifo mknod nice openpty pathconf pipe2 posix_fadvise posix_fallocate
         posix_spawn pread preadv pwrite register_at_fork sched_getaffinity sched_setaffinity sendfile setgid setpgid
-        setsid setuid statvfs sysconf tcgetpgrp ttyname uname wait waitid wait3 wait4 O_CLOEXEC O_DIRECTORY O_NOCTTY
-        O_NOFOLLOW O_NONBLOCK O_SYNC O_PATH O_TMPFILE O_DSYNC O_NOATIME""",
+        setsid setuid statvfs sysconf sysconf_names tcgetpgrp ttyname uname wait waitid wait3 wait4
+        O_CLOEXEC O_DIRECTORY O_NOCTTY O_NOFOLLOW O_NONBLOCK O_SYNC O_PATH O_TMPFILE O_DSYNC O_NOATIME""",
     "signal": "SIGHUP SIGKILL SIGUSR1 SIGUSR2 SIGALRM SIGPIPE alarm pause setitimer",
 }
 LIBRARIES = """soundfile soxr joblib rich.console rich.progress typer pydantic safetensors.numpy torch torch.utils.data

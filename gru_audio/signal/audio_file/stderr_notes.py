@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from threading import Lock
-from typing import BinaryIO
+from typing import IO
 
 _STDERR = 2
 _NOTES = re.compile(rb"mpg123|Frankenstein|resync|(Note|Warning): ")
@@ -48,7 +48,7 @@ def _flush() -> None:
         sys.stderr.flush()
 
 
-def _hand_on(caught: BinaryIO) -> None:
+def _hand_on(caught: IO[bytes]) -> None:
     """Write what others wrote meanwhile."""
     caught.seek(0)
     lines = caught.read().splitlines(keepends=True)
