@@ -53,8 +53,10 @@ def why_no_file(path: Path) -> str | None:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return "no such file"
-    except (OSError, ValueError) as error:  # the latter of a name with a zero byte
-        return getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        return error.strerror or str(error)
+    except ValueError:  # whose words differ from one Python to the next
+        return "embedded null byte"
     return _why_not_regular(mode)
 
 
