@@ -82,7 +82,7 @@ def test_the_bundled_voice() -> None:
     assert {"attribution", "limits", "not for", "metrics"} <= card.keys()
     for name in ("Allison Smith", "June Wallack", "Carlo Flora", "Maxim Topal", "Nickolay V. Shmyrev"):
         assert name in card["attribution"]
-    assert len(vocoder.metadata["speakers"]) == 6
+    assert len(vocoder.metadata["speakers"]) == 28
 
 
 def test_a_bundled_voice_is_known_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
