@@ -255,7 +255,9 @@ def _previous_checkpoint(run: Path, config: Config, dataset: Dataset) -> _Found:
         if not (run / CONFIG_FILE).is_file():
             raise TrainingError(f"{run}: holds no checkpoint to resume from; start without --resume")
         return _Found(None, damaged)
-    stored = config_from_dict(checkpoint.document["config"], str(checkpoint_path(run, checkpoint.step)))
+    stored = config_from_dict(
+        checkpoint.document.get("config", {}), str(checkpoint_path(run, checkpoint.step))
+    )
     _require_same_network(run, checkpoint, stored, config)
     if checkpoint.document.get("dataset", dataset.fingerprint) != dataset.fingerprint:
         raise TrainingError(

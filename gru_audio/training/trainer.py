@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gru_audio.config import CONTEXT_FRAMES, Config
 from gru_audio.data.dataset import Dataset
-from gru_audio.errors import TrainingError
+from gru_audio.errors import CheckpointError, TrainingError
 from gru_audio.progress import NoteCallback, Progress, ProgressCallback, ignore_note, ignore_progress
 from gru_audio.training.batches.batch import Batch
 from gru_audio.training.batches.crops import CropSource
@@ -38,6 +38,7 @@ from gru_audio.training.saved.checkpoint import (
 )
 from gru_audio.training.saved.metrics import MetricsLog, TrainingMeter
 from gru_audio.training.schedules import samples_of_steps
+from gru_audio.voice.run_folder import checkpoint_path
 
 
 class Trainer:
@@ -152,7 +153,7 @@ class Trainer:
         """Put the run where the checkpoint's was, whatever it has done since.
 
         Raises:
-            CheckpointError: its tensors are not the network's.
+            CheckpointError: its tensors are not the network's, or its header lacks what a part keeps.
         """
         self._restore(self._parts, checkpoint)
 
@@ -168,7 +169,13 @@ class Trainer:
 
     def _restore(self, parts: list[Part], checkpoint: Checkpoint) -> None:
         for part in parts:
-            part.restore(checkpoint)
+            try:
+                part.restore(checkpoint)
+            except KeyError as error:
+                raise CheckpointError(
+                    f"{checkpoint_path(self.run, checkpoint.step)}: damaged: its header lacks {error}; delete it, and "
+                    "resume from the one before"
+                ) from error
         self._saved_step = checkpoint.step
 
     # Before the first step

@@ -27,7 +27,7 @@ from torch import Tensor
 from gru_audio.config import CONTEXT_FRAMES, TrainConfig, load_config, to_toml
 from gru_audio.data.dataset import Dataset
 from gru_audio.data.prepare import prepare
-from gru_audio.errors import ConfigError, DatasetError, OutputError, TrainingError
+from gru_audio.errors import CheckpointError, ConfigError, DatasetError, OutputError, TrainingError
 from gru_audio.network.blocks import RECURRENT_WEIGHT, kept_weights, scheduled_densities
 from gru_audio.network.device import choose_device, choose_dtype
 from gru_audio.progress import Progress
@@ -51,6 +51,7 @@ from gru_audio.training.saved.metrics import MetricsLog
 from gru_audio.training.schedules import average_decay, learning_rate
 from gru_audio.training.trainer import Trainer
 from gru_audio.voice.run_folder import checkpoint_paths
+from gru_audio.voice.tensor_file import read_tensor_file, write_tensor_file
 from gru_audio.voice.voice import load_voice
 
 CPU = torch.device("cpu")
@@ -361,6 +362,18 @@ def test_steps_stay_in_order_after_a_resume_from_an_older_checkpoint(dataset: Pa
     steps = [line["step"] for line in logged(run)]
     assert steps == sorted(steps)
     assert [line["step"] for line in logged(run) if line["group"] == "train"] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_checkpoint_whose_header_lacks_something_is_named(dataset: Path, tmp_path: Path) -> None:
+    """Its digest fits: another program wrote it."""
+    run_to_end(dataset, tmp_path, "train.steps=2")
+    path = checkpoint_paths(tmp_path)[-1]
+    document, tensors = read_tensor_file(path, "checkpoint")
+    for name in ("best_bits", "scaler"):
+        kept = {key: value for key, value in document.items() if key not in (name, "digest")}
+        write_tensor_file(path, "checkpoint", kept, tensors)
+        with pytest.raises(CheckpointError, match=rf"damaged: its header lacks '{name}'; delete it"):
+            run_to_end(dataset, tmp_path, "train.steps=4", resume=True)
 
 
 def test_a_runs_length_may_be_changed(dataset: Path, tmp_path: Path) -> None:
