@@ -65,8 +65,8 @@ def free_run(vocoder: Vocoder, clip: Original, kind: str) -> tuple[float, float]
     mel = vocoder.mel(audio, clip.sample_rate_hz)
     lags = labels(audio, len(mel), config)
     with with_lags(None if kind == "own" else lags * (kind == "labels")):
-        ((corrected, raw),) = vocoder.synthesize_both([mel])
-    first, second = (pesq(audio, made[: audio.size], vocoder.sample_rate) for made in (raw, corrected))
+        (made,) = vocoder.synthesize_both([mel])
+    first, second = (pesq(audio, made[: audio.size], vocoder.sample_rate) for made in (made.raw, made.audio))
     return first, second
 
 

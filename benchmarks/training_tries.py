@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.signal import istft, stft
 
-from gru_audio.arrays import FloatArray
+from gru_audio.arrays import FloatArray, Made
 from gru_audio.config import CONTEXT_FRAMES, Config, load_config
 from gru_audio.data.dataset import Dataset
 from gru_audio.data.stored.clips import Clip, Clips
@@ -33,7 +33,7 @@ from gru_audio.network.cpu.memory import keep_freed_memory
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.training.batches.crops import CropSource
 from gru_audio.training.judging.exporting import voice_of
-from gru_audio.training.judging.free_running import FreeRunning, Made
+from gru_audio.training.judging.free_running import FreeRunning
 from gru_audio.training.judging.validation import Validation
 from gru_audio.training.learner import Learner
 from gru_audio.voice.voice import Voice
@@ -229,7 +229,7 @@ def relative_cost(one: OnItsWay, other: OnItsWay) -> float:
 
 def synthesize(voice: Voice, mels: Sequence[FloatArray]) -> list[Made]:
     """As `gru-audio train` does it."""
-    return [Made(*both) for both in Vocoder(voice).synthesize_both(mels)]
+    return Vocoder(voice).synthesize_both(mels)
 
 
 def table(results: Sequence[Result]) -> str:

@@ -17,7 +17,7 @@ from gru_audio.errors import GruAudioError
 from gru_audio.training.launch import Launch, LeaderLostError
 
 if TYPE_CHECKING:
-    from gru_audio.arrays import FloatArray
+    from gru_audio.arrays import FloatArray, Made
     from gru_audio.config import Config
     from gru_audio.data.dataset import Dataset
     from gru_audio.training.fine_tuning import StartingVoice
@@ -216,7 +216,7 @@ def _free_running_synthesizer(settings: "Config", *, quiet: bool) -> "Synthesize
     if not settings.train.free_running_every:
         return None
     from gru_audio.synthesis.vocoder import Vocoder
-    from gru_audio.training.judging.free_running import Made, has_pesq
+    from gru_audio.training.judging.free_running import has_pesq
 
     if not has_pesq():
         note(
@@ -225,7 +225,7 @@ def _free_running_synthesizer(settings: "Config", *, quiet: bool) -> "Synthesize
             quiet=quiet,
         )
 
-    def synthesize(voice: "Voice", mels: "Sequence[FloatArray]") -> list[Made]:
-        return [Made(*both) for both in Vocoder(voice).synthesize_both(mels)]
+    def synthesize(voice: "Voice", mels: "Sequence[FloatArray]") -> "list[Made]":
+        return Vocoder(voice).synthesize_both(mels)
 
     return synthesize

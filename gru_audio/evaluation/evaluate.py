@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_audio.arrays import FloatArray
+from gru_audio.arrays import FloatArray, Made
 from gru_audio.config import Config
 from gru_audio.errors import AudioError, MelError
 from gru_audio.evaluation import anchors
@@ -50,8 +50,7 @@ class _Task:
     Attributes:
         original: the clip at the voice's rate.
         mel: (F, M) of it.
-        made: (n,) by the voice.
-        raw: (n,) by its network, before the correction.
+        made: (n,) by the voice, and by its network alone.
         figures: the voice's that are known already.
         config: the voice's.
         systems: those to compare.
@@ -61,8 +60,7 @@ class _Task:
 
     original: Original
     mel: FloatArray
-    made: FloatArray
-    raw: FloatArray
+    made: Made
     figures: Mapping[str, float]
     config: Config
     systems: Sequence[str]
@@ -178,15 +176,14 @@ def _synthesize(
     mel = _given(original, vocoder)
     mel = vocoder.mel(audio, rate) if mel is None else mel
     began = time.perf_counter()
-    ((made, raw),) = vocoder.synthesize_both([mel], sampling)
-    figures = {"times_real_time": made.size / rate / (time.perf_counter() - began)}
+    (made,) = vocoder.synthesize_both([mel], sampling)
+    figures = {"times_real_time": made.audio.size / rate / (time.perf_counter() - began)}
     if likelihood is not None:
         figures["nll_bits"] = likelihood.bits(audio, mel)
     return _Task(
         original=Original(original.name, original.speaker, audio, rate),
         mel=mel,
-        made=made[lead : lead + audio.size],
-        raw=raw[lead : lead + audio.size],
+        made=made.cut(lead, audio.size),
         figures=figures,
         config=vocoder.config,
         systems=systems,
@@ -265,4 +262,4 @@ def _audio_of(task: _Task, system: str) -> FloatArray:
         return anchors.griffin_lim(task.mel, task.config.mel, original.audio.size)
     if system == CODEC:
         return anchors.codec_alone(original.audio, task.mel, task.config)
-    return {VOICE: task.made, NETWORK: task.raw, REFERENCE: original.audio}[system]
+    return {VOICE: task.made.audio, NETWORK: task.made.raw, REFERENCE: original.audio}[system]

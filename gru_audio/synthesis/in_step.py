@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from gru_audio.arrays import FloatArray
+from gru_audio.arrays import FloatArray, Made
 from gru_audio.synthesis.correction import Corrections
 from gru_audio.synthesis.frontend import FrameBlock, FrontEnd
 from gru_audio.synthesis.sampling import Sampling
@@ -76,24 +76,23 @@ class StreamsInStep:
         """End a stream, whatever it waits with."""
         self._lanes[number].has_ended, self._lanes[number].waiting = True, None
 
-    def run(self) -> Sequence[tuple[FloatArray, FloatArray]]:
+    def run(self) -> Sequence[Made]:
         """Go on by as many frames as all streams have that are not over.
 
         Returns:
-            Of each stream what the network made (n,) and what is corrected now (m,), which comes later; full scale 1,
-            and not looked at. Both are empty where it is over.
+            Of each stream what the network made now and what is corrected now; full scale 1, and not looked at. Both
+            are empty where it is over.
         """
         blocks = [lane.waiting for lane in self._lanes if lane.waiting is not None]
-        nothing = np.zeros(0, np.float32)
         if not blocks:
-            return [(nothing, nothing)] * len(self._lanes)
+            return [Made.joined([])] * len(self._lanes)
         n_frames, filler = min(map(len, blocks)), blocks[0]
         uniforms = np.stack([lane.uniforms(n_frames * self._hop) for lane in self._lanes])
         taken = [(lane.waiting or filler)[:n_frames] for lane in self._lanes]
         audio = self._engine.generate(self._state, taken, uniforms, self._temperature, self._tail_cut)
 
-        def go_on(lane: _Lane, raw: FloatArray) -> tuple[FloatArray, FloatArray]:
-            return (nothing, nothing) if lane.waiting is None else (raw, lane.go_on(raw, n_frames))
+        def go_on(lane: _Lane, raw: FloatArray) -> Made:
+            return Made.joined([]) if lane.waiting is None else Made(lane.go_on(raw, n_frames), raw)
 
         if len(self._lanes) < _LANES_FOR_THREADS:
             return [go_on(lane, raw) for lane, raw in zip(self._lanes, audio, strict=True)]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gru_audio.arrays import FloatArray
+from gru_audio.arrays import FloatArray, Made
 from gru_audio.config import CONTEXT_FRAMES, Config, MelConfig
 from gru_audio.errors import CheckpointError
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
@@ -116,7 +116,9 @@ class Vocoder:
         Raises:
             MelError: it does not fit, is stored in another way, or cannot be speech; `name` begins the message.
         """
-        frames = check_mel(mel, self.mel_config, name)
+        self._ask_the_judge(check_mel(mel, self.mel_config, name), name)
+
+    def _ask_the_judge(self, frames: FloatArray, name: str = "mel") -> None:
         if self._ready.judge:
             self._ready.judge.require(frames, name)
 
@@ -148,7 +150,7 @@ class Vocoder:
         """
         frames, stream = check_mel(mel, self.mel_config), self.start(sampling, seed=seed, check=False)
         if check:
-            self.check(frames)
+            self._ask_the_judge(frames)
         parts, n_done = [np.zeros(0, np.float32)], 0
         for first in range(0, len(frames), _FRAMES_AT_ONCE):
             parts.append(stream.push_checked(frames[first : first + _FRAMES_AT_ONCE]))
@@ -172,10 +174,10 @@ class Vocoder:
 
         That engine goes through several in step, with shorter ones padded. For arguments and errors see `synthesize`.
         """
-        checked = [check_mel(mel, self.mel_config, f"mel {i}") for i, mel in enumerate(mels)]
+        checked = self._checked(mels)
         for i, mel in enumerate(checked if check else []):
-            self.check(mel, f"mel {i}")
-        return [made for made, _ in self.synthesize_both(checked, sampling, seed=seed, progress=progress)]
+            self._ask_the_judge(mel, f"mel {i}")
+        return [made.audio for made in self._make(checked, sampling.seeded(seed), progress)]
 
     def synthesize_both(
         self,
@@ -184,27 +186,29 @@ class Vocoder:
         *,
         seed: int | None = None,
         progress: ProgressCallback = ignore_progress,
-    ) -> list[tuple[FloatArray, FloatArray]]:
-        """The audio of several mels as `synthesize_batch` gives it, and before the correction.
+    ) -> list[Made]:
+        """The audio of several mels as `synthesize_batch` makes it, and before the correction; they are not judged."""
+        return self._make(self._checked(mels), sampling.seeded(seed), progress)
 
-        The latter is what the network alone made: the correction hides much of what it cannot do. Mels are taken as
-        they are.
-        """
-        checked = [check_mel(mel, self.mel_config, f"mel {i}") for i, mel in enumerate(mels)]
+    def _checked(self, mels: Sequence[npt.ArrayLike]) -> list[FloatArray]:
+        return [check_mel(mel, self.mel_config, f"mel {i}") for i, mel in enumerate(mels)]
+
+    def _make(self, mels: Sequence[FloatArray], sampling: Sampling, progress: ProgressCallback) -> list[Made]:
+        """The audio of checked mels, as many together as the engine takes at once."""
         n_at_once = self._engine.streams_at_once
-        groups = [checked[first : first + n_at_once] for first in range(0, len(checked), n_at_once)]
-        n_frames, n_before, both = sum(max(map(len, group)) for group in groups), 0, []
+        groups = [mels[first : first + n_at_once] for first in range(0, len(mels), n_at_once)]
+        n_frames, n_before, all_made = sum(max(map(len, group)) for group in groups), 0, list[Made]()
         for group in groups:
 
             def report(n_done: int, before: int = n_before) -> None:
                 progress(Progress(before + n_done, n_frames))
 
-            for raw, made in self._in_step(group, sampling.seeded(seed), report):
-                for audio in (raw, made):
+            for made in self._in_step(group, sampling, report):
+                for audio in made:
                     require_finite(audio, 0, self.mel_config.hop_samples)
-                both.append((made, raw))
+                all_made.append(made)
             n_before += max(map(len, group))
-        return both
+        return all_made
 
     def stream(
         self,
@@ -282,14 +286,14 @@ class Vocoder:
 
     def _in_step(
         self, mels: Sequence[FloatArray], sampling: Sampling, report: Callable[[int], None]
-    ) -> list[tuple[FloatArray, FloatArray]]:
-        """What the network alone makes of mels, and corrected; `report` is told the frames of the longest."""
+    ) -> list[Made]:
+        """What is made of mels; `report` is told the frames of the longest."""
         streams, n_done = self.start_in_step(len(mels), sampling), 0
         waiting = [
             [mel[first : first + _FRAMES_AT_ONCE] for first in range(0, len(mel), _FRAMES_AT_ONCE)][::-1]
             for mel in mels
         ]
-        parts = [([np.zeros(0, np.float32)], [np.zeros(0, np.float32)]) for _ in mels]
+        parts = [list[Made]() for _ in mels]
         ended = set[int]()
         while True:
             for number, chunks in enumerate(waiting):
@@ -300,15 +304,14 @@ class Vocoder:
                         streams.end(number)
                         ended.add(number)
             made = streams.run()
-            n_new = max(raw.size for raw, _ in made) // self.mel_config.hop_samples
+            n_new = max(piece.raw.size for piece in made) // self.mel_config.hop_samples
             if not n_new:
                 break
-            for kept, pair in zip(parts, made, strict=True):
-                for pieces, piece in zip(kept, pair, strict=True):
-                    pieces.append(piece)
+            for pieces, piece in zip(parts, made, strict=True):
+                pieces.append(piece)
             n_done += n_new
             report(n_done)
-        return [(np.concatenate(raw), np.concatenate(corrected)) for raw, corrected in parts]
+        return [Made.joined(pieces) for pieces in parts]
 
 
 def load(

@@ -64,7 +64,7 @@ def dask_cluster(folder: Path, n_workers: int) -> Iterator[Cluster]:
 
 def measured_simply(task: _Task) -> _Measured:
     """In place of `evaluate`'s, whose packages take each worker many seconds to import and compile."""
-    clip, made = task.original, {"voice": task.made, "network": task.raw}
+    clip, made = task.original, {"voice": task.made.audio, "network": task.made.raw}
     level = {system: float(np.abs(audio).mean()) for system, audio in made.items()}
     results = [ClipResult(clip.name, clip.speaker, system, {"level": level[system]}, 0.5) for system in made]
     return _Measured(results, made if task.keeps_audio else {}, [f"on {socket.gethostname()}"])

@@ -8,10 +8,11 @@ import pytest
 from numpy.typing import NDArray
 from support.trained import make_dataset, run_to_end
 
+from gru_audio.arrays import Made
 from gru_audio.data.dataset import Dataset
 from gru_audio.synthesis.sampling import CANDIDATES, VoiceSampling
 from gru_audio.training.judging.best_sampling import choose_sampling
-from gru_audio.training.judging.free_running import FreeRunning, Made
+from gru_audio.training.judging.free_running import FreeRunning
 from gru_audio.voice.voice import Voice, load_voice
 
 Floats = NDArray[np.float32]

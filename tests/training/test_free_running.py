@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from support.trained import RATE_HZ, logged, make_dataset, run_to_end, small_config, stop_at
 
-from gru_audio.arrays import FloatArray
+from gru_audio.arrays import FloatArray, Made
 from gru_audio.data.dataset import Dataset
 from gru_audio.data.stored.clips import Clip
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.training.judging import free_running
-from gru_audio.training.judging.free_running import FreeRunning, Made, Score, choose_clips, comparison_picture
+from gru_audio.training.judging.free_running import FreeRunning, Score, choose_clips, comparison_picture
 from gru_audio.training.saved.checkpoint import load_checkpoint
 from gru_audio.voice.run_folder import checkpoint_paths, sample_paths
 from gru_audio.voice.voice import Voice, load_voice

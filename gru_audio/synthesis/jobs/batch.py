@@ -9,9 +9,7 @@ from itertools import chain
 from pathlib import Path
 from threading import Lock
 
-import numpy as np
-
-from gru_audio.arrays import FloatArray
+from gru_audio.arrays import FloatArray, Made
 from gru_audio.config import MelConfig
 from gru_audio.errors import GruAudioError, MelError
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
@@ -166,32 +164,25 @@ def run_together(
     return [results[number] for number in range(len(group))]
 
 
-_Made = tuple[FloatArray, FloatArray]  # what the network made, and what is corrected now
-
-
 class _UnderWay:
     """A job's steps, and what was made since the last of them."""
 
-    def __init__(self, steps: Generator[FloatArray | None, _Made, Result]) -> None:
-        self.steps, self.made, self._has_begun = steps, list[_Made](), False
+    def __init__(self, steps: Generator[FloatArray | None, Made, Result]) -> None:
+        self.steps, self.made, self._has_begun = steps, list[Made](), False
 
     def next_frames(self) -> FloatArray | None:
         """The job's next step; raises what the step does, and after the last StopIteration with the result."""
         if not self._has_begun:
             self._has_begun = True
             return next(self.steps)
-        nothing = np.zeros(0, np.float32)
-        raw, audio = (
-            np.concatenate([nothing, *pieces])
-            for pieces in ([raw for raw, _ in self.made], [made for _, made in self.made])
-        )
+        made = Made.joined(self.made)
         self.made.clear()
-        return self.steps.send((raw, audio))
+        return self.steps.send(made)
 
 
 def _steps(
     vocoder: Vocoder, job: Job, given: Given, ask_ffmpeg: bool, report: Callable[[int, int], None]
-) -> Generator[FloatArray | None, _Made, Result]:
+) -> Generator[FloatArray | None, Made, Result]:
     """A job, step by step, so that its length takes no memory.
 
     Yields:
@@ -206,7 +197,7 @@ def _steps(
             feed = audio_feed(stack.enter_context(open_audio(job.source, ask_ffmpeg=ask_ffmpeg)), config)
         wanted, writer = Wanted(feed), None
         for mel in chain(feed.frames, [None]):
-            raw, audio = yield mel
+            audio, raw = yield mel
             require_finite(raw, n_raw // config.hop_samples, config.hop_samples)
             require_finite(audio, n_made // config.hop_samples, config.hop_samples)
             n_raw, n_made = n_raw + raw.size, n_made + audio.size

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gru_audio.arrays import FloatArray
+from gru_audio.arrays import FloatArray, Made
 from gru_audio.config import Config
 from gru_audio.data.dataset import Dataset
 from gru_audio.data.stored.clips import Clip
@@ -30,19 +30,6 @@ from gru_audio.signal.mel import log_mel
 from gru_audio.signal.pitch import track_pitch
 from gru_audio.voice.run_folder import reference_path, sample_path, sample_paths
 from gru_audio.voice.voice import Voice
-
-
-class Made(NamedTuple):
-    """What a voice made of one mel.
-
-    Attributes:
-        audio: (n,), as users get it.
-        raw: (n,), as the network alone gives it: what is done to it afterwards hides much of what it cannot do.
-    """
-
-    audio: FloatArray
-    raw: FloatArray
-
 
 Synthesizer = Callable[[Voice, Sequence[FloatArray]], list[Made]]
 """Makes the audio (F * hop,) of each mel (F, M) with a voice in memory, with the same draws at every call."""
@@ -133,10 +120,7 @@ class FreeRunning:
     def run(self, voice: Voice) -> FreeRun:
         """Make all clips with a voice, and measure them."""
         lead, made = self._config.mel.lead_samples, self._synthesize(voice, [clip.mel for clip in self.clips])
-        cut = [
-            Made(*(part[lead : lead + clip.audio.size] for part in parts))
-            for parts, clip in zip(made, self.clips, strict=True)
-        ]
+        cut = [one.cut(lead, clip.audio.size) for one, clip in zip(made, self.clips, strict=True)]
         found = [
             self._measure(clip, one.audio) | _named_raw(self._measure(clip, one.raw))
             for clip, one in zip(self.clips, cut, strict=True)
