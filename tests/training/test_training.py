@@ -830,6 +830,7 @@ def test_a_closed_terminal_saves_and_stops_the_command(dataset: Path, tmp_path: 
     command += ["--config", str(config), "--device", "cpu", "--threads", "1"]
     pid, terminal = pty.fork()
     if not pid:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may have been started by nohup
         os.execv(command[0], command)
     shown = b""
     while b"training" not in shown or not (run / "metrics.jsonl").is_file():
