@@ -107,7 +107,7 @@ def read_rows(path: Path, form: Form) -> Iterator[Row]:
     for line, cells in islice(rows, int(form.has_header), None):
         if len(cells) <= max(form.audio, form.speaker or 0):
             raise DatasetError(
-                f"{path}: line {line} has {len(cells)} columns, its others more; mend or remove it"
+                f"{path}: line {line} has {len(cells)} columns, other lines more; mend or remove it"
             )
         if audio := cells[form.audio].strip():
             yield Row(line, audio, "" if form.speaker is None else cells[form.speaker].strip())
