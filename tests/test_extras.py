@@ -51,6 +51,14 @@ def test_what_is_missing_is_one_line(
     assert (done.returncode, done.stderr) == (1, line)
 
 
+def test_only_what_is_taken_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has torch, and not all of an extra, may use what takes torch alone."""
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    require("train", "engine 'torch'", "torch")
+    with pytest.raises(MissingPackageError, match="training needs tensorboard, which is not installed"):
+        require("train", "training")
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -86,7 +86,7 @@ def bench(
     from gru_audio.bench.cases import find_cases, find_engines
     from gru_audio.extras import require
 
-    require("train", "bench")
+    require("train", "bench", "torch")
     cases, engines = find_cases(case or []), find_engines(engine or [])
     from gru_audio.bench.run import BenchPlan, run_bench  # now, as it imports torch, which takes seconds
 

@@ -111,6 +111,6 @@ def _require_level(path: Path, mel: FloatArray, own: FloatArray, contract: MelCo
     tilt = float((mel.mean(0) - own.mean(0)).std()) * per_unit
     if tilt > _MOST_TILT:
         raise MelError(
-            f"{path}: does not keep the contract: its bands are {tilt * 8.686:.0f} dB off, each by another amount; state the "
-            "mel's f_min_hz, f_max_hz, mel_scale, filter_norm and preemphasis in the config's [mel]"
+            f"{path}: does not keep the contract: its bands are {tilt * 8.686:.0f} dB off, each by another amount; "
+            "state the mel's f_min_hz, f_max_hz, mel_scale, filter_norm and preemphasis in the config's [mel]"
         )

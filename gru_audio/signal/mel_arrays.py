@@ -51,7 +51,7 @@ def read_npz(path: Path) -> tuple[Any, str | None]:
 
 def read_pt(path: Path) -> tuple[Any, str | None]:
     """The mel's tensor as float32, and no contract."""
-    require("train", str(path))
+    require("train", str(path), "torch")
     import torch
 
     is_zip = zipfile.is_zipfile(path)

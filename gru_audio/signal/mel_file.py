@@ -80,7 +80,7 @@ def write_mel(path: Path, mel: FloatArray, contract: MelConfig) -> None:
     """
     mel, stated = np.ascontiguousarray(mel), json.dumps(contract.model_dump())
     if path.suffix == ".pt":
-        require("train", str(path))
+        require("train", str(path), "torch")
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         if path.suffix == ".npy":
             np.save(file, mel)

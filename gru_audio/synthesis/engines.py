@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _torch(network: FoldedNetwork, device: str, voiced: VoicedDraws) -> Engine:
-    require("train", "engine 'torch'")
+    require("train", "engine 'torch'", "torch")
     from gru_audio.network.device import choose_device
     from gru_audio.synthesis.torch_engine.engine import TorchEngine
 

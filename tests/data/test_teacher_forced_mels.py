@@ -117,7 +117,9 @@ def test_what_is_not_this_recordings_mel_is_refused(tmp_path: Path, change: Any,
 def test_other_bands_are_refused(tmp_path: Path, other: dict[str, Any]) -> None:
     audio, _ = own_mel(CLIPS[0], MelConfig())
     np.save(tmp_path / "a.npy", as_predicted(own_mel(CLIPS[0], MelConfig(**other))[1]))
-    with pytest.raises(MelError, match=r"its bands are \d+ dB off, each by another amount; state the mel's f_min_hz"):
+    with pytest.raises(
+        MelError, match=r"its bands are \d+ dB off, each by another amount; state the mel's f_min_hz"
+    ):
         read_given_mel(tmp_path / "a.npy", audio, MelConfig())
 
 
