@@ -91,7 +91,7 @@ def main() -> None:
         if options.minutes:
             options.found.mkdir(parents=True, exist_ok=True)
             arguments = [str(options.found), str(CORPUS), "-handle_usr1=1"]
-            arguments += ["-max_len=600", "-timeout=600", "-print_final_stats=1"]
+            arguments += ["-max_len=600", "-timeout=60", "-print_final_stats=1"]
             arguments += [f"-artifact_prefix={options.found}/crash-"]
         environment = {
             **os.environ,
