@@ -22,7 +22,7 @@
 //
 // Shapes: see model.py; H' and R' are H and R rounded up to a multiple of 16.
 #include "mulaw.h"
-#include "shaping.h"
+#include "block.h"
 #include "vectors.h"
 
 enum { MOST_SAMPLES_A_STEP = 4, MOST_TABLES = 2 * MOST_SAMPLES_A_STEP + 2 };
@@ -50,33 +50,6 @@ struct gru_float32_network {
     const float *edges;                  // (Q - 1,) of mu-law
     const float *expansion;              // (Q,)
     float preemphasis;
-};
-
-// F frames of one stream, T = F hop samples. What a stream goes on with lies before what it adds: `codes`
-// begins with the L last codes and `rebuilt` with the P last samples.
-struct gru_float32_block {
-    int64_t n_frames;              // F
-    int64_t hop;                   // a multiple of S
-    int64_t n_past;                // L
-    const float *gate_inputs;      // (F, 3H)
-    const float *readout_inputs;   // (F, R)
-    const float *coefficients;     // (F, P)
-    const float *excitation_scale; // (F,)
-    const float *signal_scale;     // (F,)
-    const int64_t *lags;           // (F,) at most L; 0 where unvoiced
-    const float *uniforms;         // (T,) in [0, 1)
-    const int64_t *forced;         // (n_forced,) codes in place of what would be drawn
-    int64_t n_forced;              // T or 0
-    float temperature;             // divides the logits
-    float tail_cut;                // branches less likely are never taken
-    struct gru_shaping shaping;    // of voiced frames
-    float *hidden;                 // (H,) in place
-    int64_t *codes;                // (L + T,)
-    float *rebuilt;                // (P + T,)
-    float *last_audio;             // (1,) the sample before, in place
-    float *probability;            // (T,) out, of each code
-    float *scratch;                // (5 H' + (S + 2) R',)
-    float *audio;                  // (T,) out
 };
 
 struct float32_room {
@@ -199,9 +172,8 @@ static int64_t float32_shape(const struct gru_float32_network *network, const st
 
 // The code of each table for sample t, see above: S of the past, and with prediction, of s[t - 1], a[t] and
 // the delayed e of this sample and the rest of the step. Returns how many.
-static int64_t float32_find_codes(const struct gru_float32_network *network,
-                                  const struct gru_float32_block *block, int64_t t, float prediction,
-                                  int64_t *found) {
+static int64_t float32_find_codes(const struct gru_float32_network *network, const struct gru_block *block,
+                                  int64_t t, float prediction, int64_t *found) {
     const int64_t n_samples = network->samples_per_step, f = t / block->hop, lag = block->lags[f];
     const int64_t *codes = block->codes + block->n_past + t; // e[t], yet to come
     int64_t n = 0;
@@ -228,8 +200,8 @@ static void float32_find_rows(const float *tables, int64_t width, int64_t n_clas
 }
 
 // A frame's inputs to where there is room for whole vectors; the padding stays 0.
-static void float32_take_frame(const struct gru_float32_network *network,
-                               const struct gru_float32_block *block, int64_t f, struct float32_room *room) {
+static void float32_take_frame(const struct gru_float32_network *network, const struct gru_block *block,
+                               int64_t f, struct float32_room *room) {
     const int64_t n_units = network->gru_size, n_readout = network->readout_size;
     for (int64_t gate = 0; gate < 3; gate++)
         memcpy(room->gates + gate * float32_padded(n_units), block->gate_inputs + (3 * f + gate) * n_units,
@@ -237,7 +209,7 @@ static void float32_take_frame(const struct gru_float32_network *network,
     memcpy(room->inputs, block->readout_inputs + f * n_readout, (size_t)n_readout * sizeof(float));
 }
 
-static float float32_predict(const struct gru_float32_network *network, const struct gru_float32_block *block,
+static float float32_predict(const struct gru_float32_network *network, const struct gru_block *block,
                              int64_t t) {
     const float *coefficients = block->coefficients + t / block->hop * network->order;
     const float *rebuilt = block->rebuilt + network->order + t;
@@ -248,10 +220,10 @@ static float float32_predict(const struct gru_float32_network *network, const st
 }
 
 static struct float32_room float32_divide_scratch(const struct gru_float32_network *network,
-                                                  const struct gru_float32_block *block) {
+                                                  const struct gru_block *block, float *scratch) {
     const int64_t n_units = float32_padded(network->gru_size),
                   n_readout = float32_padded(network->readout_size);
-    struct float32_room room = {.hidden = block->scratch};
+    struct float32_room room = {.hidden = scratch};
     room.next_hidden = room.hidden + n_units;
     room.gates = room.next_hidden + n_units;
     room.inputs = room.gates + 3 * n_units;
@@ -262,10 +234,10 @@ static struct float32_room float32_divide_scratch(const struct gru_float32_netwo
     return room;
 }
 
-// Generates the samples of a block, or weighs given codes.
-GRU_API void gru_float32_generate(const struct gru_float32_network *network,
-                                  const struct gru_float32_block *block) {
-    struct float32_room room = float32_divide_scratch(network, block);
+// Generates the samples of a block, or weighs given codes. `scratch` has 5 H' + (S + 2) R' numbers.
+GRU_API void gru_float32_generate(const struct gru_float32_network *network, const struct gru_block *block,
+                                  float *scratch) {
+    struct float32_room room = float32_divide_scratch(network, block, scratch);
     const int64_t n_units = float32_padded(network->gru_size),
                   n_readout = float32_padded(network->readout_size);
     const int64_t n_samples = network->samples_per_step, order = network->order;

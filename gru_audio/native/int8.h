@@ -9,8 +9,8 @@
 #ifndef GRU_INT8_H
 #define GRU_INT8_H
 
+#include "block.h"
 #include "byte_products.h"
-#include "shaping.h"
 
 enum { GROUP_UNITS = 16, PAIR_UNITS = 32, QUAD_UNITS = 64, INT8_BLOCK_BYTES = 64, FOUR_COLUMNS = 4 };
 enum { INT8_MOST_TABLES = 10 }; // 2 S + 2, S at most 4
@@ -72,31 +72,6 @@ struct gru_int8_room {
     int32_t *readout_starts, *next_readout_starts; // (S, R'') each
     int32_t *readout_sums;                         // (S, R'')
     int8_t *row; // (R'' / 16, 2, 16) the readout's values: bits 7 to 13, bits 0 to 6
-};
-
-// F frames of one stream, T = F hop samples; see gru_float32_block.
-struct gru_int8_block {
-    int64_t n_frames;              // F
-    int64_t hop;                   // a multiple of S
-    int64_t n_past;                // L
-    const float *gate_inputs;      // (F, 3H)
-    const float *readout_inputs;   // (F, R)
-    const float *coefficients;     // (F, P)
-    const float *excitation_scale; // (F,)
-    const float *signal_scale;     // (F,)
-    const int64_t *lags;           // (F,) at most L; 0 where unvoiced
-    const float *uniforms;         // (T,) in [0, 1)
-    const int64_t *forced;         // (n_forced,) codes in place of what would be drawn
-    int64_t n_forced;              // T or 0
-    float temperature;             // divides the logits
-    float tail_cut;                // branches less likely are never taken
-    struct gru_shaping shaping;    // of voiced frames
-    float *hidden;                 // (H,) in place
-    int64_t *codes;                // (L + T,)
-    float *rebuilt;                // (P + T,)
-    float *last_audio;             // (1,) the sample before, in place
-    float *probability;            // (T,) out, of each code that is given
-    float *audio;                  // (T,) out
 };
 
 GRU_INLINE f32x16 to_float(i32x16 x) {

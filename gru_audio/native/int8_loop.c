@@ -68,8 +68,8 @@ static void int8_scale_inputs(const float *inputs, int64_t n, int64_t width, con
 }
 
 // What frame f gives the sums of gates and readouts, in their units.
-static void int8_take_frame(const struct gru_int8_network *network, const struct gru_int8_block *block,
-                            int64_t f, int32_t *starts, int32_t *readout_starts) {
+static void int8_take_frame(const struct gru_int8_network *network, const struct gru_block *block, int64_t f,
+                            int32_t *starts, int32_t *readout_starts) {
     const int64_t size = network->gru_size, n_quads = int8_quads(size), n_padded = n_quads * QUAD_UNITS;
     for (int64_t quad = 0; quad < n_quads; quad++) {
         int32_t *its = starts + quad * INT8_SUMS * QUAD_UNITS;
@@ -119,8 +119,8 @@ GRU_INLINE void int8_swap(int32_t **a, int32_t **b) {
 }
 
 // What all samples but the last add to the prediction of sample t: it can be summed before that one is drawn.
-GRU_INLINE float int8_predict_from_past(const struct gru_int8_network *network,
-                                        const struct gru_int8_block *block, int64_t f, int64_t t) {
+GRU_INLINE float int8_predict_from_past(const struct gru_int8_network *network, const struct gru_block *block,
+                                        int64_t f, int64_t t) {
     const float *coefficients = block->coefficients + f * network->order,
                 *rebuilt = block->rebuilt + network->order + t;
     float sum = 0.0f;
@@ -177,8 +177,8 @@ GRU_INLINE void int8_step(const struct gru_int8_network *network, struct gru_int
 // Draws the code of sample t, of frame f, from its y, or takes the one that is given; see draw.h and, for voiced frames,
 // shaping.h. Sets the probability of the code.
 GRU_INLINE int64_t int8_draw(const struct gru_int8_network *network, const struct gru_int8_room *room,
-                             const struct gru_int8_block *block, int64_t f, int64_t t,
-                             struct int8_ahead *ahead, float *probability) {
+                             const struct gru_block *block, int64_t f, int64_t t, struct int8_ahead *ahead,
+                             float *probability) {
     const struct gru_shaping *shaping = &block->shaping;
     const bool is_voiced = block->lags[f] > 0;
     const float temperature = is_voiced ? shaping->voiced_temperature : block->temperature;
@@ -224,7 +224,7 @@ GRU_INLINE int64_t int8_ready_quads(const struct gru_int8_network *network) {
 }
 
 // The loop for a number of samples a step that the compiler knows.
-GRU_INLINE void int8_generate(const struct gru_int8_network *network, const struct gru_int8_block *block,
+GRU_INLINE void int8_generate(const struct gru_int8_network *network, const struct gru_block *block,
                               const struct gru_int8_room *given_room, const int64_t n_samples,
                               const bool predicts) {
     struct gru_int8_room room = *given_room;
@@ -302,7 +302,7 @@ GRU_INLINE void int8_generate(const struct gru_int8_network *network, const stru
 }
 
 // Generates the samples of a block, or weighs given codes.
-GRU_API void gru_int8_generate(const struct gru_int8_network *network, const struct gru_int8_block *block,
+GRU_API void gru_int8_generate(const struct gru_int8_network *network, const struct gru_block *block,
                                const struct gru_int8_room *room) {
     const int64_t n_samples = network->samples_per_step;
     if (n_samples == 1 && network->order)

@@ -24,8 +24,8 @@ struct gru_int8_stage_inputs {
 // The room as a step finds it, with the state that it holds.
 GRU_API void gru_int8_start_stages(const struct gru_int8_network *network, const struct gru_int8_room *room,
                                    const struct gru_int8_stage_inputs *inputs) {
-    const struct gru_int8_block frame = {.gate_inputs = inputs->gate_inputs,
-                                         .readout_inputs = inputs->readout_inputs};
+    const struct gru_block frame = {.gate_inputs = inputs->gate_inputs,
+                                    .readout_inputs = inputs->readout_inputs};
     int8_take_frame(network, &frame, 0, room->starts, room->readout_starts);
     int8_store_state(network, room);
 }
@@ -73,8 +73,7 @@ GRU_INLINE void stage_readout(const struct gru_int8_network *network, const stru
 static void stage_draw(const struct gru_int8_network *network, const struct gru_int8_room *room,
                        const struct gru_int8_stage_inputs *inputs) {
     const int64_t unvoiced = 0;
-    const struct gru_int8_block block = {
-        .lags = &unvoiced, .uniforms = inputs->uniforms, .temperature = 1.0f};
+    const struct gru_block block = {.lags = &unvoiced, .uniforms = inputs->uniforms, .temperature = 1.0f};
     struct int8_ahead nothing = {0, 0, 1, 0, room->starts};
     struct gru_int8_room its_room = *room;
     int64_t code = 0;

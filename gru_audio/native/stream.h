@@ -172,7 +172,7 @@ static void stream_generate(struct gru_audio_stream *stream, int64_t first, int6
     memcpy(stream->codes, stream->past_codes, (size_t)L * sizeof *stream->codes);
     memcpy(stream->rebuilt, stream->past_rebuilt, (size_t)P * sizeof *stream->rebuilt);
     memset(stream->room.hidden, 0, (size_t)stream->n_room_bytes);
-    const struct gru_int8_block block = {
+    const struct gru_block block = {
         .n_frames = n_frames,
         .hop = n->hop_samples,
         .n_past = L,

@@ -77,60 +77,67 @@ _SHAPING_FIELDS: tuple[tuple[str, Any], ...] = (
 )
 """Of C's `struct gru_shaping`, of native/shaping.h."""
 
-BLOCK_FIELDS: tuple[tuple[str, Any], ...] = (
-    ("n_frames", library.Int),
-    ("hop", library.Int),
-    ("n_past", library.Int),
-    ("gate_inputs", library.Floats),
-    ("readout_inputs", library.Floats),
-    ("coefficients", library.Floats),
-    ("excitation_scale", library.Floats),
-    ("signal_scale", library.Floats),
-    ("lags", library.Int64s),
-    ("uniforms", library.Floats),
-    ("forced", library.Int64s),
-    ("n_forced", library.Int),
-    ("temperature", library.Float),
-    ("tail_cut", library.Float),
-    *_SHAPING_FIELDS,
-    ("hidden", library.Floats),
-    ("codes", library.Int64s),
-    ("rebuilt", library.Floats),
-    ("last_audio", library.Floats),
-)
-"""What C's `struct gru_float32_block` and `struct gru_int8_block` begin with; see native/float32_loop.c."""
+
+class Block(library.Struct):
+    """C's `struct gru_block`, of native/block.h."""
+
+    _fields_ = (
+        ("n_frames", library.Int),
+        ("hop", library.Int),
+        ("n_past", library.Int),
+        ("gate_inputs", library.Floats),
+        ("readout_inputs", library.Floats),
+        ("coefficients", library.Floats),
+        ("excitation_scale", library.Floats),
+        ("signal_scale", library.Floats),
+        ("lags", library.Int64s),
+        ("uniforms", library.Floats),
+        ("forced", library.Int64s),
+        ("n_forced", library.Int),
+        ("temperature", library.Float),
+        ("tail_cut", library.Float),
+        *_SHAPING_FIELDS,
+        ("hidden", library.Floats),
+        ("codes", library.Int64s),
+        ("rebuilt", library.Floats),
+        ("last_audio", library.Floats),
+        ("probability", library.Floats),
+        ("audio", library.Floats),
+    )
 
 
-def block_values(
-    stream: StreamState, block: FrameBlock, draws: Draws, past: Past, n_samples: int, group_means: FloatArray
-) -> dict[str, Any]:
-    """The values of `BLOCK_FIELDS` for a block of so many samples; codes that are given are not shaped."""
-    n_forced = draws.forced.size
-    return {
-        "n_frames": len(block),
-        "hop": n_samples // len(block),
-        "n_past": past.codes.size - n_samples,
-        "gate_inputs": block.gate_inputs,
-        "readout_inputs": block.readout_inputs,
-        "coefficients": block.filters.coefficients,
-        "excitation_scale": block.filters.excitation_scale,
-        "signal_scale": block.filters.signal_scale,
-        "lags": block.lags,
-        "uniforms": draws.uniforms,
-        "forced": draws.forced,
-        "n_forced": n_forced,
-        "temperature": draws.temperature,
-        "tail_cut": draws.tail_cut,
-        "is_shaped": draws.voiced.are_shaped and not n_forced,
+def block_of(
+    stream: StreamState, block: FrameBlock, draws: Draws, past: Past, out: FloatArray, group_means: FloatArray
+) -> Block:
+    """What a loop is given to write a block's samples to `out`; codes that are given are not shaped."""
+    n_samples, n_forced = out.size, draws.forced.size
+    return Block(
+        n_frames=len(block),
+        hop=n_samples // len(block),
+        n_past=past.codes.size - n_samples,
+        gate_inputs=block.gate_inputs,
+        readout_inputs=block.readout_inputs,
+        coefficients=block.filters.coefficients,
+        excitation_scale=block.filters.excitation_scale,
+        signal_scale=block.filters.signal_scale,
+        lags=block.lags,
+        uniforms=draws.uniforms,
+        forced=draws.forced,
+        n_forced=n_forced,
+        temperature=draws.temperature,
+        tail_cut=draws.tail_cut,
+        is_shaped=draws.voiced.are_shaped and not n_forced,
         **{f"noise_tap_{i}": tap for i, tap in enumerate(draws.voiced.taps)},
-        "voiced_temperature": draws.temperature * draws.voiced.temperature,
-        "noise": stream.noise,
-        "group_means": group_means,
-        "hidden": stream.hidden,
-        "codes": past.codes,
-        "rebuilt": past.rebuilt,
-        "last_audio": stream.audio,
-    }
+        voiced_temperature=draws.temperature * draws.voiced.temperature,
+        noise=stream.noise,
+        group_means=group_means,
+        hidden=stream.hidden,
+        codes=past.codes,
+        rebuilt=past.rebuilt,
+        last_audio=stream.audio,
+        probability=draws.probability if n_forced else np.empty_like(out),
+        audio=out,
+    )
 
 
 class Loop(Protocol):

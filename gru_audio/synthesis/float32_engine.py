@@ -8,7 +8,7 @@ from gru_audio.native import library
 from gru_audio.native.library import Float, Floats, Int, Int64s
 from gru_audio.network.blocks import BLOCK_COLUMNS, BLOCK_ROWS
 from gru_audio.signal.mulaw import expansion_table, group_means, thresholds
-from gru_audio.synthesis.compiled import BLOCK_FIELDS, Draws, Past, StreamState, block_values
+from gru_audio.synthesis.compiled import Block, Draws, Past, StreamState, block_of
 from gru_audio.synthesis.folding import FoldedNetwork, require_compilable
 from gru_audio.synthesis.frontend import FrameBlock
 from gru_audio.synthesis.sampling import MEAN_BITS
@@ -44,18 +44,7 @@ class _Network(library.Struct):
     )
 
 
-class _Block(library.Struct):
-    """See float32_loop.c, `gru_float32_block`."""
-
-    _fields_ = (
-        *BLOCK_FIELDS,
-        ("probability", Floats),
-        ("scratch", Floats),
-        ("audio", Floats),
-    )
-
-
-_generate = library.function("gru_float32_generate", [_Network, _Block])
+_generate = library.function("gru_float32_generate", [_Network, Block, Floats])
 
 
 class Float32Loop:
@@ -96,13 +85,8 @@ class Float32Loop:
         self, stream: StreamState, block: FrameBlock, draws: Draws, past: Past, out: FloatArray
     ) -> None:
         """See `Loop`."""
-        arguments = _Block(
-            **block_values(stream, block, draws, past, out.size, self._group_means),
-            probability=draws.probability if draws.forced.size else np.empty_like(out),
-            scratch=np.empty(self._scratch_size, np.float32),
-            audio=out,
-        )
-        _generate(self._network, arguments)
+        scratch = np.empty(self._scratch_size, np.float32)
+        _generate(self._network, block_of(stream, block, draws, past, out, self._group_means), scratch)
 
 
 def _widened(weight: FloatArray, n_axes: int = 1) -> FloatArray:

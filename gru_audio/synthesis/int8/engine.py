@@ -5,23 +5,13 @@ import numpy.typing as npt
 
 from gru_audio.arrays import FloatArray
 from gru_audio.native import library
-from gru_audio.native.library import Floats, Int16s, Int32s, SignedBytes
+from gru_audio.native.library import Int16s, Int32s, SignedBytes
 from gru_audio.signal.mulaw import group_means
-from gru_audio.synthesis.compiled import BLOCK_FIELDS, Draws, Past, StreamState, block_values
+from gru_audio.synthesis.compiled import Block, Draws, Past, StreamState, block_of
 from gru_audio.synthesis.folding import FoldedNetwork, require_compilable
 from gru_audio.synthesis.frontend import FrameBlock
 from gru_audio.synthesis.int8.packing import QUAD_ROWS, Int8Network, aligned, pack
 from gru_audio.synthesis.sampling import MEAN_BITS
-
-
-class Int8Block(library.Struct):
-    """C's `struct gru_int8_block`; see native/int8.h."""
-
-    _fields_ = (
-        *BLOCK_FIELDS,
-        ("probability", Floats),
-        ("audio", Floats),
-    )
 
 
 class Int8Room(library.Struct):
@@ -60,7 +50,7 @@ def make_room(network: Int8Network) -> Int8Room:
     return Int8Room(**{name: aligned(np.zeros(size, dtype), dtype) for name, (size, dtype) in sizes.items()})
 
 
-_generate = library.function("gru_int8_generate", [Int8Network, Int8Block, Int8Room])
+_generate = library.function("gru_int8_generate", [Int8Network, Block, Int8Room])
 
 
 class Int8Loop:
@@ -80,10 +70,6 @@ class Int8Loop:
 
     def block(
         self, stream: StreamState, block: FrameBlock, draws: Draws, past: Past, out: FloatArray
-    ) -> Int8Block:
+    ) -> Block:
         """The arguments of a call of `gru_int8_generate`."""
-        return Int8Block(
-            **block_values(stream, block, draws, past, out.size, self._group_means),
-            probability=draws.probability if draws.forced.size else np.empty(0, np.float32),
-            audio=out,
-        )
+        return block_of(stream, block, draws, past, out, self._group_means)
