@@ -92,7 +92,7 @@ command("info", dataset)
 command("info", run)
 command("synthesize", folder / "audio", "-o", folder / "spoken", "--voice", run, "--jobs", "1", "--quiet")
 command("synthesize", folder / "audio", "-o", folder / "spoken", "--voice", run, "--jobs", "1", "--quiet")
-command("mel", folder / "audio", "-o", folder / "mels", "--voice", run, "--quiet")
+command("mel", folder / "audio", "-o", folder / "mels", "--voice", run, "--jobs", "1", "--quiet")
 command("export", "--voice", run, "-o", folder / "voice.gru", "--quiet")
 found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 assert {"run/voice.safetensors", "spoken/speaker0/150.wav", "mels/speaker0/150.npz", "voice.gru"} <= found, found

@@ -7,7 +7,8 @@ from pydantic import Field, model_validator
 from gru_audio.config.bounds import Fraction, Positive, PositiveFloat, Table
 
 _LEAST_BINS = 4  # fewer hold no bands
-_MOST_WINDOWS = 64  # that cover a sample: memory and time grow with them
+MOST_WINDOWS = 64
+"""That cover a sample: memory and time grow with them."""
 
 
 class MelConfig(Table):
@@ -58,9 +59,9 @@ class MelConfig(Table):
             raise ValueError(
                 f"hop_samples ({self.hop_samples}) must not exceed window_samples ({self.window_samples})"
             )
-        if self.hop_samples * _MOST_WINDOWS < self.window_samples:
+        if self.hop_samples * MOST_WINDOWS < self.window_samples:
             raise ValueError(
-                f"hop_samples ({self.hop_samples}) must be at least a {_MOST_WINDOWS}th of window_samples "
+                f"hop_samples ({self.hop_samples}) must be at least a {MOST_WINDOWS}th of window_samples "
                 f"({self.window_samples})"
             )
         if self.n_fft % 2:

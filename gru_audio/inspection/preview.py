@@ -14,6 +14,7 @@ from rich.text import Text
 
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
+from gru_audio.config.mel import MOST_WINDOWS
 from gru_audio.inspection.facts import AudioFacts, MelFacts
 from gru_audio.inspection.terminal_plot import BOLD, duration_text, plot_columns, spectrogram, waveform
 from gru_audio.signal.audio import resample
@@ -51,8 +52,8 @@ def display_mel(
 ) -> tuple[FloatArray, MelConfig]:
     """The mel to draw of audio (n,), which is resampled where the contract has another rate.
 
-    Without `config` one is made for the eye: the whole band up to 24 kHz in 80 mels, windows of 50 ms, about
-    four frames to each of `n_columns` columns.
+    Without `config` one is made for the eye: the whole band up to 24 kHz in 80 mels, windows of 50 ms, or less for
+    clips of a few milliseconds, and about four frames to each of `n_columns` columns.
 
     Returns:
         (F, M) and its contract; F = 0 for empty audio.
@@ -67,7 +68,7 @@ def display_mel(
         config = MelConfig(
             sample_rate_hz=rate_hz,
             n_fft=1 << ceil(log2(window)),
-            window_samples=window,
+            window_samples=min(window, MOST_WINDOWS * hop),
             hop_samples=hop,  # even, as n_fft is
             f_max_hz=rate_hz / 2,
         )
