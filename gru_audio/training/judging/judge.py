@@ -93,8 +93,8 @@ class Judge:
 
     def is_settled(self, step: int) -> bool:
         """Whether `train.patience` free runs in a row were no better than the best of the voice as it is pruned now."""
-        settings, best = self._config.train, self.best_score
-        if not settings.patience or best is None or best.step < self._pruning.last_choice(step):
+        settings, best = self._config.train, self._score_to_beat(step)
+        if not settings.patience or best is None:
             return False
         return step - best.step >= settings.patience * settings.free_running_every
 
@@ -106,12 +106,10 @@ class Judge:
         """Measure and log; the best voice so far is written to the run's folder. Returns the bits a sample."""
         figures = self.measure()
         log.log("valid", step, figures)
-        last_choice = self._pruning.last_choice(step)
-        has_best = self.best_step >= last_choice
+        has_best = self.best_step >= self._pruning.last_choice(step)
         if step and figures["bits"] < (self.best_bits if has_best else math.inf):
             self.best_bits, self.best_step = figures["bits"], step
-            score = self.best_score if self.free_running is not None else None
-            if score is None or score.step < last_choice:
+            if self.free_running is None or self._score_to_beat(step) is None:
                 self.export(step, figures)
         return figures["bits"]
 
@@ -120,10 +118,8 @@ class Judge:
         assert self.free_running is not None
         made = self.free_running.run(self._voice(step, {}))
         log.log("free_running", step, made.figures)
-        score, best = Score.of(made.figures, step), self.best_score
-        if best is not None and best.step < self._pruning.last_choice(step):
-            best = None
-        if score is not None and score.beats(best):
+        score = Score.of(made.figures, step)
+        if score is not None and score.beats(self._score_to_beat(step)):
             self.best_score = score
             self.export(step, {**self.measure(), **made.figures})
         keep = [] if self.best_score is None else [self.best_score.step]
@@ -135,6 +131,11 @@ class Judge:
     def export(self, step: int, figures: Mapping[str, float]) -> None:
         """Write the moving average as the run's voice."""
         save_voice(self._run / VOICE_FILE, self._voice(step, figures))
+
+    def _score_to_beat(self, step: int) -> Score | None:
+        """The best free run's, where it was of the weights that are left."""
+        best = self.best_score
+        return best if best is not None and best.step >= self._pruning.last_choice(step) else None
 
     def _voice(self, step: int, figures: Mapping[str, float]) -> Voice:
         return voice_of(self._average, self._config, self._dataset, step, figures, self.origin)
