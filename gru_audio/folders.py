@@ -1,7 +1,7 @@
 """The one walk through folders, for all commands."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 
@@ -41,6 +41,12 @@ def walk(
             if on_error is not None:
                 on_error(error)
         waiting += sorted(folders, reverse=True)
+
+
+def files_with(folder: Path, suffixes: Collection[str]) -> list[tuple[Path, Path]]:
+    """Files below a folder whose suffix is one of these, in lower case: each with its path below the folder, sorted."""
+    files = sorted(path for path in walk(folder) if path.suffix.lower() in suffixes and path.is_file())
+    return [(path, path.relative_to(folder)) for path in files]
 
 
 def place_of(relative: str) -> bytes:

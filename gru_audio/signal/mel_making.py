@@ -10,7 +10,7 @@ import numpy as np
 from gru_audio.config import MelConfig
 from gru_audio.errors import AudioError, GruAudioError, OutputError
 from gru_audio.files import is_folder, require_writable
-from gru_audio.folders import walk
+from gru_audio.folders import files_with
 from gru_audio.parallel import map_in_order
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.signal.audio import resample
@@ -100,9 +100,9 @@ def _search(given: Path) -> list[tuple[Path, Path]]:
         return [(given, Path(given.name))]
     if not is_folder(given):
         raise AudioError(f"{given}: no such file or folder; check the path")
-    files = sorted(path for path in walk(given) if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file())
+    files = files_with(given, AUDIO_SUFFIXES)
     if not files:
         raise AudioError(
             f"{given}: holds no audio; known are files that end in {', '.join(sorted(AUDIO_SUFFIXES))}"
         )
-    return [(path, path.relative_to(given)) for path in files]
+    return files

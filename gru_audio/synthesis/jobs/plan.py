@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gru_audio.errors import AudioError, OutputError
 from gru_audio.files import is_folder, require_writable, why_no_file
-from gru_audio.folders import walk
+from gru_audio.folders import files_with
 from gru_audio.signal.audio_file.reading import AUDIO_SUFFIXES
 from gru_audio.signal.audio_file.writing import WRITTEN_SUFFIXES
 from gru_audio.signal.mel_file import MEL_SUFFIXES
@@ -89,12 +89,12 @@ def _search(given: Path) -> Iterable[tuple[Path, Path]]:
         reason = "no such file or folder" if reason == "no such file" else reason
         raise AudioError(f"{given}: {reason}; check the path")
     known = AUDIO_SUFFIXES | MEL_SUFFIXES
-    files = sorted(path for path in walk(given) if path.is_file() and path.suffix.lower() in known)
+    files = files_with(given, known)
     if not files:
         raise AudioError(
             f"{given}: holds neither audio nor mels; known are files that end in {', '.join(sorted(known))}"
         )
-    return [(path, path.relative_to(given)) for path in files]
+    return files
 
 
 def _require_distinct(jobs: Sequence[Job]) -> None:
