@@ -33,6 +33,9 @@ INSTRUCTION_SETS = {
 }
 """By machine, the sets from least to best: set i is bit i of the C function `gru_instruction_sets`."""
 
+INTERFACE = 0x1CB38D2B
+"""The number of the declarations that this package is written for: INTERFACE of native/processor.c."""
+
 VARIABLE = "GRU_AUDIO_INSTRUCTIONS"
 
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}  # other names of the same
@@ -175,7 +178,7 @@ class Library:
 
     def __init__(self, path: Path, instructions: str) -> None:
         """Load a file."""
-        self.instructions = instructions
+        self.path, self.instructions = path, instructions
         self._code = ctypes.CDLL(str(path))
 
     def function(self, name: str, arguments: Sequence[Any], result: Any = None) -> Callable[..., Any]:
@@ -245,14 +248,28 @@ def supported() -> tuple[str, ...]:
             f"{_folder()}: no compiled core for {sys.platform} on {_machine()}; install a wheel for this machine, or "
             "run `pip install .` in a clone"
         )
-    bits = load(names[0]).function("gru_instruction_sets", [], Int)()
+    bits = Library(_path(names[0]), names[0]).function("gru_instruction_sets", [], Int)()
     return tuple(name for i, name in enumerate(names) if bits >> i & 1 and _path(name).exists())
 
 
 @lru_cache
 def load(name: str) -> Library:
-    """The library of an instruction set, whether the processor has it or not."""
-    return Library(_path(name), name)
+    """The library of an instruction set, whether the processor has it or not.
+
+    Raises:
+        GruAudioError: compiled from other sources than this package's, whose structs may differ: it would crash.
+    """
+    library = Library(_path(name), name)
+    try:
+        interface = library.function("gru_interface", [], Int)()
+    except AttributeError:  # from before it had a number
+        interface = None
+    if interface != INTERFACE:
+        raise GruAudioError(
+            f"{_path(name)}: compiled from other sources than this package's; run `python hatch_build.py` in the "
+            "clone, or install gru-audio again"
+        )
+    return library
 
 
 _in_use: list[str] = []  # the last one is; a list, as `using` puts one on the other

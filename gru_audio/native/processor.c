@@ -5,6 +5,14 @@
 //     aarch64    bit 0 neon, 1 dotprod
 #include "vectors.h"
 
+// The number of the interface that Python's side is written for, library.INTERFACE: a library that was compiled before
+// the two changed is refused. tests/native/test_native.py makes it from all declarations, and tells what it must be.
+enum { INTERFACE = 0x1CB38D2B };
+
+GRU_API int64_t gru_interface(void) {
+    return INTERFACE;
+}
+
 #if defined(__x86_64__)
 
 struct registers {

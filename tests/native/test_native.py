@@ -1,8 +1,10 @@
 """The C core's loader, and that every instruction set of this machine gives the same bits."""
 
 import os
+import re
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from gru_audio.signal.lpc import frame_filters, linear_prediction
 from gru_audio.signal.mel import log_mel
 from gru_audio.signal.pitch import track_pitch
 from gru_audio.synthesis.correction import correct
+from hatch_build import NATIVE
 
 Floats = NDArray[np.float32]
 
@@ -102,6 +105,43 @@ def test_no_library_for_a_machine_is_one_line(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     with pytest.raises(GruAudioError, match="no compiled core for linux on riscv64; install"):
         library.supported()
+
+
+# The interface
+
+
+def declarations() -> str:
+    """Of the core's structs and functions that Python uses; with comments, which tell how arrays lie in memory."""
+    pattern = r"^struct gru_(?!audio)\w+ \{.*?^\}|^GRU_API [^;{]*\bgru_(?!audio_)\w+\([^;{]*"
+    files = sorted(path for path in NATIVE.iterdir() if path.suffix in (".c", ".h"))
+    found = [text for path in files for text in re.findall(pattern, path.read_text("utf-8"), re.M | re.S)]
+    return " ".join(" ".join(found).split())
+
+
+def test_the_interfaces_number_is_that_of_its_declarations() -> None:
+    number = zlib.crc32(declarations().encode()) >> 1
+    in_c = re.search(r"INTERFACE = (\w+)", (NATIVE / "processor.c").read_text("utf-8"))
+    told = (
+        f"the interface changed: INTERFACE in native/processor.c and native/library.py must be 0x{number:08X}"
+    )
+    assert in_c is not None and int(in_c[1], 16) == library.INTERFACE == number, told
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [(b"gru_interface", library.INTERFACE + 1), (b"gru_interfacX", library.INTERFACE)]
+)
+def test_a_core_of_other_sources_is_refused_in_one_line(name: bytes, number: int, tmp_path: Path) -> None:
+    """With another number, or from before there was one."""
+    for path in Path(library.load("baseline").path).parent.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes().replace(b"gru_interface", name))
+    code = (
+        "import sys; from gru_audio.native import library; from gru_audio.cli import main; "
+        f"library.INTERFACE = {number}; sys.argv[1:] = ['preview', 'samples/ru-nsh-0045.flac']; main()"
+    )
+    done = run(code, GRU_AUDIO_LIBRARIES=str(tmp_path))
+    assert done.returncode == 1
+    assert "compiled from other sources than this package's; run `python hatch_build.py`" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 # Arguments
