@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from gru_audio.data.dataset import Dataset
 from gru_audio.signal.audio import from_int16, resample
 from gru_audio.signal.audio_file.reading import read_audio
-from gru_audio.signal.mel import log_mel
-from gru_audio.signal.mel_check import MelJudge, Tally
+from gru_audio.signal.mel import log_mel, to_linear
+from gru_audio.signal.mel_check import MelJudge, Tally, frame_levels
 from gru_audio.voice.bundled import DEFAULT_VOICE
 from gru_audio.voice.voice import load_voice
 
@@ -82,7 +82,8 @@ class Judged:
 
     def tally(self, mel: Floats) -> Tally:
         tally = Tally(self.config)
-        tally.add(np.asarray(mel, np.float32))
+        stored = np.asarray(mel, np.float32)
+        tally.add(stored, frame_levels(to_linear(stored, self.config), self.config))
         return tally
 
     def figures(self, mel: Floats) -> NDArray[np.float64]:

@@ -87,9 +87,9 @@ def with_lags(lags: Lags | None) -> Iterator[None]:
         return
     plain, done = FrontEnd.push, 0
 
-    def push(front_end: FrontEnd, mel: FloatArray) -> FrameBlock:
+    def push(front_end: FrontEnd, mel: FloatArray, linear: FloatArray | None = None) -> FrameBlock:
         nonlocal done
-        block = plain(front_end, mel)
+        block = plain(front_end, mel, linear)
         some = np.zeros(len(block), np.int64)
         given = lags[done : done + len(block)]
         some[: len(given)] = given

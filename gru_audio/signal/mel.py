@@ -7,7 +7,7 @@ A mel is (F, M) float32: F frames, M bands. Frame f stands for the audio samples
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,22 @@ _LOG_UNIT = {"ln": 1.0, "log10": np.log(10.0), "db": np.log(10.0) / 20.0}  # in 
 
 _CONVERTED = ("log", "scale", "offset", "floor", "filter_norm", "padding")
 """Fields of a contract that may differ, as a mel can be brought from one to the other without loss."""
+
+
+class MelFrames(NamedTuple):
+    """Frames of a mel on their way through synthesis, each computed once.
+
+    Attributes:
+        stored: (F, M), finite, as the contract stores them.
+        linear: (F, M), what `to_linear` makes of them; None where nothing has needed it yet.
+    """
+
+    stored: FloatArray
+    linear: FloatArray | None = None
+
+    def part(self, frames: slice) -> "MelFrames":
+        """Some of the frames."""
+        return MelFrames(self.stored[frames], None if self.linear is None else self.linear[frames])
 
 
 def log_mel(audio: npt.ArrayLike, config: MelConfig) -> FloatArray:

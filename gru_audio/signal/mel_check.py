@@ -23,7 +23,7 @@ import numpy.typing as npt
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MEL_PRESETS, MelConfig
 from gru_audio.errors import MelError
-from gru_audio.signal.mel import analysis_window, filterbank, log_unit, to_linear
+from gru_audio.signal.mel import MelFrames, analysis_window, filterbank, log_unit, to_linear
 
 Doubles = npt.NDArray[np.float64]
 
@@ -122,17 +122,18 @@ class MelJudge:
         self._slope = (self._mean - self._mean.mean()) / max(float(self._mean.var()) * self._mean.size, 1e-9)
         self.storages = _storages(config)
 
-    def require(self, mel: FloatArray, name: str = "mel") -> None:
-        """Check a whole mel (F, M).
+    def require(self, mel: FloatArray, name: str = "mel") -> MelFrames:
+        """Check a whole mel (F, M); returns it with its linear form, which the check needs.
 
         Raises:
             MelError: it is stored in another way than the voice wants, or cannot be speech.
         """
-        tally = Tally(self.config)
-        tally.add(mel)
+        tally, linear = Tally(self.config), to_linear(mel, self.config)
+        tally.add(mel, frame_levels(linear, self.config))
         complaint = self.complaint(tally)
         if complaint:
             raise MelError(f"{name}: {complaint}")
+        return MelFrames(mel, linear)
 
     def complaint(self, tally: "Tally") -> str | None:
         """What is wrong with the mel so far, and what to do; None where nothing is."""
@@ -295,11 +296,10 @@ class Tally:
         self._power = 0.0
         self._loudest = (-np.inf, 0)  # dBFS, and which frame
 
-    def add(self, mel: FloatArray) -> None:
-        """Take frames (k, M)."""
+    def add(self, mel: FloatArray, levels: Doubles) -> None:
+        """Take frames (k, M) and their `frame_levels` (k,)."""
         if not len(mel):
             return
-        levels = frame_levels(mel, self._config)
         if levels.max() > self._loudest[0]:
             self._loudest = float(levels.max()), self.n_frames + int(levels.argmax())
         values = np.clip(mel.astype(np.float64), -1e30, 1e30)[: max(0, _MOST_FRAMES - self.n_frames)]
@@ -366,32 +366,36 @@ class Watch:
         """Begin before the first frame."""
         self._judge, self._tally, self._next = judge, Tally(judge.config), 1
 
-    def push(self, mel: FloatArray) -> None:
-        """Check the next frames (k, M).
+    def push(self, mel: FloatArray) -> MelFrames:
+        """Check the next frames (k, M); returns them with their linear form, which the check needs.
 
         Raises:
             MelError: they cannot be what the voice wants, or those before and they together.
         """
-        before = self._tally.n_frames
-        self._tally.add(mel)
+        frames = MelFrames(mel, linear := to_linear(mel, self._judge.config))
+        levels = frame_levels(linear, self._judge.config)
+        self._tally.add(mel, levels)
         n_frames = self._tally.n_frames
-        if n_frames == before or (n_frames < self._next and not self._is_loud(mel)):
-            return
+        if not len(mel) or (n_frames < self._next and levels.max() <= _LOUDEST_FRAME_DBFS):
+            return frames
         complaint = self._judge.complaint(self._tally)
         if complaint:
             raise MelError(f"mel up to frame {n_frames - 1}: {complaint}")
         self._next = (
             2 * max(n_frames, _LEAST_FRAMES // 2) if n_frames < _MOST_FRAMES else n_frames + _MOST_FRAMES
         )
-
-    def _is_loud(self, mel: FloatArray) -> bool:
-        return bool(frame_levels(mel, self._judge.config).max() > _LOUDEST_FRAME_DBFS)
+        return frames
 
 
-def frame_levels(mel: FloatArray, config: MelConfig) -> Doubles:
-    """(F,) about how loud the audio of each frame is, in dBFS: exact for noise, too little for high tones."""
+def frame_levels(linear: FloatArray, config: MelConfig) -> Doubles:
+    """(F,) about how loud the audio of each frame is, in dBFS: exact for noise, too little for high tones.
+
+    Args:
+        linear: (F, M), see `to_linear`.
+        config: the mel's contract.
+    """
     gains, widths = noise_gains(config)
-    size = to_linear(mel, config).astype(np.float64)
+    size = linear.astype(np.float64)
     power = (size if config.spectrum == "power" else size**2) / gains
     return np.asarray(10 * np.log10(power @ widths + 1e-30))
 

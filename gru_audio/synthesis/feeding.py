@@ -9,6 +9,7 @@ from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.signal.audio import ResampleStream
 from gru_audio.signal.audio_file.reading import AudioStream
+from gru_audio.signal.mel import MelFrames
 from gru_audio.signal.mel_stream import MelStream
 from gru_audio.synthesis.stream import Stream
 
@@ -21,13 +22,13 @@ class Feed:
     """Mel frames for a stream, and which of its samples are wanted.
 
     Attributes:
-        frames: (k, M) in turn, under the voice's contract.
+        frames: in turn, finite and under the voice's contract.
         n_frames: how many there will be; None where that is not known.
         lead_samples: how many of the first samples are not wanted.
         n_samples: how many are wanted after these; to be asked when all frames have come.
     """
 
-    frames: Iterator[FloatArray]
+    frames: Iterator[MelFrames]
     n_frames: int | None
     lead_samples: int
     n_samples: Callable[[], int]
@@ -82,10 +83,11 @@ class AudioFrames:
             yield self._analysis.push(samples[first : first + step])
 
 
-def mel_feed(mel: FloatArray, config: MelConfig, lead_samples: int = 0) -> Feed:
-    """Of a whole mel (F, M) under a contract, whose first samples may not be wanted."""
-    chunks = (mel[first : first + FRAMES_AT_ONCE] for first in range(0, len(mel), FRAMES_AT_ONCE))
-    return Feed(chunks, len(mel), lead_samples, lambda: len(mel) * config.hop_samples - lead_samples)
+def mel_feed(mel: MelFrames, config: MelConfig, lead_samples: int = 0) -> Feed:
+    """Of a whole mel under a contract, whose first samples may not be wanted."""
+    n_frames = len(mel.stored)
+    chunks = (mel.part(slice(first, first + FRAMES_AT_ONCE)) for first in range(0, n_frames, FRAMES_AT_ONCE))
+    return Feed(chunks, n_frames, lead_samples, lambda: n_frames * config.hop_samples - lead_samples)
 
 
 def audio_feed(audio: AudioStream, config: MelConfig) -> Feed:
@@ -93,7 +95,9 @@ def audio_feed(audio: AudioStream, config: MelConfig) -> Feed:
     frames, n_frames = AudioFrames(config, audio.sample_rate_hz), None
     if audio.n_samples is not None:
         n_frames = -(-audio.n_samples * config.sample_rate_hz // (audio.sample_rate_hz * config.hop_samples))
-    return Feed(frames.of(audio.blocks), n_frames, frames.lead_samples, lambda: frames.n_samples)
+    return Feed(
+        map(MelFrames, frames.of(audio.blocks)), n_frames, frames.lead_samples, lambda: frames.n_samples
+    )
 
 
 class Wanted:
@@ -120,7 +124,7 @@ def drain(stream: Stream, feed: Feed) -> Iterator[FloatArray]:
     """
     wanted = Wanted(feed)
     for mel in feed.frames:
-        heard = wanted.of(stream.push(mel), has_ended=False)
+        heard = wanted.of(stream.push_checked(mel), has_ended=False)
         if heard.size:
             yield heard
     heard = wanted.of(stream.finish(), has_ended=True)

@@ -143,11 +143,15 @@ class FrontEnd:
         self._waiting = np.zeros((CONTEXT_FRAMES, weights.config.mel.n_mels), np.float32)
         self.push(silent_frames(CONTEXT_FRAMES, weights.config.mel))
 
-    def push(self, mel: FloatArray) -> FrameBlock:
-        """Take frames (k, M); return those that have their lookahead now: as many, less the first two."""
+    def push(self, mel: FloatArray, linear: FloatArray | None = None) -> FrameBlock:
+        """Take frames (k, M), and their `to_linear` where it is known; return those that have their lookahead now.
+
+        These are as many, less the first two.
+        """
         weights, n_frames = self._weights, len(mel)
         mel = np.ascontiguousarray(mel, np.float32)
-        linear = to_linear(mel, weights.config.mel)
+        if linear is None:
+            linear = to_linear(mel, weights.config.mel)
         gate_inputs, readout_inputs, coefficients = (
             np.empty((n_frames, size), np.float32) for size in weights.sizes
         )

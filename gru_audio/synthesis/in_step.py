@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from gru_audio.arrays import FloatArray, Made
+from gru_audio.signal.mel import MelFrames
 from gru_audio.synthesis.correction import Corrections
 from gru_audio.synthesis.frontend import FrameBlock, FrontEnd
 from gru_audio.synthesis.sampling import Sampling
@@ -59,12 +60,12 @@ class StreamsInStep:
         """Whether a stream has frames to go on with; without, it must be pushed or ended before `run`."""
         return self._lanes[number].waiting is not None
 
-    def push(self, number: int, mel: FloatArray) -> None:
-        """Give a stream that is not waiting its next frames (k, M), checked."""
+    def push(self, number: int, frames: MelFrames) -> None:
+        """Give a stream that is not waiting its next frames, checked."""
         lane = self._lanes[number]
-        if len(mel):
+        if len(frames.stored):
             lane.has_begun = True
-            lane.waiting = lane.front_end.push(mel) or None
+            lane.waiting = lane.front_end.push(*frames) or None
 
     def end(self, number: int) -> None:
         """Say that a stream that is not waiting has no more frames."""

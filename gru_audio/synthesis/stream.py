@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gru_audio.arrays import FloatArray
 from gru_audio.config import CONTEXT_FRAMES
 from gru_audio.errors import AudioError, CheckpointError, ConfigError, MelError
-from gru_audio.signal.mel import check_mel
+from gru_audio.signal.mel import MelFrames, check_mel
 from gru_audio.signal.mel_check import MelJudge, Watch
 from gru_audio.synthesis.correction import Corrections
 from gru_audio.synthesis.engine import Engine
@@ -102,17 +102,15 @@ class Stream:
             MelError: the frames do not fit, or are not what the voice wants, and nothing was taken; or the stream has
                 ended.
         """
-        self._require_open()
-        mel = check_mel(frames, self._config.mel)
-        if self._watch:
-            self._watch.push(mel)
-        return self.push_checked(mel)
+        return self.push_checked(MelFrames(check_mel(frames, self._config.mel)))
 
-    def push_checked(self, mel: FloatArray) -> FloatArray:
-        """Take the next frames (k, M), which `check_mel` has seen; see `push`."""
+    def push_checked(self, frames: MelFrames) -> FloatArray:
+        """Take the next frames, which `check_mel` has seen or whose form is known anyhow; see `push`."""
+        self._require_open()
+        mel, linear = self._watch.push(frames.stored) if self._watch else frames
         self.n_frames += len(mel)
         self._recent = np.concatenate([self._recent, mel[-_REMEMBERED_FRAMES:]])[-_REMEMBERED_FRAMES:]
-        return self._generate(self._front_end.push(mel))
+        return self._generate(self._front_end.push(mel, linear))
 
     def finish(self) -> FloatArray:
         """End the stream: the audio of the frames still waiting for their lookahead, with silence after them.

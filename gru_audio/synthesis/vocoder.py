@@ -12,7 +12,7 @@ from gru_audio.config import CONTEXT_FRAMES, Config, MelConfig
 from gru_audio.errors import CheckpointError
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.signal.audio import check_audio, resample
-from gru_audio.signal.mel import check_mel, log_mel, silent_frames
+from gru_audio.signal.mel import MelFrames, check_mel, log_mel, silent_frames
 from gru_audio.synthesis.correction import check_corrections, default_corrections
 from gru_audio.synthesis.engines import make_engine
 from gru_audio.synthesis.folding import fold
@@ -116,11 +116,11 @@ class Vocoder:
         Raises:
             MelError: it does not fit, is stored in another way, or cannot be speech; `name` begins the message.
         """
-        self._ask_the_judge(check_mel(mel, self.mel_config, name), name)
+        self.judged(check_mel(mel, self.mel_config, name), name)
 
-    def _ask_the_judge(self, frames: FloatArray, name: str = "mel") -> None:
-        if self._ready.judge:
-            self._ready.judge.require(frames, name)
+    def judged(self, mel: FloatArray, name: str = "mel") -> MelFrames:
+        """A whole mel (F, M) that `check_mel` has seen, once it is what this voice wants; see `check`."""
+        return self._ready.judge.require(mel, name) if self._ready.judge else MelFrames(mel)
 
     def synthesize(
         self,
@@ -148,17 +148,16 @@ class Vocoder:
             MelError: the mel does not fit, or is not what the voice wants.
             ConfigError: a setting is out of range.
         """
-        frames, stream = check_mel(mel, self.mel_config), self.start(sampling, seed=seed, check=False)
-        if check:
-            self._ask_the_judge(frames)
-        parts, n_done = [np.zeros(0, np.float32)], 0
-        for first in range(0, len(frames), _FRAMES_AT_ONCE):
-            parts.append(stream.push_checked(frames[first : first + _FRAMES_AT_ONCE]))
+        checked, stream = check_mel(mel, self.mel_config), self.start(sampling, seed=seed, check=False)
+        frames = self.judged(checked) if check else MelFrames(checked)
+        parts, n_done, n_frames = [np.zeros(0, np.float32)], 0, len(checked)
+        for chunk in _chunks(frames):
+            parts.append(stream.push_checked(chunk))
             n_done += parts[-1].size // self.mel_config.hop_samples
-            progress(Progress(n_done, len(frames)))
-        if len(frames):
+            progress(Progress(n_done, n_frames))
+        if n_frames:
             parts.append(stream.finish())
-            progress(Progress(len(frames), len(frames)))
+            progress(Progress(n_frames, n_frames))
         return np.concatenate(parts)
 
     def synthesize_batch(
@@ -175,8 +174,8 @@ class Vocoder:
         That engine goes through several in step, with shorter ones padded. For arguments and errors see `synthesize`.
         """
         checked = self._checked(mels)
-        for i, mel in enumerate(checked if check else []):
-            self._ask_the_judge(mel, f"mel {i}")
+        if check:
+            checked = [self.judged(mel.stored, f"mel {i}") for i, mel in enumerate(checked)]
         return [made.audio for made in self._make(checked, sampling.seeded(seed), progress)]
 
     def synthesize_both(
@@ -190,15 +189,16 @@ class Vocoder:
         """The audio of several mels as `synthesize_batch` makes it, and before the correction; they are not judged."""
         return self._make(self._checked(mels), sampling.seeded(seed), progress)
 
-    def _checked(self, mels: Sequence[npt.ArrayLike]) -> list[FloatArray]:
-        return [check_mel(mel, self.mel_config, f"mel {i}") for i, mel in enumerate(mels)]
+    def _checked(self, mels: Sequence[npt.ArrayLike]) -> list[MelFrames]:
+        return [MelFrames(check_mel(mel, self.mel_config, f"mel {i}")) for i, mel in enumerate(mels)]
 
-    def _make(self, mels: Sequence[FloatArray], sampling: Sampling, progress: ProgressCallback) -> list[Made]:
+    def _make(self, mels: Sequence[MelFrames], sampling: Sampling, progress: ProgressCallback) -> list[Made]:
         """The audio of checked mels, as many together as the engine takes at once."""
         n_at_once = self._engine.streams_at_once
         groups = [mels[first : first + n_at_once] for first in range(0, len(mels), n_at_once)]
-        n_frames, n_before, all_made = sum(max(map(len, group)) for group in groups), 0, list[Made]()
-        for group in groups:
+        lengths = [max(len(mel.stored) for mel in group) for group in groups]
+        n_frames, n_before, all_made = sum(lengths), 0, list[Made]()
+        for group, length in zip(groups, lengths, strict=True):
 
             def report(n_done: int, before: int = n_before) -> None:
                 progress(Progress(before + n_done, n_frames))
@@ -207,7 +207,7 @@ class Vocoder:
                 for audio in made:
                     require_finite(audio, 0, self.mel_config.hop_samples)
                 all_made.append(made)
-            n_before += max(map(len, group))
+            n_before += length
         return all_made
 
     def stream(
@@ -285,14 +285,11 @@ class Vocoder:
         return StreamsInStep(self._ready, n_streams, sampling.seeded(seed))
 
     def _in_step(
-        self, mels: Sequence[FloatArray], sampling: Sampling, report: Callable[[int], None]
+        self, mels: Sequence[MelFrames], sampling: Sampling, report: Callable[[int], None]
     ) -> list[Made]:
         """What is made of mels; `report` is told the frames of the longest."""
         streams, n_done = self.start_in_step(len(mels), sampling), 0
-        waiting = [
-            [mel[first : first + _FRAMES_AT_ONCE] for first in range(0, len(mel), _FRAMES_AT_ONCE)][::-1]
-            for mel in mels
-        ]
+        waiting = [_chunks(mel)[::-1] for mel in mels]
         parts = [list[Made]() for _ in mels]
         ended = set[int]()
         while True:
@@ -312,6 +309,11 @@ class Vocoder:
             n_done += n_new
             report(n_done)
         return [Made.joined(pieces) for pieces in parts]
+
+
+def _chunks(frames: MelFrames) -> list[MelFrames]:
+    starts = range(0, len(frames.stored), _FRAMES_AT_ONCE)
+    return [frames.part(slice(first, first + _FRAMES_AT_ONCE)) for first in starts]
 
 
 def load(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from gru_audio.config import MEL_PRESETS, MelConfig, SignalConfig
 from gru_audio.errors import MelError
 from gru_audio.signal.lpc import linear_prediction
-from gru_audio.signal.mel import convert_mel, log_mel, silent_frames
+from gru_audio.signal.mel import convert_mel, log_mel, silent_frames, to_linear
 from gru_audio.signal.mel_check import MelJudge, Tally, Watch, frame_levels
 from gru_audio.voice.bundled import DEFAULT_VOICE, voice_path
 from gru_audio.voice.voice import load_voice
@@ -175,16 +175,17 @@ def test_one_value_far_too_loud_names_its_frame(value: float, told: str, speech:
 def test_levels_are_those_of_noise() -> None:
     noise = np.random.default_rng(0).normal(size=64_000).astype(np.float32)
     for contract in (CONTRACT, MelConfig(spectrum="power", preemphasis=0.9), MEL_PRESETS["vocos-24k"]):
-        levels = frame_levels(log_mel(0.1 * noise, contract), contract)
+        levels = frame_levels(to_linear(log_mel(0.1 * noise, contract), contract), contract)
         assert abs(float(levels.mean()) + 20) < 1.0
 
 
 def test_a_tally_does_not_depend_on_its_pieces(speech: Floats) -> None:
     mel = log_mel(speech, CONTRACT)
     whole, pieces = Tally(CONTRACT), Tally(CONTRACT)
-    whole.add(mel)
-    for frame in mel:
-        pieces.add(frame[None])
+    levels = frame_levels(to_linear(mel, CONTRACT), CONTRACT)
+    whole.add(mel, levels)
+    for frame, level in zip(mel, levels, strict=True):
+        pieces.add(frame[None], level[None])
     np.testing.assert_allclose(pieces.bands.deviation, whole.bands.deviation, rtol=1e-9)
     assert pieces.moves_together == pytest.approx(whole.moves_together)
     assert (pieces.n_frames, pieces.is_cut) == (whole.n_frames, whole.is_cut)

@@ -9,13 +9,13 @@ from itertools import chain
 from pathlib import Path
 from threading import Lock
 
-from gru_audio.arrays import FloatArray, Made
+from gru_audio.arrays import Made
 from gru_audio.config import MelConfig
 from gru_audio.errors import GruAudioError, MelError
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.signal.audio_file.reading import StoppedEarlyError, open_audio
 from gru_audio.signal.audio_file.writing import open_writer
-from gru_audio.signal.mel import summary
+from gru_audio.signal.mel import MelFrames, summary
 from gru_audio.signal.mel_adapt import fit_mel
 from gru_audio.signal.mel_file import MEL_SUFFIXES, read_mel
 from gru_audio.synthesis.feeding import Wanted, audio_feed, mel_feed
@@ -167,10 +167,10 @@ def run_together(
 class _UnderWay:
     """A job's steps, and what was made since the last of them."""
 
-    def __init__(self, steps: Generator[FloatArray | None, Made, Result]) -> None:
+    def __init__(self, steps: Generator[MelFrames | None, Made, Result]) -> None:
         self.steps, self.made, self._has_begun = steps, list[Made](), False
 
-    def next_frames(self) -> FloatArray | None:
+    def next_frames(self) -> MelFrames | None:
         """The job's next step; raises what the step does, and after the last StopIteration with the result."""
         if not self._has_begun:
             self._has_begun = True
@@ -182,11 +182,11 @@ class _UnderWay:
 
 def _steps(
     vocoder: Vocoder, job: Job, given: Given, ask_ffmpeg: bool, report: Callable[[int, int], None]
-) -> Generator[FloatArray | None, Made, Result]:
+) -> Generator[MelFrames | None, Made, Result]:
     """A job, step by step, so that its length takes no memory.
 
     Yields:
-        The mel's next frames (k, M); None where there are no more. What was made of them is sent in return.
+        The mel's next frames; None where there are no more. What was made of them is sent in return.
     """
     config, notes, n_raw, n_made = vocoder.mel_config, tuple[str, ...](), 0, 0
     with contextlib.ExitStack() as stack:
@@ -244,9 +244,9 @@ def _cores(n_jobs: int) -> int:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """A mel (F, M) under the voice's contract, and how many of its first samples are not wanted."""
+    """A mel under the voice's contract, and how many of its first samples are not wanted."""
 
-    mel: FloatArray
+    mel: MelFrames
     lead_samples: int
     notes: tuple[str, ...]
 
@@ -270,9 +270,8 @@ def _load_mel(vocoder: Vocoder, job: Job, given: Given) -> _Loaded:
     fitted, lead, interpolated = fit_mel(mel, stated or wanted, wanted, name, adapt=given.adapt)
     if interpolated:
         notes.append(f"interpolated from a mel with {interpolated}, at some loss of quality")
-    if given.check:
-        vocoder.check(fitted, name)
-    return _Loaded(fitted, lead, tuple(notes))
+    frames = vocoder.judged(fitted, name) if given.check else MelFrames(fitted)
+    return _Loaded(frames, lead, tuple(notes))
 
 
 def _told(job: Job, error: GruAudioError | MemoryError) -> str:

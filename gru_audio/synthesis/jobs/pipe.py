@@ -17,7 +17,7 @@ from gru_audio.errors import AudioError, GruAudioError, MelError
 from gru_audio.signal.audio import from_int16
 from gru_audio.signal.audio_file.kinds import HEAD_BYTES, kind_of
 from gru_audio.signal.audio_file.writing import finite_int16, open_writer
-from gru_audio.signal.mel import convert_mel
+from gru_audio.signal.mel import MelFrames, convert_mel
 from gru_audio.signal.mel_adapt import lead_between
 from gru_audio.synthesis.feeding import AudioFrames, Feed, drain
 from gru_audio.synthesis.jobs.plan import Job, Result
@@ -130,7 +130,9 @@ def synthesize_pieces(
     source = _MelSource(vocoder, contract) if content == "mel" else _PcmSource(vocoder)
     frames = _frames(source, _refuse_files(pieces, content, source.head_bytes))
     stream = vocoder.start(sampling, check=check and content == "mel")
-    yield from drain(stream, Feed(frames, None, source.lead_samples, lambda: source.n_samples))
+    yield from drain(
+        stream, Feed(map(MelFrames, frames), None, source.lead_samples, lambda: source.n_samples)
+    )
     if source.error:
         raise source.error
 
