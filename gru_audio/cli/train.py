@@ -15,6 +15,7 @@ from gru_audio.cli.console import note, print_json, progress_bar, say
 from gru_audio.cli.options import DeviceName, InitVoice, Json, Quiet, Settings, config_option, output_option
 from gru_audio.errors import GruAudioError
 from gru_audio.training.launch import Launch, LeaderLostError
+from gru_audio.voice.run_folder import VOICE_FILE
 
 if TYPE_CHECKING:
     from gru_audio.arrays import FloatArray, Made
@@ -135,6 +136,10 @@ def _show(run: Path, result: "TrainResult", *, json: bool, quiet: bool) -> None:
         f"{result.last_bits:.3f} bits a sample (best {result.best_bits:.3f}), "
         f"{result.audio_s / result.wall_s:.1f} x real time in {result.wall_s:,.0f} s{went_back}"
     )
+    if result.keeps_the_start:
+        note(
+            f"nothing was better than the voice it began with; {run / VOICE_FILE} is that voice", quiet=quiet
+        )
 
 
 def _train(

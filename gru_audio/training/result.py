@@ -20,6 +20,7 @@ class TrainResult:
         notes: what else the user should know, each as a line.
         steps: how many the config wants in all.
         settled: free runs had stopped getting better before that; see `train.patience`.
+        keeps_the_start: nothing was better than the voice that fine-tuning began with; that is the run's voice.
     """
 
     step: int
@@ -34,3 +35,4 @@ class TrainResult:
     notes: tuple[str, ...] = ()
     steps: int = 0
     settled: bool = False
+    keeps_the_start: bool = False

@@ -185,6 +185,8 @@ class Trainer:
             return
         # A resumed run measures where it stands, but logs and exports no more than an uninterrupted one.
         self._last_bits = self.judge.measure()["bits"] if self.step else self.judge.validate(log, 0)
+        if not self.step and self.judge.origin is not None and self.judge.is_free_run_due(0):
+            self.judge.free_run(log, 0)
         if math.isnan(self._first_bits):
             self._first_bits = self._last_bits
 
@@ -291,6 +293,7 @@ class Trainer:
         return TrainResult(
             self.step, finished, self._first_bits, self._last_bits, self.judge.best_bits, self._audio_s, wall_s,
             stop, self.learner.returns.times, steps=self.config.train.steps, settled=settled,
+            keeps_the_start=self.judge.keeps_the_start(self.step),
         )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Fine-tuning: from a voice's weights to a better one on other clips, its origin told, its blocks kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +8,15 @@ import pytest
 from support.trained import logged, make_dataset, run_to_end, small_config, stop_at
 from typer.testing import CliRunner
 
+from gru_audio.arrays import FloatArray, Made
 from gru_audio.cli import app
-from gru_audio.config import with_overrides
+from gru_audio.config import Config, with_overrides
+from gru_audio.data.dataset import Dataset
 from gru_audio.errors import CheckpointError, GruAudioError, TrainingError
 from gru_audio.network.blocks import RECURRENT_WEIGHT
 from gru_audio.training.fine_tuning import FINE_TUNING, StartingVoice
+from gru_audio.training.judging import free_running
+from gru_audio.training.judging.free_running import FreeRunning, Synthesizer
 from gru_audio.training.result import TrainResult
 from gru_audio.training.run import train
 from gru_audio.training.saved.checkpoint import load_checkpoint
@@ -46,12 +50,17 @@ TUNING = (
 
 
 @pytest.fixture(scope="module")
-def voice_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def low(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Low buzzes."""
+    return make_dataset(tmp_path_factory.mktemp("low"), 80, 90, 100, 110, 120, 130)
+
+
+@pytest.fixture(scope="module")
+def voice_run(low: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sparse voice of low buzzes."""
-    folder = tmp_path_factory.mktemp("voice")
-    low = make_dataset(folder, 80, 90, 100, 110, 120, 130)
-    run_to_end(low, folder / "low", *PRUNED)
-    return folder / "low"
+    run = tmp_path_factory.mktemp("voice") / "low"
+    run_to_end(low, run, *PRUNED)
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +73,20 @@ def fine_tune(voice: Path, dataset: Path, run: Path, *overrides: str, **options:
     start = StartingVoice.read(voice)
     config = with_overrides(start.config, [*TUNING, *overrides])
     return train(dataset, run, config, start=start, device="cpu", threads=1, **options)  # type: ignore[arg-type]
+
+
+def away_from(start: Voice, dataset: Path, config: Config) -> Synthesizer:
+    """Makes the clips themselves, in noise that grows with a voice's distance from the one it began as."""
+    clips: list[FloatArray] = []
+
+    def synthesize(voice: Voice, mels: Sequence[FloatArray]) -> list[Made]:
+        moved = (np.abs(voice.tensors[name] - tensor).mean() for name, tensor in start.tensors.items())
+        level, random = np.float32(1e-3 + sum(moved)), np.random.default_rng(0)
+        noisy = [clip + level * random.standard_normal(clip.size, np.float32) for clip in clips]
+        return [Made(audio, audio) for audio in noisy]
+
+    clips += [clip.audio for clip in FreeRunning(Dataset.open(dataset), config, synthesize).clips]
+    return synthesize
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +103,37 @@ def test_it_gets_better_than_the_voice_was(voice_run: Path, tuned_run: Path) -> 
     assert bits[0] < logged(voice_run, "valid")[0]["bits"] - 0.1
     assert bits[24] < bits[0] - 0.1
     assert load_voice(tuned_run).metadata["validation"]["bits"] == min(bits[12], bits[24])
+
+
+@pytest.mark.parametrize("free_running_every", [0, 4])
+def test_a_run_that_gets_worse_keeps_the_voice_it_began_with(
+    voice_run: Path,
+    low: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    free_running_every: int,
+) -> None:
+    """By its free runs, and without them by its loss: on the voice's own clips, at a rate that ruins it."""
+    monkeypatch.setattr(free_running, "has_pesq", lambda: False)  # the log-mel distance is quicker
+    ruin = (
+        *("train.learning_rate=1e-1", "train.warm_up_steps=0", "train.steps=16", "train.average_decay=0"),
+        *("train.valid_every=4", f"train.free_running_every={free_running_every}", "train.patience=1"),
+    )
+    start = load_voice(voice_run)
+    config = with_overrides(StartingVoice.read(voice_run).config, [*TUNING, *ruin])
+    speaks = away_from(start, low, config)
+    result = fine_tune(voice_run, low, tmp_path / "run", *ruin, synthesize=speaks)
+    bits = {line["step"]: line["bits"] for line in logged(tmp_path / "run", "valid")}
+    assert min(bits, key=bits.__getitem__) == 0, bits
+    assert (result.keeps_the_start, result.step) == (True, 16), "patience begins where a step was better"
+    made = load_voice(tmp_path / "run")
+    for name, tensor in start.tensors.items():
+        np.testing.assert_array_equal(made.tensors[name], tensor, err_msg=name)
+    assert (made.metadata["steps"], made.metadata["fine_tuned_from"]["name"]) == (0, "low")
+    if free_running_every:
+        scores = {line["step"]: line["log_mel_db"] for line in logged(tmp_path / "run", "free_running")}
+        assert list(scores) == [0, 4, 8, 12, 16]
+        assert min(scores, key=scores.__getitem__) == 0
 
 
 def test_statistics_and_blocks_are_the_voices_own(voice_run: Path, tuned_run: Path) -> None:

@@ -27,10 +27,11 @@ class Judge:
 
     Attributes:
         best_bits: the lowest validation bits a sample, at `best_step`.
-        best_step: 0 where there is none.
+        best_step: 0 where there is none, or where a fine-tuned voice is best as it began.
         best_score: of the best free run; while there is one of the weights that are left, and the run still runs free,
             the loss has no say in which voice is the run's.
-        origin: the voice that the run was fine-tuned from, as its metadata tell it; None for none.
+        origin: the voice that the run was fine-tuned from, as its metadata tell it; None for none. What it began with
+            is then the first that later ones must beat.
         free_running: None where that is off.
     """
 
@@ -92,9 +93,12 @@ class Judge:
         return step % self._config.train.free_running_every == 0 or step == self._config.train.steps
 
     def is_settled(self, step: int) -> bool:
-        """Whether `train.patience` free runs in a row were no better than the best of the voice as it is pruned now."""
+        """Whether `train.patience` free runs in a row were no better than the best of the voice as it is pruned now.
+
+        Not before one was better than the voice that fine-tuning began with: what it gains may come as the rate falls.
+        """
         settings, best = self._config.train, self._score_to_beat(step)
-        if not settings.patience or best is None:
+        if not settings.patience or best is None or not best.step:
             return False
         return step - best.step >= settings.patience * settings.free_running_every
 
@@ -102,12 +106,19 @@ class Judge:
         """Teacher-forced figures of the moving average on the validation crops."""
         return self._validation.measure(self._average)
 
+    def keeps_the_start(self, step: int) -> bool:
+        """Whether nothing so far was better than the voice that fine-tuning began with, and the run's voice is that."""
+        if self.origin is None or self._pruning.last_choice(step):
+            return False
+        return not (self.best_step if self.best_score is None else self.best_score.step)
+
     def validate(self, log: MetricsLog, step: int) -> float:
         """Measure and log; the best voice so far is written to the run's folder. Returns the bits a sample."""
         figures = self.measure()
         log.log("valid", step, figures)
         has_best = self.best_step >= self._pruning.last_choice(step)
-        if step and figures["bits"] < (self.best_bits if has_best else math.inf):
+        is_candidate = step or self.origin is not None  # random weights are no voice
+        if is_candidate and figures["bits"] < (self.best_bits if has_best else math.inf):
             self.best_bits, self.best_step = figures["bits"], step
             if self.free_running is None or self._score_to_beat(step) is None:
                 self.export(step, figures)
