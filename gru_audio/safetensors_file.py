@@ -46,11 +46,6 @@ class SafetensorsFile:
         self.names: list[str] = list(self._file.keys())
         self.metadata: dict[str, str] = self._file.metadata() or {}
 
-    @property
-    def is_ours(self) -> bool:
-        """Whether gru-audio wrote it."""
-        return METADATA_KEY in self.metadata
-
     def document(self) -> Any:
         """Our JSON in it.
 

@@ -4,9 +4,9 @@ Nothing here imports torch (but for a mel in a .pt file). Voices and checkpoints
 so are datasets, whose shards are read only when that is asked for.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,6 @@ from gru_audio.inspection.facts import (
 )
 from gru_audio.names import readable
 from gru_audio.progress import ProgressCallback, ignore_progress
-from gru_audio.safetensors_file import SafetensorsFile, UnreadableTensorsError
 from gru_audio.signal.audio import finite
 from gru_audio.signal.audio_file.reading import AUDIO_SUFFIXES, read_audio, read_encoding
 from gru_audio.signal.mel_file import MEL_SUFFIXES, read_mel
@@ -46,8 +45,14 @@ from gru_audio.voice.run_folder import (
     checkpoint_steps,
 )
 from gru_audio.voice.run_log import read_log
-from gru_audio.voice.tensor_file import read_document, read_tensor_file, states_digest
-from gru_audio.voice.voice import check_voice_document, load_voice
+from gru_audio.voice.tensor_file import (
+    Array,
+    OtherProgramsFileError,
+    open_tensor_file,
+    read_tensor_file,
+    states_digest,
+)
+from gru_audio.voice.voice import check_voice_document, voice_of_file
 
 _BUFFERS = frozenset({"mel_mean", "mel_std"})  # tensors of a network that are not learned
 
@@ -91,18 +96,16 @@ def _describe_folder(path: Path, verify: bool, progress: ProgressCallback) -> Ru
 
 def _describe_tensors(path: Path) -> VoiceFacts | CheckpointFacts | MelFileFacts:
     try:
-        document = read_document(path)
-    except CheckpointError:
-        if not _is_foreign(path):
-            raise
+        with open_tensor_file(path) as file:
+            document = file.document
+            if "fingerprint" in document:
+                raise DatasetError(f"{path}: a dataset's shard; name its folder, {path.parent}")
+            if document["kind"] == "voice":
+                return _describe_voice(path, document, file.tensors())
+            if document["kind"] == "checkpoint":
+                return _describe_checkpoint(path, document, file.tensors())
+    except OtherProgramsFileError:
         return _describe_mel(path)
-    if "fingerprint" in document:
-        raise DatasetError(f"{path}: a dataset's shard; name its folder, {path.parent}")
-    try:
-        if document["kind"] == "voice":
-            return _describe_voice(path)
-        if document["kind"] == "checkpoint":
-            return _describe_checkpoint(path)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path}: damaged: its header lacks or garbles {error}; copy it again"
@@ -110,17 +113,8 @@ def _describe_tensors(path: Path) -> VoiceFacts | CheckpointFacts | MelFileFacts
     raise CheckpointError(f"{path}: a {document['kind']}, which this gru-audio does not know; upgrade it")
 
 
-def _is_foreign(path: Path) -> bool:
-    """Whether a file is whole, but another program's."""
-    try:
-        with SafetensorsFile(path) as file:
-            return not file.is_ours
-    except UnreadableTensorsError:  # read_document's error says how
-        return False
-
-
-def _describe_voice(path: Path) -> VoiceFacts:
-    config, document = load_voice(path).config, read_document(path, "voice")  # the first compares it all
+def _describe_voice(path: Path, document: Mapping[str, Any], tensors: Mapping[str, Array]) -> VoiceFacts:
+    config = voice_of_file(path, document, tensors).config
     told = check_voice_document(path, document).metadata
     engine, reason = _engine_choice(config)
     return VoiceFacts(
@@ -128,7 +122,7 @@ def _describe_voice(path: Path) -> VoiceFacts:
         file_bytes=path.stat().st_size,
         version=document["version"],
         has_digest=states_digest(document),
-        network=_network(config, _shapes(path)),
+        network=_network(config, tensors),
         mel=_contract(config.mel),
         steps=told.steps,
         validation=dict(told.validation),
@@ -149,12 +143,11 @@ def _engine_choice(config: Config) -> tuple[str, str]:
     return choose_engine(config)
 
 
-def _describe_checkpoint(path: Path) -> CheckpointFacts:
-    document, _ = read_tensor_file(path, "checkpoint")
-    config, shapes = config_from_dict(document["config"], str(path)), _shapes(path)
-    network = {
-        name.removeprefix("network/"): shape for name, shape in shapes.items() if name.startswith("network/")
-    }
+def _describe_checkpoint(
+    path: Path, document: Mapping[str, Any], tensors: Mapping[str, Array]
+) -> CheckpointFacts:
+    config, own = config_from_dict(document["config"], str(path)), "network/"
+    network = {name.removeprefix(own): tensor for name, tensor in tensors.items() if name.startswith(own)}
     best = document["best_bits"]
     return CheckpointFacts(
         path=readable(path),
@@ -164,7 +157,7 @@ def _describe_checkpoint(path: Path) -> CheckpointFacts:
         step=int(document["step"]),
         steps=config.train.steps,
         best_bits=None if best is None else finite(best),
-        parts=sorted({name.partition("/")[0] for name in shapes}),
+        parts=sorted({name.partition("/")[0] for name in tensors}),
         network=_network(config, network),
         mel=_contract(config.mel),
     )
@@ -196,7 +189,7 @@ def _describe_run(path: Path, verify: bool) -> RunFacts:
         best_bits=best_bits,
         best_bits_step=best_step,
         checkpoints=checkpoints,
-        voice=_describe_voice(voice) if voice.is_file() else None,
+        voice=_describe_voice(voice, *read_tensor_file(voice, "voice")) if voice.is_file() else None,
         mel=_contract(config.mel),
         verified=verify,
     )
@@ -263,17 +256,12 @@ def _describe_audio(path: Path) -> AudioFileFacts:
     )
 
 
-def _shapes(path: Path) -> dict[str, list[int]]:
-    with SafetensorsFile(path) as file:
-        return {name: file.layout(name)[1] for name in file.names}
-
-
-def _network(config: Config, shapes: Mapping[str, Sequence[int]]) -> NetworkFacts:
+def _network(config: Config, tensors: Mapping[str, Array]) -> NetworkFacts:
     return NetworkFacts(
         settings=config.model.model_dump(),
         lpc_order=config.signal.lpc_order,
         bits=config.signal.bits,
-        parameters=sum(math.prod(shape) for name, shape in shapes.items() if name not in _BUFFERS),
+        parameters=sum(tensor.size for name, tensor in tensors.items() if name not in _BUFFERS),
     )
 
 

@@ -29,6 +29,10 @@ _CHECKSUM = "crc32"
 """In the digest's place in the checkpoints of a version that knew none: CRC-32 of the tensors."""
 
 
+class OtherProgramsFileError(CheckpointError):
+    """A whole safetensors file, which gru-audio did not write."""
+
+
 class _Header(Document):
     version: int
     kind: str = "dataset's shard"
@@ -77,8 +81,8 @@ def read_document(path: Path, kind: str | None = None) -> dict[str, Any]:
     Raises:
         CheckpointError: no such file, not a safetensors file, of another kind or of a newer version.
     """
-    with _opened(path) as file:
-        return _document(path, file, kind)
+    with open_tensor_file(path, kind) as file:
+        return file.document
 
 
 def read_tensor_file(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -89,17 +93,37 @@ def read_tensor_file(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, A
     Raises:
         CheckpointError: as `read_document`, or the file was changed since it was written.
     """
-    with _opened(path) as file:
-        document = _document(path, file, kind)
+    with open_tensor_file(path, kind) as file:
+        return file.document, file.tensors()
+
+
+class TensorFile:
+    """An open file of ours.
+
+    Attributes:
+        document: its JSON document, not yet compared with the digest.
+    """
+
+    def __init__(self, path: Path, file: SafetensorsFile, document: dict[str, Any]) -> None:
+        """See `open_tensor_file`."""
+        self.document, self._path, self._file = document, path, file
+
+    def tensors(self) -> dict[str, Array]:
+        """All of its tensors, by name, once they and the document match their digest.
+
+        Raises:
+            CheckpointError: the file was changed since it was written.
+        """
+        path, document = self._path, self.document
         try:
-            tensors = {name: file.tensor(name) for name in file.names}
+            tensors = {name: self._file.tensor(name) for name in self._file.names}
         except UnreadableTensorsError as error:  # bfloat16, for one, is not a type of numpy's
             raise CheckpointError(f"{path}: holds a tensor that cannot be read ({error})") from error
-    if document.get(_DIGEST) not in (None, _digest(document, tensors)):
-        raise CheckpointError(f"{path}: damaged: its contents do not match their digest; copy it again")
-    if document.get(_CHECKSUM) not in (None, _checksum(tensors)):
-        raise CheckpointError(f"{path}: damaged: its contents do not match their checksum; copy it again")
-    return document, tensors
+        if document.get(_DIGEST) not in (None, _digest(document, tensors)):
+            raise CheckpointError(f"{path}: damaged: its contents do not match their digest; copy it again")
+        if document.get(_CHECKSUM) not in (None, _checksum(tensors)):
+            raise CheckpointError(f"{path}: damaged: its contents do not match their checksum; copy it again")
+        return tensors
 
 
 def states_digest(document: Mapping[str, Any]) -> bool:
@@ -130,7 +154,7 @@ def _document(path: Path, file: SafetensorsFile, kind: str | None) -> dict[str, 
         document = file.document()
         header = _Header.of(document)
     except KeyError as error:
-        raise CheckpointError(
+        raise OtherProgramsFileError(
             f"{path}: a safetensors file, but not one that gru-audio wrote; name another"
         ) from error
     except DocumentError as error:
@@ -145,7 +169,13 @@ def _document(path: Path, file: SafetensorsFile, kind: str | None) -> dict[str, 
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[SafetensorsFile]:
+def open_tensor_file(path: Path, kind: str | None = None) -> Iterator[TensorFile]:
+    """Open a file for its document, and for its tensors where the document says that they are wanted.
+
+    Raises:
+        OtherProgramsFileError: a whole file, but another program's.
+        CheckpointError: as `read_document`.
+    """
     reason = why_no_file(path)
     if reason is not None:
         raise CheckpointError(f"{path}: {reason}; check the path")
@@ -156,4 +186,4 @@ def _opened(path: Path) -> Iterator[SafetensorsFile]:
             f"{path}: not a safetensors file, or a damaged one ({error}); copy it again, or name another"
         ) from error
     with opened as file:
-        yield file
+        yield TensorFile(path, file, _document(path, file, kind))

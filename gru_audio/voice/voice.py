@@ -51,7 +51,16 @@ def load_voice(voice: str | Path) -> Voice:
         ConfigError: its config is not one of this version's.
     """
     path = voice_path(voice)
-    document, stored = read_tensor_file(path, "voice")
+    return voice_of_file(path, *read_tensor_file(path, "voice"))
+
+
+def voice_of_file(path: Path, document: Mapping[str, Any], stored: Mapping[str, Array]) -> Voice:
+    """The voice of a file's document and tensors.
+
+    Raises:
+        CheckpointError: they are no voice's.
+        ConfigError: its config is not one of this version's.
+    """
     checked = check_voice_document(path, document)
     tensors = {name: _widened(tensor) for name, tensor in stored.items()}
     _require_usable(path, tensors)
