@@ -1,8 +1,11 @@
-"""The one walk through folders, for all commands."""
+"""The one walk through folders, for all commands, and the one check of where they write what they make of it."""
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
+
+from gru_audio.errors import OutputError
+from gru_audio.files import require_writable
 
 
 def walk(
@@ -47,6 +50,30 @@ def files_with(folder: Path, suffixes: Collection[str]) -> list[tuple[Path, Path
     """Files below a folder whose suffix is one of these, in lower case: each with its path below the folder, sorted."""
     files = sorted(path for path in walk(folder) if path.suffix.lower() in suffixes and path.is_file())
     return [(path, path.relative_to(folder)) for path in files]
+
+
+def require_targets(pairs: Iterable[tuple[Path, Path]]) -> None:
+    """Make sure, before long work, that each source has a target of its own, and that it can be written.
+
+    Paths are compared as what they lead to, through links.
+
+    Args:
+        pairs: sources and targets.
+
+    Raises:
+        OutputError: a target would replace a source or another target, or its folder cannot be written.
+    """
+    pairs = list(pairs)
+    sources, taken = {source.resolve() for source, _ in pairs}, dict[Path, Path]()
+    for source, target in pairs:
+        real = target.resolve()
+        if real in sources:
+            raise OutputError(f"{target}: would replace an input; choose another output")
+        if real in taken:
+            raise OutputError(f"{target}: {taken[real]} and {source} would both be written there; rename one")
+        taken[real] = source
+    for folder in {target.parent for _, target in pairs}:
+        require_writable(folder)
 
 
 def place_of(relative: str) -> bytes:

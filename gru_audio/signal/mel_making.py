@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 
 from gru_audio.config import MelConfig
-from gru_audio.errors import AudioError, GruAudioError, OutputError
-from gru_audio.files import is_folder, require_writable
-from gru_audio.folders import files_with
+from gru_audio.errors import AudioError, GruAudioError
+from gru_audio.files import is_folder
+from gru_audio.folders import files_with, require_targets
 from gru_audio.parallel import map_in_order
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.signal.audio import resample
@@ -50,18 +50,13 @@ def plan_mels(
         AudioError: an input does not exist, or a folder holds no audio.
         OutputError: two mels would have one name, or the folder cannot be written.
     """
-    tasks: dict[Path, MelTask] = {}
-    for given in sources:
-        for source, relative in _search(given):
-            target = folder / relative.with_suffix(suffix)
-            if target in tasks:
-                raise OutputError(
-                    f"{target}: {tasks[target].source} and {source} would both be written there; rename one"
-                )
-            tasks[target] = MelTask(source, target, contract, layout)
-    for parent in {target.parent for target in tasks}:
-        require_writable(parent)
-    return list(tasks.values())
+    tasks = [
+        MelTask(source, folder / relative.with_suffix(suffix), contract, layout)
+        for given in sources
+        for source, relative in _search(given)
+    ]
+    require_targets((task.source, task.target) for task in tasks)
+    return tasks
 
 
 def make_mels(

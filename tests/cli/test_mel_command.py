@@ -1,6 +1,7 @@
 """`gru-audio mel`: every format and layout, contracts by name and of a voice, and what is refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ from typer.testing import CliRunner
 
 from gru_audio.cli import main, make_app
 from gru_audio.config import MEL_PRESETS, MelConfig
+from gru_audio.errors import OutputError
 from gru_audio.signal.audio import resample
 from gru_audio.signal.mel import log_mel
 from gru_audio.signal.mel_file import read_mel
+from gru_audio.signal.mel_making import plan_mels
 
 RATE_HZ = 16_000
 
@@ -113,3 +116,16 @@ def test_one_contract_is_needed(speech_folder: Path, tmp_path: Path) -> None:
     assert (
         run(speech_folder, "-o", tmp_path / "mels", "--mel", "hifigan-22k", "--voice", "debian-16k")[0] == 2
     )
+
+
+def test_targets_are_told_apart_through_links(speech_folder: Path, tmp_path: Path) -> None:
+    """Two names of one folder under the output: the second file would be written over the first."""
+    (tmp_path / "in").mkdir()
+    for name in ("x", "y"):
+        shutil.copytree(speech_folder, tmp_path / "in" / name)
+    (tmp_path / "mels/x").mkdir(parents=True)
+    (tmp_path / "mels/y").symlink_to("x")
+    with pytest.raises(
+        OutputError, match=r"mels/y/a\.npz: .*x/a\.wav and .*y/a\.wav would both be written there"
+    ):
+        plan_mels([tmp_path / "in"], tmp_path / "mels", ".npz", MelConfig())

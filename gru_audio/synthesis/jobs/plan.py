@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gru_audio.errors import AudioError, OutputError
-from gru_audio.files import is_folder, require_writable, why_no_file
-from gru_audio.folders import files_with
+from gru_audio.files import is_folder, why_no_file
+from gru_audio.folders import files_with, require_targets
 from gru_audio.signal.audio_file.reading import AUDIO_SUFFIXES
 from gru_audio.signal.audio_file.writing import WRITTEN_SUFFIXES
 from gru_audio.signal.mel_file import MEL_SUFFIXES
@@ -74,9 +74,7 @@ def plan_jobs(sources: Sequence[Path], output: Path | None, suffix: str) -> list
         else:
             target = output if is_file else output / relative.with_suffix(suffix)
         jobs.append(Job(source, target))
-    _require_distinct(jobs)
-    for folder in {job.target.parent for job in jobs}:
-        require_writable(folder)
+    require_targets((job.source, job.target) for job in jobs)
     return jobs
 
 
@@ -95,17 +93,3 @@ def _search(given: Path) -> Iterable[tuple[Path, Path]]:
             f"{given}: holds neither audio nor mels; known are files that end in {', '.join(sorted(known))}"
         )
     return files
-
-
-def _require_distinct(jobs: Sequence[Job]) -> None:
-    sources = {job.source.resolve() for job in jobs}
-    taken: dict[Path, Path] = {}
-    for job in jobs:
-        target = job.target.resolve()
-        if target in sources:
-            raise OutputError(f"{job.target}: would replace an input; choose another output")
-        if target in taken:
-            raise OutputError(
-                f"{job.target}: {taken[target]} and {job.source} would both be written there; rename one"
-            )
-        taken[target] = job.source
