@@ -194,7 +194,7 @@ def training(
     losses = {}
     for side in ("cuDNN", "kernels", "kernels, graph"):
         learner = Learner(config, device, source)
-        learner.replay = Replay(recorder(device) if "graph" in side else None, print)
+        learner.replay = Replay(recorder(device) if "graph" in side else None, "training steps", print)
         with (
             mock.patch.object(model, "way_of", lambda *_: None)
             if side == "cuDNN"

@@ -41,7 +41,8 @@ def run_cell(cell: nn.RNNBase, inputs: Tensor, state: State | None) -> tuple[Ten
 @torch.no_grad()
 def _put_end_to_end(cell: nn.RNNBase, weights: list[Tensor]) -> None:
     """Lay the weights out as cuDNN wants them, which would otherwise copy them, and warn, at every call."""
-    if not torch.backends.cudnn.is_acceptable(weights[0]):  # type: ignore[no-untyped-call]
+    # Of float32, as torch does not count bf16 among cuDNN's types, which it is.
+    if not torch.backends.cudnn.is_acceptable(cell.weight_hh_l0.data):  # type: ignore[no-untyped-call]
         return
     mode = torch.backends.cudnn.rnn.get_cudnn_mode(cell.mode)  # type: ignore[no-untyped-call]
     torch._cudnn_rnn_flatten_weight(

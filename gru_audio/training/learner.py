@@ -1,6 +1,7 @@
 """One optimiser step in mixed precision, and all that it reads and changes; no device is waited for."""
 
 import copy
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -64,7 +65,7 @@ class Learner:
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimizer = _optimizer(self.network, settings, device)
         # Several processes add up their gradients, and tell of a stop, outside of any capture.
-        self.replay = Replay(recorder(device) if self.processes.alone else None)
+        self.replay = Replay(recorder(device) if self.processes.alone else None, "training steps")
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.dtype == torch.float16)
         self.pruning = Pruning(config, self.network, self.average)
         self.watch, self.returns = Watch(settings, device), Returns(settings)
@@ -91,15 +92,15 @@ class Learner:
         self._set_rate(self.learning_rate(self.step + 1))
         key = self.step >= self.config.train.pitch_handover_step, self.pruning.kept is None
         step = partial(self._update, stopped or StopRequest())
-        *losses, norm = self.replay(key, batch, step, partial(forget_half_step, self.scaler))
+        *losses, norm = self.replay(key, list(batch), step, partial(forget_half_step, self.scaler))
         self.step += 1
         self._update_average()
         self.pruning.apply(self.step)
         return Losses(*losses), norm
 
-    def _update(self, stopped: StopRequest, batch: Batch[Tensor]) -> tuple[Tensor, ...]:
+    def _update(self, stopped: StopRequest, batch: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """What of a step can be captured: the losses, the gradient's norm, and with them the weights change."""
-        losses = self._gradients(batch, stopped)
+        losses = self._gradients(Batch(*batch), stopped)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.train.gradient_clip)
         is_good = self.watch.add(losses, norm)
         if self.scaler.is_enabled():

@@ -29,6 +29,7 @@ def compiled(kernel: Any, types: dict[str, str], constants: dict[str, Any], **op
 
 def main() -> None:
     from gru_audio.network.gpu.choice import WAYS
+    from gru_audio.network.gpu.kernels.embedding import table_gradient
     from gru_audio.network.gpu.kernels.gru import gru_backward, gru_forward
     from gru_audio.signal.gpu.kernels.closed_loop import closed_loop
     from gru_audio.signal.gpu.kernels.prediction import levinson_durbin, ordered_product
@@ -46,6 +47,11 @@ def main() -> None:
         "levinson_durbin": compiled(levinson_durbin, recursion, {"ORDER": 16, "FRAMES": 32}, **exact),
         "ordered_product": compiled(ordered_product, recursion, {"FRAMES": 32, "ROWS": 8}, **exact),
     }
+    import triton.language as tl
+
+    tables = {"grad": "*fp32", "codes": "*i64", "parts": "*fp32"}
+    block = {"CLASSES": 256, "COLUMNS": 64, "ROWS": 64, "KIND": tl.bfloat16}
+    found["table_gradient"] = compiled(table_gradient, tables, block, num_warps=8)
     way = WAYS[0]
     shape = {
         "SIZE": 384,

@@ -71,7 +71,7 @@ def learned(source: CropSource, replay: Replay | None, n_steps: int = 14) -> tup
 def test_replayed_steps_are_the_steps(source: CropSource) -> None:
     """Through the handover of the pitch, the choices of pruning, and all that is kept in tensors."""
     record = StandIn()
-    learner, told = learned(source, Replay(record))
+    learner, told = learned(source, Replay(record, "training steps"))
     plain, expected = learned(source, None)
     assert all(map(torch.equal, told, expected))
     for ours, theirs in zip(learner.network.parameters(), plain.network.parameters(), strict=True):
@@ -86,7 +86,7 @@ def test_a_capture_that_fails_is_told_once(source: CropSource) -> None:
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
     told = list[str]()
-    learner, _ = learned(source, Replay(fail, told.append), 7)
+    learner, _ = learned(source, Replay(fail, "training steps", told.append), 7)
     assert told == [
         "training steps are not captured as a CUDA graph: operation not permitted when stream is capturing"
     ]
@@ -95,7 +95,7 @@ def test_a_capture_that_fails_is_told_once(source: CropSource) -> None:
 
 def test_what_was_captured_is_forgotten(source: CropSource) -> None:
     record = StandIn()
-    learner, _ = learned(source, Replay(record), 4)
+    learner, _ = learned(source, Replay(record, "training steps"), 4)
     learner.replay.forget()
     learner.train_step(source.batch(4).to(CPU))
     assert (record.n_recorded, record.n_replayed) == (1, 1)

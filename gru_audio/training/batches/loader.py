@@ -79,7 +79,7 @@ def _ready(drawn: ArrayBatch | RawCrops, device: torch.device, maker: BatchMaker
     """What was drawn, as a batch on the device."""
     if isinstance(drawn, RawCrops):
         assert maker is not None
-        return maker.batch(_pinned(part, device).to(device, non_blocking=True) for part in drawn)
+        return maker.beside(drawn)
     pinned: Batch[Tensor] = drawn.map(lambda part: _pinned(part, device))
     return pinned.to(device)
 

@@ -1,6 +1,7 @@
 """Batches made on a GPU: the mels, predictors and codes of all crops at once, the same as CropSource's bit for bit.
 
-A loader process then only reads audio and draws places: it feeds about ten times the samples a second.
+A loader process then only reads audio and draws places: it feeds about three times the samples a second. The GPU makes
+a batch beside the step that learns from the one before it, on a stream of its own.
 """
 
 from collections.abc import Iterable
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from gru_audio.config import Config
 from gru_audio.network import triton_ready
-from gru_audio.progress import NoteCallback
+from gru_audio.progress import NoteCallback, ignore_note
 from gru_audio.signal.gpu.codec import ClosedLoop
 from gru_audio.signal.gpu.fft import can_transform
 from gru_audio.signal.gpu.lpc import LinearPrediction
@@ -18,6 +19,8 @@ from gru_audio.signal.gpu.mel import MelAnalysis
 from gru_audio.signal.mel import first_of_window, mirrored_samples, silent_frames
 from gru_audio.training.batches.batch import Batch
 from gru_audio.training.batches.crops import CropSource, Share
+from gru_audio.training.batches.raw_crops import RawCrops
+from gru_audio.training.replay import Replay, recorder
 
 _INT16_SCALE = 32_768
 _CROPS_COMPARED = 4
@@ -34,7 +37,7 @@ def checked_maker(
         return None
     reason = why_not(config, source, device)
     if reason is None:
-        maker = BatchMaker(config, context_frames, device)
+        maker = BatchMaker(config, context_frames, device, tell)
         try:
             if not (share := differing_share(maker, source, device)):
                 return maker
@@ -65,9 +68,15 @@ def why_not(config: Config, source: CropSource, device: torch.device) -> str | N
 class BatchMaker:
     """Makes batches of raw crops on their device; `why_not` must give no reason."""
 
-    def __init__(self, config: Config, context_frames: int, device: torch.device) -> None:
+    def __init__(
+        self, config: Config, context_frames: int, device: torch.device, tell: NoteCallback = ignore_note
+    ) -> None:
         """Move the tables there; `context_frames` as of the `CropSource`."""
         mel = config.mel
+        self._device, self._replay = device, Replay(recorder(device), "batches", tell)
+        self._stream = (
+            torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        )
         self._config, self._context = config, context_frames
         self._analysis = MelAnalysis(mel, device)
         self._prediction = LinearPrediction(mel, config.signal, device)
@@ -75,6 +84,21 @@ class BatchMaker:
         self._silence = torch.from_numpy(silent_frames(1, mel)[0]).to(device)  # (M,)
         # Where the stretch of the first frame that is coded begins; pre-emphasis looks one sample back.
         self._first = context_frames * mel.hop_samples - mel.lead_samples + mirrored_samples(mel) - 1
+
+    def beside(self, drawn: RawCrops) -> Batch[Tensor]:
+        """The batch of crops in memory; nothing waits for it but what is done with it."""
+        if self._stream is None:
+            return self.batch(map(torch.from_numpy, drawn))
+        with torch.cuda.stream(self._stream):
+            raw = [torch.from_numpy(part).pin_memory().to(self._device, non_blocking=True) for part in drawn]
+            made = self._replay((), raw, lambda raw: tuple(self.batch(raw)))
+            # What comes out is overwritten by the next one.
+            batch = Batch(*(part.clone() for part in made))
+        now = torch.cuda.current_stream(self._device)
+        now.wait_stream(self._stream)
+        for part in batch:
+            part.record_stream(now)
+        return batch
 
     @torch.no_grad()
     def batch(self, raw: Iterable[Tensor]) -> Batch[Tensor]:

@@ -27,6 +27,7 @@ def test_kernels_compile_for_an_h100(tmp_path: Path) -> None:
     found = json.loads(out)
     for name in ("closed_loop", "levinson_durbin", "ordered_product"):
         assert found[name]["fused"] == 0, f"{name}: a fused product rounds otherwise than the C core"
+    assert found["table_gradient"]["tensor"] > 0, "no products from shared memory"
     for name in ("gru_forward", "gru_backward"):
         assert found[name]["tensor"] > 0, f"{name}: no products from shared memory"
         assert 3 * WAYS[0].units * 384 * 2 < found[name]["shared"] <= SHARED_BYTES, (
