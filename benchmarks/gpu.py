@@ -3,23 +3,26 @@
 Parts: the machine; batches made on the device against the CPU's, bit for bit; the GRU's kernels against cuDNN, in
 result and time; training steps with and without kernels and graphs; the `train` command with its loader; synthesis.
 Without a dataset one is made of the clips in samples/. What fails is told, and the rest goes on; the exit code
-is 1 then. Parts that time does not allow are left out by name. With --rehearse it runs on a CPU, small, to test itself.
+is 1 then. Parts that time does not allow are left out by name;
+`--only synthesis` leaves out what has no such name. With --rehearse it runs on a CPU, small, to test itself.
 """
 
 import argparse
 import contextlib
+import functools
 import json
 import statistics
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import numpy as np
+import gpu_synthesis
 import soundfile
 import torch
 from torch import Tensor
@@ -29,9 +32,6 @@ from gru_audio.data.dataset import Dataset
 from gru_audio.data.prepare import prepare
 from gru_audio.network import model, triton_ready
 from gru_audio.network.gpu.choice import choose
-from gru_audio.synthesis.jobs.batch import synthesize_files
-from gru_audio.synthesis.jobs.plan import plan_jobs
-from gru_audio.synthesis.vocoder import load
 from gru_audio.training.batches.batch import Batch
 from gru_audio.training.batches.crops import CropSource
 from gru_audio.training.batches.on_device import BatchMaker, why_not
@@ -55,22 +55,29 @@ ROUNDS = {False: 10, True: 2}  # of a training step, in a rehearsal
 LARGEST_LOSS_DIFFERENCE = 0.02  # nats, between cuDNN's and the kernels' steps in low precision
 
 
+Figures = dict[str, Any]
+
+
 class Report:
     """Lines as they come, and all figures at the end."""
 
-    def __init__(self, seconds: float) -> None:
-        self.figures: dict[str, Any] = {}
+    def __init__(self, seconds: float, only: str) -> None:
+        self.figures: dict[str, Figures] = {}
         self.failed: list[str] = []
-        self._began, self._seconds = time.perf_counter(), seconds
+        self._began, self._seconds, self._only = time.perf_counter(), seconds, only
 
-    @contextlib.contextmanager
-    def part(self, name: str) -> Iterator[dict[str, Any]]:
-        """A part's figures; what it raises is told."""
-        figures: dict[str, Any] = {}
+    def part(self, name: str, needed_s: float, work: Callable[[Figures], None]) -> None:
+        """A part's figures, which it fills in; what it raises is told."""
+        if self._only not in name:
+            return
         elapsed = time.perf_counter() - self._began
+        if self._seconds - elapsed < needed_s:
+            print(f"== {name}: left out, {self._seconds - elapsed:.0f} s are left", flush=True)
+            return
         print(f"== {name} [{elapsed:.0f} s]", flush=True)
+        figures: Figures = {}
         try:
-            yield figures
+            work(figures)
         except Exception:  # whatever: the rest is worth knowing
             self.failed.append(name)
             traceback.print_exc(file=sys.stdout)
@@ -78,64 +85,62 @@ class Report:
             print(f"   {key}: {value}", flush=True)
         self.figures[name] = figures
 
-    def has_time(self, name: str, needed_s: float) -> bool:
-        left = self._seconds - (time.perf_counter() - self._began)
-        if left < needed_s:
-            print(f"== {name}: left out, {left:.0f} s are left", flush=True)
-        return left >= needed_s
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dataset", type=Path, nargs="?", help="made with the default mel contract")
     parser.add_argument("--json", type=Path, help="where all figures go")
     parser.add_argument("--seconds", type=float, default=285)
+    parser.add_argument(
+        "--only", default="", metavar="NAME", help="parts whose names have this, as synthesis"
+    )
     parser.add_argument("--rehearse", action="store_true", help="on a CPU, small")
     arguments = parser.parse_args()
     device = torch.device("cpu" if arguments.rehearse else "cuda")
-    report = Report(arguments.seconds)
+    report = Report(arguments.seconds, arguments.only)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        with report.part("machine") as found:
-            found.update(machine(device))
-        dataset = Dataset.open(arguments.dataset or made_dataset(work))
-        cases = SMALL if arguments.rehearse else CASES
-        for name, sets in cases[:2]:
-            with report.part(f"batches, {name}") as found:
-                found.update(batches(dataset, load_config(name, sets), device))
-        for n_batch, size in () if arguments.rehearse else ((128, 384), (64, 896), (32, 512)):
-            with report.part(f"GRU, {n_batch} streams of {size}") as found:
-                choice = choose(n_batch, size, torch.bfloat16, device)
-                found["way"], found["ms of 100 steps"] = (
-                    str(choice.way or "cuDNN"),
-                    rounded(choice.milliseconds),
-                )
-                found["refused"] = choice.refused
-        for name, sets in cases:
-            title = f"training, {name} {' '.join(sets)}"
-            if report.has_time(title, 20):
-                with report.part(title) as found:
-                    training(dataset, load_config(name, sets), device, arguments.rehearse, found)
-        for name, sets in cases[:2]:
-            if report.has_time(f"train command, {name}", 25):
-                with report.part(f"train command, {name}") as found:
-                    found.update(
-                        command(dataset, work / f"run-{name}", name, sets, device, arguments.rehearse)
-                    )
-        n_clips = (2,) if arguments.rehearse else (1, 64, 1024)
-        for n in n_clips:
-            if report.has_time(f"synthesis, {n} clips", 10 if n < 1024 else 45):
-                with report.part(f"synthesis, {n} clips") as found:
-                    found.update(
-                        synthesis(work / f"clips-{n}", n, device, 0.1 if arguments.rehearse else 5.0)
-                    )
-        if report.has_time("samples", 10):
-            with report.part("samples against the float32 engine") as found:
-                found.update(same_samples(device, 1 if arguments.rehearse else 40))
+        print(f"   {machine(device)}", flush=True)
+        training_parts(report, work, arguments.dataset, device, arguments.rehearse)
+        synthesis_parts(report, work, device, arguments.rehearse)
     if arguments.json:
         arguments.json.write_text(json.dumps({"figures": report.figures, "failed": report.failed}, indent=1))
     print(f"failed: {', '.join(report.failed) or 'nothing'}")
     sys.exit(bool(report.failed))
+
+
+def training_parts(report: Report, work: Path, given: Path | None, device: torch.device, small: bool) -> None:
+    cases = SMALL if small else CASES
+
+    @functools.cache
+    def dataset() -> Dataset:
+        return Dataset.open(given or made_dataset(work))
+
+    for name, sets in cases[:2]:
+        report.part(f"batches, {name}", 0, partial(batches, dataset, load_config(name, sets), device))
+    for n_batch, size in () if small else ((128, 384), (64, 896), (32, 512)):
+        report.part(f"GRU, {n_batch} streams of {size}", 0, partial(gru, n_batch, size, device))
+    for name, sets in cases:
+        config = load_config(name, sets)
+        report.part(
+            f"training, {name} {' '.join(sets)}", 20, partial(training, dataset, config, device, small)
+        )
+    for name, sets in cases[:2]:
+        run = partial(command, dataset, work / f"run-{name}", name, sets, device, small)
+        report.part(f"train command, {name}", 25, run)
+
+
+def synthesis_parts(report: Report, work: Path, device: torch.device, small: bool) -> None:
+    if not small:
+        report.part("synthesis, kernel", 40, partial(gpu_synthesis.kernel, device))
+    for n in (1,) if small else (1, 64):
+        streams = partial(gpu_synthesis.streams, device, n, 0.1 if small else 4.0)
+        report.part(f"synthesis, {n} streams", 10, streams)
+    n_clips, seconds = (2, 0.1) if small else (1024, 5.0)
+    folder = partial(gpu_synthesis.folder, work / "clips", device, n_clips, seconds)
+    report.part(f"synthesis, a folder of {n_clips} clips", 1 if small else 45, folder)
+    same = partial(gpu_synthesis.same_samples, device, 2 if small else 16, 0.2 if small else 2.0)
+    report.part("synthesis, samples against the float32 engine", 15, same)
 
 
 def machine(device: torch.device) -> dict[str, str]:
@@ -154,9 +159,9 @@ def made_dataset(work: Path) -> Path:
     return work / "dataset"
 
 
-def batches(dataset: Dataset, config: Config, device: torch.device) -> dict[str, Any]:
+def batches(dataset: Callable[[], Dataset], config: Config, device: torch.device, found: Figures) -> None:
     """Of the device against the CPU's: every number equal, and what each side takes."""
-    source = CropSource(dataset, config, "train", CONTEXT_FRAMES)
+    source = CropSource(dataset(), config, "train", CONTEXT_FRAMES)
     began = time.perf_counter()
     expected = source.batch(1)
     cpu_s = time.perf_counter() - began
@@ -164,13 +169,12 @@ def batches(dataset: Dataset, config: Config, device: torch.device) -> dict[str,
     raw = source.raw_batch(1)
     raw_s = time.perf_counter() - began
     n_samples = expected.target.size
-    found = {
-        "the CPU's way feeds, a process": f"{n_samples / cpu_s / 1e6:.2f} M samples/s",
-        "audio alone": f"{n_samples / raw_s / 1e6:.2f} M samples/s",
-    }
+    found["the CPU's way feeds, a process"] = f"{n_samples / cpu_s / 1e6:.2f} M samples/s"
+    found["audio alone"] = f"{n_samples / raw_s / 1e6:.2f} M samples/s"
     if reason := why_not(config, source, device):
         assert device.type == "cpu", reason
-        return found | {"on the device": f"not made: {reason}"}
+        found["on the device"] = f"not made: {reason}"
+        return
     maker = BatchMaker(config, CONTEXT_FRAMES, device)
     parts = [torch.from_numpy(part).to(device) for part in raw]
     made = maker.batch(parts)
@@ -180,16 +184,21 @@ def batches(dataset: Dataset, config: Config, device: torch.device) -> dict[str,
         found[f"{name} that differ"] = f"{differing:.3%}"
         assert differing == 0, f"{name}: {differing:.3%} differ"
     milliseconds = timed(lambda: maker.batch(parts), device, 10)
-    return found | {
-        "on the device": f"{milliseconds:.2f} ms a batch, {n_samples / milliseconds / 1e3:.2f} M samples/s"
-    }
+    speed = n_samples / milliseconds / 1e3
+    found["on the device"] = f"{milliseconds:.2f} ms a batch, {speed:.2f} M samples/s"
+
+
+def gru(n_batch: int, size: int, device: torch.device, found: Figures) -> None:
+    choice = choose(n_batch, size, torch.bfloat16, device)
+    found["way"], found["refused"] = str(choice.way or "cuDNN"), choice.refused
+    found["ms of 100 steps"] = {name: round(number, 2) for name, number in choice.milliseconds.items()}
 
 
 def training(
-    dataset: Dataset, config: Config, device: torch.device, small: bool, found: dict[str, Any]
+    dataset: Callable[[], Dataset], config: Config, device: torch.device, small: bool, found: Figures
 ) -> None:
     """Steps by cuDNN, by the kernels, and by the kernels in a graph: the same losses, and what each takes."""
-    source = CropSource(dataset, config, "train", CONTEXT_FRAMES)
+    source = CropSource(dataset(), config, "train", CONTEXT_FRAMES)
     taken: list[Batch[Tensor]] = [source.batch(step).to(device) for step in range(4)]
     losses = {}
     for side in ("cuDNN", "kernels", "kernels, graph"):
@@ -221,43 +230,23 @@ def training(
 
 
 def command(
-    dataset: Dataset, run: Path, name: str, sets: tuple[str, ...], device: torch.device, small: bool
-) -> dict[str, Any]:
+    dataset: Callable[[], Dataset],
+    run: Path,
+    name: str,
+    sets: tuple[str, ...],
+    device: torch.device,
+    small: bool,
+    found: Figures,
+) -> None:
     """What the `train` command does, loader included; the first figures, which compile, are left out."""
     n_steps = 20 if small else 300
     plan = (f"train.steps={n_steps}", f"train.log_every={n_steps // 10}", "train.valid_every=100000")
     config = load_config(name, [*sets, *plan, "train.valid_crops=4", f"train.workers={0 if small else 4}"])
-    result = train(dataset.path, run, config, device=str(device), tell=print)
+    result = train(dataset().path, run, config, device=str(device), tell=print)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     speeds = [line["samples_per_s"] for line in lines if line["group"] == "train"][2:]
-    return {"samples/s": f"{statistics.median(speeds) / 1e6:.2f} M", "bits": round(result.last_bits, 3)}
-
-
-def synthesis(folder: Path, n_clips: int, device: torch.device, seconds: float) -> dict[str, Any]:
-    """A folder of clips through the torch engine, files in and files out."""
-    audio, rate_hz = soundfile.read(sorted(SAMPLES.glob("*.flac"))[0], dtype="float32")
-    clip = np.resize(audio, int(seconds * rate_hz))
-    (folder / "in").mkdir(parents=True)
-    for index in range(n_clips):
-        soundfile.write(folder / "in" / f"{index:04}.wav", np.roll(clip, 997 * index), rate_hz)
-    vocoder = load(engine="torch", device=str(device))
-    vocoder.warm_up()
-    began = time.perf_counter()
-    results = list(synthesize_files(vocoder, plan_jobs([folder / "in"], folder / "out", ".wav")))
-    wall_s = time.perf_counter() - began
-    errors = [result.error for result in results if result.error]
-    assert not errors, errors[0]
-    return {"real time": f"{n_clips * seconds / wall_s:.1f} times", "wall": f"{wall_s:.1f} s"}
-
-
-def same_samples(device: torch.device, n_frames: int) -> dict[str, Any]:
-    audio, rate_hz = soundfile.read(sorted(SAMPLES.glob("*.flac"))[0], dtype="float32")
-    ours, reference = load(engine="torch", device=str(device)), load(engine="float32")
-    mel = reference.mel(audio, rate_hz)[20 : 20 + n_frames]
-    difference = np.abs(ours.synthesize(mel, seed=0) - reference.synthesize(mel, seed=0))
-    same = int(np.argmax(difference > 1e-3)) if (difference > 1e-3).any() else len(difference)
-    assert same >= 100, f"sample {same} differs already"
-    return {"samples before the first that differs by 0.001": f"{same} of {len(difference)}"}
+    found["samples/s"] = f"{statistics.median(speeds) / 1e6:.2f} M"
+    found["bits"] = round(result.last_bits, 3)
 
 
 def timed(work: Callable[[], object], device: torch.device, n: int) -> float:
@@ -275,10 +264,6 @@ def timed(work: Callable[[], object], device: torch.device, n: int) -> float:
         work()
     wait()
     return (time.perf_counter() - began) / n * 1e3
-
-
-def rounded(numbers: dict[str, float]) -> dict[str, float]:
-    return {name: round(number, 2) for name, number in numbers.items()}
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ _DAY_S = 86_400
 _PLAIN = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 """Bytes as they are, no pipe that is waited for, and nothing for a process that is started meanwhile."""
 
+_OTHER_FILES = 128  # that are open beside those that somebody counts
 _PATIENCE_S = 60
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _BUSY = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES})
@@ -79,6 +80,21 @@ def open_file(path: Path) -> BinaryIO:
         os.close(descriptor)
         raise OSError(errno.EINVAL, reason, str(path))
     return os.fdopen(descriptor, "rb")
+
+
+def files_open_at_once(wanted: int) -> int:
+    """How many files this process may open beside what it has, at most `wanted`; raises its own limit for that."""
+    try:
+        import resource
+    except ImportError:  # Windows, where C's limit of 8,192 is far off
+        return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted + _OTHER_FILES if hard == resource.RLIM_INFINITY else min(hard, wanted + _OTHER_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            soft = most
+    return wanted if soft == resource.RLIM_INFINITY else max(1, min(wanted, soft - _OTHER_FILES))
 
 
 def require_writable(folder: Path) -> None:

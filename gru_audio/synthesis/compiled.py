@@ -12,7 +12,7 @@ from gru_audio.config import Config
 from gru_audio.native import library
 from gru_audio.synthesis.engine import require_saved
 from gru_audio.synthesis.frontend import FrameBlock
-from gru_audio.synthesis.sampling import N_TAPS, PLAIN, VoicedDraws
+from gru_audio.synthesis.sampling import N_TAPS, PLAIN, Sampling, VoicedDraws
 
 
 @dataclass
@@ -200,6 +200,9 @@ class CompiledEngine:
         )
         self._loop(stream, block, draws, past, out)
         stream.codes, stream.rebuilt = past.codes[out.size :], past.rebuilt[out.size :]
+
+    def in_step(self, ready: object, n_streams: int, sampling: Sampling) -> None:
+        """It has no device of its own."""
 
     def export_state(self, state: list[StreamState]) -> dict[str, npt.NDArray[np.generic]]:
         """The state of one stream as arrays: a copy."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gru_audio.arrays import FloatArray
 from gru_audio.errors import ConfigError
+from gru_audio.synthesis.sampling import Sampling
 from gru_audio.voice.tensor_file import Array
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ class Engine(Protocol):
             are padded.
     """
 
-    streams_at_once: int
+    @property
+    def streams_at_once(self) -> int: ...
 
     def start(self, n_streams: int) -> Any:
         """The state of streams that have been silent for ever."""
@@ -33,6 +35,13 @@ class Engine(Protocol):
         tail_cut: float,
     ) -> FloatArray:
         """Go on by one block of each stream; see `torch_engine.engine.TorchEngine.generate`."""
+
+    def in_step(self, ready: Any, n_streams: int, sampling: Sampling) -> Any:
+        """Streams of a `stream.ReadyVoice` that go through all stages on the engine's device.
+
+        Returns:
+            What has the methods of `in_step.StreamsInStep`; None where the CPU does all but the sample loop.
+        """
 
     def export_state(self, state: Any) -> dict[str, Array]:
         """The state of one stream as arrays that any engine of the same voice can import: a copy.

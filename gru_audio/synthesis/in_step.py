@@ -6,6 +6,7 @@ has ended goes on with another's frames, unheard, until all have: an engine that
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 
@@ -44,8 +45,38 @@ class _Lane:
         return made
 
 
-class StreamsInStep:
+class InStep(Protocol):
     """Streams numbered from 0: push or end each that is not waiting, then `run`, until all have ended."""
+
+    def is_waiting(self, number: int) -> bool:
+        """Whether a stream has frames to go on with; without, it must be pushed or ended before `run`."""
+
+    def push(self, number: int, frames: MelFrames) -> None:
+        """Give a stream that is not waiting its next frames, checked."""
+
+    def end(self, number: int) -> None:
+        """Say that a stream that is not waiting has no more frames."""
+
+    def give_up(self, number: int) -> None:
+        """End a stream, whatever it waits with."""
+
+    def run(self) -> Sequence[Made]:
+        """Go on by as many frames as all streams have that are not over.
+
+        Returns:
+            Of each stream what the network made now and what is corrected now; full scale 1, and not looked at. Both
+            are empty where it is over.
+        """
+
+
+def streams_in_step(ready: ReadyVoice, n_streams: int, sampling: Sampling) -> InStep:
+    """Streams of a voice, all with the same seed: on its engine's device, or by the CPU but for the sample loop."""
+    on_device: InStep | None = ready.engine.in_step(ready, n_streams, sampling)
+    return on_device or StreamsInStep(ready, n_streams, sampling)
+
+
+class StreamsInStep:
+    """Streams whose front end and correction are the CPU's; see `InStep`."""
 
     def __init__(self, ready: ReadyVoice, n_streams: int, sampling: Sampling) -> None:
         """Begin them, all with the same seed."""
@@ -57,33 +88,28 @@ class StreamsInStep:
         self._temperature, self._tail_cut = sampling.temperature_of(ready.temperature), sampling.tail_cut
 
     def is_waiting(self, number: int) -> bool:
-        """Whether a stream has frames to go on with; without, it must be pushed or ended before `run`."""
+        """See `InStep`."""
         return self._lanes[number].waiting is not None
 
     def push(self, number: int, frames: MelFrames) -> None:
-        """Give a stream that is not waiting its next frames, checked."""
+        """See `InStep`."""
         lane = self._lanes[number]
         if len(frames.stored):
             lane.has_begun = True
             lane.waiting = lane.front_end.push(*frames) or None
 
     def end(self, number: int) -> None:
-        """Say that a stream that is not waiting has no more frames."""
+        """See `InStep`."""
         lane = self._lanes[number]
         lane.has_ended = True
         lane.waiting = (lane.front_end.finish() or None) if lane.has_begun else None
 
     def give_up(self, number: int) -> None:
-        """End a stream, whatever it waits with."""
+        """See `InStep`."""
         self._lanes[number].has_ended, self._lanes[number].waiting = True, None
 
     def run(self) -> Sequence[Made]:
-        """Go on by as many frames as all streams have that are not over.
-
-        Returns:
-            Of each stream what the network made now and what is corrected now; full scale 1, and not looked at. Both
-            are empty where it is over.
-        """
+        """See `InStep`."""
         blocks = [lane.waiting for lane in self._lanes if lane.waiting is not None]
         if not blocks:
             return [Made.joined([])] * len(self._lanes)

@@ -17,7 +17,7 @@ from gru_audio.synthesis.correction import check_corrections, default_correction
 from gru_audio.synthesis.engines import make_engine
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.frontend import ConditioningWeights
-from gru_audio.synthesis.in_step import StreamsInStep
+from gru_audio.synthesis.in_step import InStep, streams_in_step
 from gru_audio.synthesis.sampling import PLAIN_SAMPLING, Sampling, VoiceSampling
 from gru_audio.synthesis.stream import ReadyVoice, Stream, require_finite
 from gru_audio.voice.bundled import DEFAULT_VOICE
@@ -276,13 +276,13 @@ class Vocoder:
 
     def start_in_step(
         self, n_streams: int, sampling: Sampling = PLAIN_SAMPLING, *, seed: int | None = None
-    ) -> StreamsInStep:
+    ) -> InStep:
         """Start streams that the engine goes on with together; their mels are taken as they are.
 
         Raises:
             ConfigError: a setting is out of range.
         """
-        return StreamsInStep(self._ready, n_streams, sampling.seeded(seed))
+        return streams_in_step(self._ready, n_streams, sampling.seeded(seed))
 
     def _in_step(
         self, mels: Sequence[MelFrames], sampling: Sampling, report: Callable[[int], None]
@@ -300,10 +300,10 @@ class Vocoder:
                     else:
                         streams.end(number)
                         ended.add(number)
+            if not any(map(streams.is_waiting, range(len(mels)))):
+                break
             made = streams.run()
             n_new = max(piece.raw.size for piece in made) // self.mel_config.hop_samples
-            if not n_new:
-                break
             for pieces, piece in zip(parts, made, strict=True):
                 pieces.append(piece)
             n_done += n_new

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -12,6 +13,7 @@ from threading import Lock
 from gru_audio.arrays import Made
 from gru_audio.config import MelConfig
 from gru_audio.errors import GruAudioError, MelError
+from gru_audio.files import files_open_at_once
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.signal.audio_file.reading import StoppedEarlyError, open_audio
 from gru_audio.signal.audio_file.writing import open_writer
@@ -24,6 +26,9 @@ from gru_audio.synthesis.sampling import PLAIN_SAMPLING, Sampling
 from gru_audio.synthesis.stream import require_finite
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.threads import map_in_threads
+
+_FILES_OF_A_JOB = 4  # open: what is read, what is written, and the locks
+_JOBS_FOR_THREADS = 16
 
 _reading_mels = Lock()  # mel_file changes the warnings' filters, which are the whole process's
 
@@ -66,7 +71,9 @@ def synthesize_files(
     Yields:
         One result for each job, in order.
     """
-    n_at_once = vocoder.streams_at_once
+    n_at_once = min(
+        vocoder.streams_at_once, max(1, files_open_at_once(_FILES_OF_A_JOB * len(jobs)) // _FILES_OF_A_JOB)
+    )
     # Those that go in step should be of one length.
     order = (
         sorted(range(len(jobs)), key=lambda i: _size(jobs[i].source)) if n_at_once > 1 else range(len(jobs))
@@ -152,13 +159,18 @@ def run_together(
             return
         streams.give_up(number)
 
+    def feed(number: int) -> None:
+        while number not in results and not streams.is_waiting(number):
+            go_on(number, group[number])
+
     with contextlib.ExitStack() as stack:
         for one in under_way:
             stack.callback(one.steps.close)
+        # Files and mels: C, which lets go of the interpreter.
+        pool = stack.enter_context(ThreadPoolExecutor()) if len(group) >= _JOBS_FOR_THREADS else None
         while len(results) < len(group):
-            for number, job in enumerate(group):
-                while number not in results and not streams.is_waiting(number):
-                    go_on(number, job)
+            for _ in (pool.map if pool else map)(feed, range(len(group))):
+                pass
             for one, made in zip(under_way, streams.run(), strict=True):
                 one.made.append(made)
     return [results[number] for number in range(len(group))]

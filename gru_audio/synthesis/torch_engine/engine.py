@@ -1,10 +1,11 @@
 """The torch engine: the sample loop written plainly, for any device and a batch of streams.
 
 It is the reference that the compiled engines are compared with, draw by draw, the engine for cells other
-than the GRU, and the one for a GPU. It computes in float32 everywhere.
+than the GRU, and the one for a GPU. It computes in float32 everywhere, or as exactly: see kernels/sample_loop.py.
 """
 
 from collections.abc import Mapping, Sequence
+from threading import Lock
 
 import numpy as np
 import torch
@@ -14,31 +15,76 @@ from gru_audio.arrays import FloatArray
 from gru_audio.synthesis.engine import require_saved
 from gru_audio.synthesis.folding import FoldedNetwork
 from gru_audio.synthesis.frontend import FrameBlock
-from gru_audio.synthesis.sampling import N_TAPS, PLAIN, VoicedDraws
+from gru_audio.synthesis.sampling import N_TAPS, PLAIN, Sampling, VoicedDraws
+from gru_audio.synthesis.stream import ReadyVoice
+from gru_audio.synthesis.torch_engine.frontend import DeviceConditioner, tried_conditioner
+from gru_audio.synthesis.torch_engine.fused import Choice, choose
+from gru_audio.synthesis.torch_engine.in_step import DeviceStreams
 from gru_audio.synthesis.torch_engine.sample_loop import DeviceNetwork, FrameInputs, SampleLoop, TorchState
 from gru_audio.voice.tensor_file import Array
 
 _STREAMS_ON_CPU = 8  # cost little more than one
-_STREAMS_ON_GPU = 256  # as many files are read and written at once, of the 1,024 that may usually be open
+_STREAMS_ON_GPU = 256  # without a kernel of ours
 _LOOPS_KEPT = 4  # each with its own tensors, and on a GPU its own graph
 
 
 class TorchEngine:
     """Generates with torch, all streams of a batch in step.
 
-    On a CUDA GPU a whole frame is one launch: it is captured at the first use of each number of streams and
-    setting of the sampling, and replayed from then on.
+    On a CUDA GPU many frames are one launch of a kernel of ours, where that runs and fits the voice. Else a frame is
+    one: it is captured at the first use of each number of streams and setting of the sampling, and replayed then.
     """
 
     def __init__(self, network: FoldedNetwork, device: torch.device, voiced: VoicedDraws = PLAIN) -> None:
         """Move a folded network to a device; `voiced` says how it draws in voiced frames."""
-        self.streams_at_once = _STREAMS_ON_CPU if device.type == "cpu" else _STREAMS_ON_GPU
-        self._network, self._voiced = DeviceNetwork(network, device), voiced
+        self._folded, self._network, self._voiced = network, DeviceNetwork(network, device), voiced
         self._idle: dict[tuple[int, float, float], SampleLoop] = {}
+        self._choice: Choice | None = None
+        self._conditioner: DeviceConditioner | str | None = None  # or why there is none
+        self._choosing = Lock()
 
     def __getstate__(self) -> dict[str, object]:
         # Without the loops: pickled, tensors that share memory would come apart, and a graph cannot be.
-        return {**vars(self), "_idle": {}}
+        state = {name: value for name, value in vars(self).items() if name != "_choosing"}
+        return {**state, "_idle": {}, "_choice": None, "_conditioner": None}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Go on as another process's engine."""
+        vars(self).update(state)
+        self._choosing = Lock()
+
+    @property
+    def streams_at_once(self) -> int:
+        """See `Engine`; on a GPU as many as its processors have places for: more take turns."""
+        device = self._network.device
+        if device.type == "cpu":
+            return _STREAMS_ON_CPU
+        fused = self.choice.loop
+        if fused is None:
+            return _STREAMS_ON_GPU
+        return fused.way.rows * torch.cuda.get_device_properties(device).multi_processor_count
+
+    @property
+    def choice(self) -> Choice:
+        """The kernel of ours that runs on the device, tried at the first look."""
+        with self._choosing, torch.inference_mode():
+            if self._choice is None:
+                self._choice = choose(self._network, self._voiced, self.start, self._in_torch_alone)
+        return self._choice
+
+    def in_step(self, ready: ReadyVoice, n_streams: int, sampling: Sampling) -> DeviceStreams | None:
+        """Streams that go through all on the device; None where there is no kernel for it."""
+        if self._network.device.type == "cpu" or self.choice.loop is None:
+            return None
+        with self._choosing:
+            if self._conditioner is None:
+                self._conditioner = tried_conditioner(
+                    ready.voice, self._folded, ready.weights, self._network.device
+                )
+        if isinstance(self._conditioner, str):
+            return None
+        temperature = sampling.temperature_of(ready.temperature)
+        return DeviceStreams(self, self._conditioner, ready.n_corrections, n_streams, sampling, temperature)
 
     def start(self, n_streams: int) -> TorchState:
         """The state of streams that have been silent for ever."""
@@ -74,12 +120,22 @@ class TorchEngine:
         Returns:
             (B, k * hop) audio, full scale 1; it may go beyond.
         """
-        settings = (len(blocks), temperature, tail_cut)
+        return self.run(state, self._inputs(blocks, uniforms), temperature, tail_cut).cpu().numpy()
+
+    def run(self, state: TorchState, frames: FrameInputs, temperature: float, tail_cut: float) -> Tensor:
+        """Go on by frames that are on the device; see `generate`.
+
+        Returns:
+            (B, k * hop) audio, there.
+        """
+        fused = self.choice.loop if self._network.device.type != "cpu" else None
+        if fused is not None and frames.uniforms.shape[1]:
+            return fused.run(state, frames, temperature, tail_cut)
+        settings = (len(frames.uniforms), temperature, tail_cut)
         # Taken out while it runs, so that two threads never share a loop's tensors.
         loop = self._idle.pop(settings, None) or SampleLoop(self._network, *settings, self._voiced)
         loop.state.take(state)
-        frames = self._inputs(blocks, uniforms)
-        audio = torch.empty_like(frames.uniforms)  # (B, k, hop)
+        audio = torch.empty(frames.uniforms.shape, device=self._network.device)  # (B, k, hop)
         for frame in range(audio.shape[1]):
             loop.inputs.take(frames, frame)
             loop.run()
@@ -88,7 +144,18 @@ class TorchEngine:
         if len(self._idle) >= _LOOPS_KEPT:
             self._idle.clear()
         self._idle[settings] = loop
-        return audio.flatten(1).cpu().numpy()
+        return audio.flatten(1)
+
+    def _in_torch_alone(self, frames: FrameInputs) -> Tensor:
+        """What torch's own operations make of frames, uncaptured; see `fused.Reference`."""
+        loop = SampleLoop(self._network, len(frames.uniforms), 1.0, 0.0, self._voiced, captured=False)
+        loop.state.take(self.start(len(frames.uniforms)))
+        parts = []
+        for frame in range(frames.uniforms.shape[1]):
+            loop.inputs.take(frames, frame)
+            loop.run()
+            parts.append(loop.audio.clone())
+        return torch.cat(parts, 1)
 
     def export_state(self, state: TorchState) -> dict[str, Array]:
         """The state of one stream as arrays, a copy: what `TorchState` has, without B; codes int64, else float32."""

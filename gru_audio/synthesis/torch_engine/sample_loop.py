@@ -130,8 +130,13 @@ class SampleLoop:
         temperature: float,
         tail_cut: float,
         voiced: VoicedDraws = PLAIN,
+        *,
+        captured: bool = True,
     ) -> None:
-        """Make the tensors, and on a GPU capture the frame; for the settings see `distribution.probabilities`."""
+        """Make the tensors, and on a GPU capture the frame, unless it is used too seldom to pay.
+
+        For the settings see `distribution.probabilities`.
+        """
         self._network, self._tail_cut, self._voiced = network, tail_cut, voiced
         self._temperatures = temperature, temperature * voiced.temperature
         config, device = network.config, network.device
@@ -168,7 +173,7 @@ class SampleLoop:
             noise=zeros(N_TAPS),
         )
         self._taps = torch.tensor(voiced.taps[::-1]).to(device)  # for the oldest first
-        self.run = replayable(self._run, device)
+        self.run = replayable(self._run, device) if captured else self._run
 
     def _run(self) -> None:
         """Generate the frame's samples, and be ready for the next."""

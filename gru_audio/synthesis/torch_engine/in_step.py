@@ -1,0 +1,154 @@
+"""Many streams that go in step on a device from the mel to the corrected audio; ../in_step.py is the CPU's way.
+
+All began together, and each step takes as many frames of each. So the front end, the sample loop and the correction go
+through all of them at once, and one row of uniform numbers does for all, as they have one seed.
+
+    frames of a stream  | its own: 0 .. F - 1 | silence: the lookahead's 2 | as many as the correction is late |
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from gru_audio.arrays import FloatArray, Made
+from gru_audio.config import CONTEXT_FRAMES
+from gru_audio.signal.mel import MelFrames, silent_frames
+from gru_audio.synthesis.sampling import Sampling
+from gru_audio.synthesis.torch_engine.correction import DeviceCorrections
+from gru_audio.synthesis.torch_engine.frontend import DeviceConditioner, DeviceFrontEnd
+from gru_audio.synthesis.torch_engine.sample_loop import FrameInputs, TorchState
+
+_FRAMES_TOGETHER = 1 << 15  # of all streams: what the front end makes of them takes some hundred MB
+
+
+class FrameLoop(Protocol):
+    """Goes through the samples of frames."""
+
+    def start(self, n_streams: int) -> TorchState:
+        """The state of streams that have been silent for ever."""
+
+    def run(
+        self, state: TorchState, frames: FrameInputs, temperature: float, tail_cut: float
+    ) -> torch.Tensor:
+        """See `engine.TorchEngine.run`."""
+
+
+class _Lane:
+    """One of the streams: the frames that it waits with, and how many it has had.
+
+    Attributes:
+        waiting: (k, M).
+        n_frames: pushed so far.
+        is_over: it has no more frames than these.
+    """
+
+    def __init__(self, n_mels: int) -> None:
+        self.waiting = np.zeros((0, n_mels), np.float32)
+        self.n_frames, self.is_over = 0, False
+
+
+class DeviceStreams:
+    """Streams numbered from 0; see `in_step.InStep`, which it is."""
+
+    def __init__(
+        self,
+        loop: FrameLoop,
+        conditioner: DeviceConditioner,
+        n_rounds: int,
+        n_streams: int,
+        sampling: Sampling,
+        temperature: float,
+    ) -> None:
+        """Begin them, all with the same seed.
+
+        Args:
+            loop: goes through frames.
+            conditioner: of the voice.
+            n_rounds: of the correction.
+            n_streams: how many.
+            sampling: the seed, and what is never drawn.
+            temperature: of the draws.
+        """
+        config, device = conditioner.config, conditioner.device
+        self._loop, self._config, self._device = loop, config, device
+        self._state, self._front_end = loop.start(n_streams), DeviceFrontEnd(conditioner, n_streams)
+        self._corrections = DeviceCorrections(config.mel, n_rounds, n_streams, device)
+        self._lanes = [_Lane(config.mel.n_mels) for _ in range(n_streams)]
+        self._random, self._n_made = np.random.default_rng(sampling.seed), 0  # frames of each stream
+        self._temperature, self._tail_cut = temperature, sampling.tail_cut
+
+    def is_waiting(self, number: int) -> bool:
+        """See `InStep`."""
+        return len(self._lanes[number].waiting) > 0
+
+    def push(self, number: int, frames: MelFrames) -> None:
+        """See `InStep`."""
+        lane = self._lanes[number]
+        lane.waiting, lane.n_frames = frames.stored, lane.n_frames + len(frames.stored)
+
+    def end(self, number: int) -> None:
+        """See `InStep`."""
+        lane = self._lanes[number]
+        lane.is_over = True
+        if lane.n_frames:
+            lane.waiting = silent_frames(CONTEXT_FRAMES + self._corrections.delay, self._config.mel)
+
+    def give_up(self, number: int) -> None:
+        """See `InStep`."""
+        lane = self._lanes[number]
+        lane.is_over, lane.n_frames, lane.waiting = True, 0, lane.waiting[:0]
+
+    @torch.inference_mode()
+    def run(self) -> Sequence[Made]:
+        """See `InStep`."""
+        lengths = [len(lane.waiting) for lane in self._lanes if len(lane.waiting)]
+        parts: list[list[Made]] = [[] for _ in self._lanes]
+        n_left = min(lengths, default=0)
+        while n_left:
+            n = min(n_left, max(1, _FRAMES_TOGETHER // len(self._lanes)))
+            for own, made in zip(parts, self._go_on(n), strict=True):
+                own.append(made)
+            n_left -= n
+        return [Made.joined(own) for own in parts]
+
+    def _go_on(self, n_frames: int) -> list[Made]:
+        """Take n frames of each stream."""
+        mel = np.tile(silent_frames(n_frames, self._config.mel), (len(self._lanes), 1, 1))  # (B, n, M)
+        for own, lane in zip(mel, self._lanes, strict=True):
+            if len(lane.waiting):
+                own[:], lane.waiting = lane.waiting[:n_frames], lane.waiting[n_frames:]
+        ready = self._front_end.push(torch.from_numpy(mel).to(self._device))
+        if ready is None:
+            return [Made.joined([])] * len(self._lanes)
+        inputs, linear = ready
+        first, n_made, delay = self._n_made, linear.shape[1], self._corrections.delay
+        self._n_made += n_made
+        n_of_lanes = np.array(
+            [lane.n_frames if lane.is_over else first + n_made for lane in self._lanes]
+        )  # which of the frames are a stream's: those before
+        valid = np.arange(first, first + n_made) < n_of_lanes[:, None]  # (B, n)
+        raw = self._generated(inputs, torch.from_numpy(valid).to(self._device)) if valid.any() else None
+        hop = self._config.mel.hop_samples
+        if raw is None:
+            raw = linear.new_zeros(len(self._lanes), n_made * hop)
+        corrected = self._corrections.push(raw, linear, torch.from_numpy(valid).to(linear))
+        raw_rows, rows = raw.cpu().numpy(), corrected.cpu().numpy()
+
+        def stretch(row: FloatArray, begin: int, n_own: int) -> FloatArray:
+            """Of a row that begins with frame `begin`, what is of the stream's frames 0 .. n_own - 1."""
+            return row[max(0, -begin) * hop : max(0, n_own - begin) * hop]
+
+        return [
+            Made(stretch(row, first - delay, n_own), stretch(raw_row, first, n_own))
+            for row, raw_row, n_own in zip(rows, raw_rows, n_of_lanes, strict=True)
+        ]
+
+    def _generated(self, inputs: FrameInputs, valid: torch.Tensor) -> torch.Tensor:
+        """The network's audio (B, n hop); 0 in frames that are none of the stream's."""
+        n_frames, hop = valid.shape[1], self._config.mel.hop_samples
+        row = torch.from_numpy(self._random.random(n_frames * hop, np.float32)).to(self._device)
+        inputs.uniforms = row.view(1, n_frames, hop).expand(len(self._lanes), -1, -1)
+        audio = self._loop.run(self._state, inputs, self._temperature, self._tail_cut)
+        return audio.view(len(self._lanes), n_frames, hop).mul(valid[..., None]).flatten(1)
