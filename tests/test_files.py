@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from gru_audio.errors import OutputError
 from gru_audio.files import (
     atomic_path,
+    files_open_at_once,
     open_file,
     remove_abandoned,
     require_writable,
@@ -186,3 +188,18 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     with open_file(tmp_path / "link") as file:
         assert file.read() == b"a"
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "expected", "raised"),
+    [(1024, 4096, 2000, 2128), (1024, 1024, 896, 1024), (1024, -1, 2000, 2128), (9000, 9000, 2000, 9000)],
+)
+def test_as_many_files_are_opened_as_the_system_allows(
+    soft: int, hard: int, expected: int, raised: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = [(soft, hard)]
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, pair: limits.append(pair))
+    assert files_open_at_once(2000) == expected
+    assert limits[-1][0] == raised
+    assert limits[-1][1] == hard

@@ -13,6 +13,7 @@ from gru_audio.bench.peers import Peer, PeerSpeed, find_peers
 from gru_audio.bench.synthesis import Subject, SynthesisSpeed
 from gru_audio.bench.training import TrainingSpeed, TrainingSubject
 from gru_audio.bench.turns import Speed, Task, take_turns
+from gru_audio.network.device import choose_device
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.synthesis.engines import choose_engine
 
@@ -30,6 +31,7 @@ class BenchPlan:
         turns: how often each figure is taken.
         training: whether to time training steps.
         peers: whether to time other vocoders.
+        device: where the engine torch runs, and training; a name of torch's.
     """
 
     cases: Sequence[Case]
@@ -38,6 +40,7 @@ class BenchPlan:
     turns: int = 5
     training: bool = True
     peers: bool = False
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Report:
 
     Attributes:
         machine: on what.
+        device: where the engine torch ran, and training: `"cpu"`, or a GPU's name.
         limits: of one core.
         engine_choice: for each case by name, the engine that `auto` stands for on the CPU, and why.
         synthesis: for each case and engine.
@@ -55,6 +59,7 @@ class Report:
     """
 
     machine: Machine
+    device: str
     limits: Limits
     engine_choice: dict[str, str]
     synthesis: tuple[SynthesisSpeed, ...]
@@ -73,8 +78,9 @@ def run_bench(plan: BenchPlan, progress: ProgressCallback = ignore_progress) -> 
         progress: done and total are in timings, once these begin.
 
     Raises:
-        ConfigError: an engine cannot run one of the cases.
+        ConfigError: an engine cannot run one of the cases, or there is no such device.
     """
+    device = choose_device(plan.device)
     machine, threads = this_machine(), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -91,6 +97,7 @@ def run_bench(plan: BenchPlan, progress: ProgressCallback = ignore_progress) -> 
         torch.set_num_threads(threads)
     return Report(
         machine,
+        torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         limits,
         {case.name: ", ".join(choose_engine(case.config, "cpu")) for case in plan.cases},
         tuple(subject.result(speeds, limits) for subject in subjects),
@@ -106,7 +113,7 @@ def _subjects(plan: BenchPlan, progress: ProgressCallback) -> list[Subject]:
         voice = random_voice(case.config)
         for engine in plan.engines:
             progress(Progress(0, 1, {"preparing": f"{case.name}, {engine}"}))
-            subjects.append(Subject(case, voice, engine, plan.seconds))
+            subjects.append(Subject(case, voice, engine, plan.seconds, plan.device))
     return subjects
 
 
@@ -115,7 +122,7 @@ def _trainees(plan: BenchPlan, progress: ProgressCallback) -> list[TrainingSubje
     for case in plan.cases:
         if plan.training and case.trains:
             progress(Progress(0, 1, {"preparing": f"training {case.name}"}))
-            trainees.append(TrainingSubject(case, _LONGEST_STEP * plan.seconds))
+            trainees.append(TrainingSubject(case, _LONGEST_STEP * plan.seconds, plan.device))
     return trainees
 
 

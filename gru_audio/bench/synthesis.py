@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -24,7 +25,8 @@ from gru_audio.voice.voice import Voice
 N_STREAMS = 8
 """Clips of the figure for many streams."""
 
-_ONE, _EACH_CORE, _MANY, _CORRECTION = "one stream", "a stream on each core", "many streams", "correction"
+_ONE, _EACH_CORE, _MANY, _MOST = "one stream", "a stream on each core", "many streams", "most streams"
+_CORRECTION = "correction"
 _STAGE = "stage "
 
 
@@ -40,11 +42,13 @@ class SynthesisSpeed:
         each_core: a stream on each core at the same time, together; None for an engine whose streams go in step.
         times_one_stream: how much faster that is than one stream; the number of cores at best.
         many_streams: `N_STREAMS` clips over all cores, or in step.
+        most_streams: as many clips as a GPU takes at once; None on a CPU.
+        n_most: how many these are.
         stages: µs a sample of each stage of the one stream. What they leave of it is the "rest"; where the int8
             loop overlaps its stages, they take more than the stream, and "overlap and rest" is negative.
         correction: µs a sample that the default passes of the correction take on top of that.
         work: what a sample needs.
-        bound: the least time that this takes.
+        bound: the least time that this takes on a core; None on a GPU.
     """
 
     case: str
@@ -54,24 +58,33 @@ class SynthesisSpeed:
     each_core: Speed | None
     times_one_stream: float | None
     many_streams: Speed
+    most_streams: Speed | None
+    n_most: int
     stages: dict[str, float]
     correction: float
     work: Work
-    bound: Bound
+    bound: Bound | None
 
 
 class Subject:
     """A case with an engine, ready to be timed."""
 
-    def __init__(self, case: Case, voice: Voice, engine: str, seconds: float) -> None:
+    def __init__(self, case: Case, voice: Voice, engine: str, seconds: float, device: str = "cpu") -> None:
         """Compile, and find out how much audio makes a turn; see `frames_a_turn`.
+
+        Args:
+            case: what is timed.
+            voice: of its sizes.
+            engine: its name.
+            seconds: of a turn.
+            device: of the engine torch; the others run on the CPU.
 
         Raises:
             ConfigError: no such engine, or it cannot run this case.
         """
         self.case, self.voice, self.engine = case, voice, engine
-        self.name = f"{case.name}, {engine}"
-        self._vocoder, self._mel_config = Vocoder(voice, engine, "cpu", corrections=0), case.config.mel
+        self.name, self._device = f"{case.name}, {engine}", device if engine == "torch" else "cpu"
+        self._vocoder, self._mel_config = Vocoder(voice, engine, self._device, corrections=0), case.config.mel
         n_frames = frames_a_turn(
             lambda n: self._synthesize(self._made_up_mel(n)), self._mel_config.sample_rate_hz, seconds
         )
@@ -81,7 +94,9 @@ class Subject:
         """All that is timed of it; `pool` has a thread for each core."""
         runs: dict[str, Callable[[], int]] = {_ONE: lambda: self._synthesize(self._mel)}
         if self._vocoder.streams_at_once > 1:
-            runs[_MANY] = self._synthesize_in_step
+            runs[_MANY] = partial(self._synthesize_in_step, N_STREAMS)
+            if self._device != "cpu":
+                runs[_MOST] = partial(self._synthesize_in_step, self._vocoder.streams_at_once)
         else:
             n_frames = -(-len(self._mel) * n_cores // N_STREAMS)  # a turn takes as long as one stream's
             clip = self._mel[:n_frames]
@@ -95,7 +110,7 @@ class Subject:
         """What `take_turns` found, beside what the machine's limits allow."""
         figures = {figure: speed for (subject, figure), speed in speeds.items() if subject == self.name}
         rate, work = self._mel_config.sample_rate_hz, work_of(self.voice, self.engine)
-        one, each_core = Speed.of(figures[_ONE], rate), figures.get(_EACH_CORE)
+        one, each_core, most = Speed.of(figures[_ONE], rate), figures.get(_EACH_CORE), figures.get(_MOST)
         stages = {
             figure.removeprefix(_STAGE): 1e6 / speed
             for figure, speed in figures.items()
@@ -111,10 +126,12 @@ class Subject:
             each_core=None if each_core is None else Speed.of(each_core, rate),
             times_one_stream=None if each_core is None else each_core / one.samples_per_s,
             many_streams=Speed.of(figures[_MANY], rate),
+            most_streams=None if most is None else Speed.of(most, rate),
+            n_most=0 if most is None else self._vocoder.streams_at_once,
             stages=stages,
             correction=1e6 / figures[_CORRECTION],
             work=work,
-            bound=bound_of(work, self.engine, limits),
+            bound=bound_of(work, self.engine, limits) if self._device == "cpu" else None,
         )
 
     def _stages(self) -> dict[str, Callable[[], int]]:
@@ -133,7 +150,7 @@ class Subject:
         runs: dict[str, Callable[[], int]] = {"front end": run_front_end, "random numbers": draw}
         if self.engine == "int8":
             return runs | Int8Stages(network, n_samples).runs()
-        _, engine = make_engine(self.engine, network, "cpu")
+        _, engine = make_engine(self.engine, network, self._device)
         block = whole_block(weights, self._mel)
         uniforms = np.random.default_rng(0).random((1, n_samples), np.float32)
 
@@ -154,7 +171,7 @@ class Subject:
     def _synthesize(self, mel: FloatArray) -> int:
         return self._vocoder.synthesize(mel, check=False).size
 
-    def _synthesize_in_step(self) -> int:
+    def _synthesize_in_step(self, n_streams: int) -> int:
         return sum(
-            audio.size for audio in self._vocoder.synthesize_batch([self._mel] * N_STREAMS, check=False)
+            audio.size for audio in self._vocoder.synthesize_batch([self._mel] * n_streams, check=False)
         )

@@ -15,17 +15,19 @@ from gru_audio.config import CONTEXT_FRAMES, Config
 from gru_audio.data.dataset import Dataset
 from gru_audio.data.prepare import prepare
 from gru_audio.network.cpu.memory import keep_freed_memory
+from gru_audio.network.device import choose_device
 from gru_audio.signal.audio_file.writing import write_audio
 from gru_audio.training.batches.crops import CropSource
 from gru_audio.training.learner import Learner
 
 _N_CLIPS, _CLIP_S = 4, 2
 _SAMPLES_A_STEP = 51_200  # the batch of voice-16k; larger ones are cut
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class TrainingSpeed:
-    """The speed of one case's training steps on one core, in samples trained on.
+    """The speed of one case's training steps on one core or a GPU, in samples trained on.
 
     Attributes:
         case: its name.
@@ -43,7 +45,7 @@ class TrainingSpeed:
 
 
 class StepTimer:
-    """One learner and one batch, on the CPU, stepped again and again from where it would stand after some steps.
+    """One learner and one batch, stepped again and again from where it would stand after some steps.
 
     Attributes:
         n_samples: of the batch.
@@ -51,7 +53,9 @@ class StepTimer:
         precision: what is multiplied in, such as `"bfloat16"`.
     """
 
-    def __init__(self, dataset: Dataset, config: Config, step: int | None = None) -> None:
+    def __init__(
+        self, dataset: Dataset, config: Config, step: int | None = None, device: torch.device = _CPU
+    ) -> None:
         """Start from random weights; torch's threads are the caller's to set.
 
         Args:
@@ -59,13 +63,15 @@ class StepTimer:
             config: of the run.
             step: done before: the batch is of its stage, and weights are pruned as they would be; the last stage's
                 first by default.
+            device: where it is trained.
 
         Raises:
             DatasetError: the dataset does not fit the config.
         """
         keep_freed_memory()
+        self._device = device
         source = CropSource(dataset, config, "train", CONTEXT_FRAMES)
-        learner = self._learner = Learner(config, torch.device("cpu"), source)
+        learner = self._learner = Learner(config, device, source)
         stand_at(learner, config.train.all_stages[-1].from_step if step is None else step)
         kept = learner.pruning.kept
         self.density = 1.0 if kept is None else kept.float().mean().item()
@@ -76,6 +82,8 @@ class StepTimer:
     def step(self) -> int:
         """One step; returns the samples trained on."""
         self._learner.train_step(self._batch)
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
         return self.n_samples
 
 
@@ -89,28 +97,31 @@ def stand_at(learner: Learner, step: int) -> None:
 class TrainingSubject:
     """A case whose training is to be timed, on made-up audio."""
 
-    def __init__(self, case: Case, seconds: float) -> None:
+    def __init__(self, case: Case, seconds: float, device_name: str = "cpu") -> None:
         """Prepare audio, a learner and a batch: the last stage's, or fewer crops where a step takes too long.
 
         Args:
             case: what to train.
             seconds: how long a step may take.
+            device_name: where it is trained; a GPU always takes the stage's whole batch.
         """
+        device = choose_device(device_name)
         self._case, self._name = case, f"training {case.name}"
         stage = case.config.train.all_stages[-1]
         self._step = stage.from_step
         self._crop_samples = stage.crop_samples
         n_crops = min(stage.batch_size, max(1, _SAMPLES_A_STEP // stage.crop_samples))
+        n_crops = n_crops if device.type == "cpu" else stage.batch_size
         with tempfile.TemporaryDirectory() as folder:
             dataset = _made_up_dataset(Path(folder), case.config)
-            self._timer = StepTimer(dataset, _with_batch(case.config, n_crops), self._step)
+            self._timer = StepTimer(dataset, _with_batch(case.config, n_crops), self._step, device)
             self._timer.step()  # compiles, or loads what was compiled
             began = time.perf_counter()
             self._timer.step()
             share = seconds / (time.perf_counter() - began)
             self._n_crops = n_crops if share >= 1 else max(1, round(share * n_crops))
             if self._n_crops < n_crops:
-                self._timer = StepTimer(dataset, _with_batch(case.config, self._n_crops), self._step)
+                self._timer = StepTimer(dataset, _with_batch(case.config, self._n_crops), self._step, device)
 
     def task(self) -> Task:
         """A step."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gru_audio.cli.console import note, print_json, print_table, progress_bar
-from gru_audio.cli.options import Json, Quiet
+from gru_audio.cli.options import DeviceName, Json, Quiet
 
 if TYPE_CHECKING:
     from gru_audio.bench.run import Report
@@ -54,6 +54,7 @@ def bench(
             show_default="5; with --quick 2",
         ),
     ] = None,
+    device: DeviceName = "cpu",
     quick: Annotated[bool, typer.Option("--quick", help="A short, rough run.")] = False,
     training: Annotated[
         bool, typer.Option("--training/--no-training", help="Also time training steps of each preset.")
@@ -77,6 +78,8 @@ def bench(
 
         gru-audio bench --case voice-16k --engine int8 --no-training
 
+        gru-audio bench --device cuda --case voice-16k
+
         gru-audio bench --peers --json > bench.json
     """
     # One core's figures need libraries that use one; they read this when they are imported.
@@ -97,6 +100,7 @@ def bench(
         turns=turns or (_QUICK_TURNS if quick else BenchPlan.turns),
         training=training,
         peers=peers,
+        device=device,
     )
     with progress_bar("measuring", quiet=quiet) as progress:
         report = run_bench(plan, progress)
@@ -119,6 +123,8 @@ def print_report(report: "Report") -> None:
         f"{machine.cpu} ({machine.instructions}), {machine.cores} cores, load {load} before; "
         f"Python {machine.python}, torch {machine.torch or 'not installed'}, gru-audio {machine.gru_audio}"
     )
+    if report.device != "cpu":
+        typer.echo(f"engine torch and training: {report.device}; the others one core and more")
     for choice in dict.fromkeys(report.engine_choice.values()):
         names = [name for name, its_choice in report.engine_choice.items() if its_choice == choice]
         typer.echo(f"engine auto for {', '.join(names)}: {choice}")
@@ -138,21 +144,29 @@ def _synthesis_table(report: "Report") -> tuple[list[str], list[list[str]]]:
     cores = report.machine.cores
     head = ["synthesis", "engine", "samples/s", "x real time", "µs/sample", "limit µs", "by", "of limit"]
     head += ["corrected x", f"{cores} streams x", "gain", "8 clips x"]
+    together = max((speed.n_most for speed in report.synthesis), default=0)
+    head += [f"{together:,} clips x"] if together else []
     rows = []
     for speed in report.synthesis:
         one, bound = speed.one_stream, speed.bound
         row = [speed.case, speed.engine, f"{one.samples_per_s:,.0f}", f"{one.times_real_time:.2f}"]
-        row += [f"{one.us_per_sample:.2f}", f"{bound.us_per_sample:.3f}", bound.limited_by]
-        row += [f"{100 * bound.us_per_sample / one.us_per_sample:.0f} %"]
+        row += [f"{one.us_per_sample:.2f}"]
+        if bound is None:
+            row += ["-"] * 3
+        else:
+            row += [f"{bound.us_per_sample:.3f}", bound.limited_by]
+            row += [f"{100 * bound.us_per_sample / one.us_per_sample:.0f} %"]
         corrected = 1e6 / (one.us_per_sample + speed.correction) / speed.sample_rate_hz
         row += [f"{corrected:.2f}"]
         each = "-" if speed.each_core is None else f"{speed.each_core.times_real_time:.2f}"
         gain = "-" if speed.times_one_stream is None else f"{speed.times_one_stream:.2f}"
-        rows.append([*row, each, gain, f"{speed.many_streams.times_real_time:.2f}"])
+        row += [each, gain, f"{speed.many_streams.times_real_time:.2f}"]
+        most = "-" if speed.most_streams is None else f"{speed.most_streams.times_real_time:.0f}"
+        rows.append([*row, most] if together else row)
     for peer in report.peers:
         one = peer.one_stream
         row = [peer.peer, "", f"{one.samples_per_s:,.0f}", f"{one.times_real_time:.2f}"]
-        rows.append([*row, f"{one.us_per_sample:.2f}", *["-"] * 7])
+        rows.append([*row, f"{one.us_per_sample:.2f}", *["-"] * (7 + bool(together))])
     return head, rows
 
 

@@ -14,7 +14,7 @@ from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.signal.audio import check_audio, resample
 from gru_audio.signal.mel import MelFrames, check_mel, log_mel, silent_frames
 from gru_audio.synthesis.correction import check_corrections, default_corrections
-from gru_audio.synthesis.engines import make_engine
+from gru_audio.synthesis.engines import choose_engine, make_engine
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.frontend import ConditioningWeights
 from gru_audio.synthesis.in_step import InStep, streams_in_step
@@ -31,6 +31,8 @@ class Vocoder:
 
     Attributes:
         lookahead_frames: frames that `stream` waits for before it gives a frame's audio.
+        engine_name: of the engine that was taken.
+        engine_reason: why `"auto"` took it, as a clause; empty where it was asked for.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Vocoder:
         engine: str = "auto",
         device: str = "auto",
         corrections: int | None = None,
+        n_clips: int = 1,
     ) -> None:
         """Fold the voice's weights for an engine.
 
@@ -48,6 +51,7 @@ class Vocoder:
             device: of the torch engine.
             corrections: rounds of the spectral correction, which needs lookahead. None takes
                 `correction.default_corrections`.
+            n_clips: about how many are to be made together; the engine `"auto"` hangs on it.
 
         Raises:
             ConfigError: no such engine, or it cannot run this voice; or the contract's windows are too short for
@@ -57,6 +61,9 @@ class Vocoder:
         network = fold(voice)
         weights = ConditioningWeights(voice, network)
         own = VoiceSampling.of(voice.metadata)
+        self.engine_reason = ""
+        if engine == "auto":
+            engine, self.engine_reason = choose_engine(voice.config, device, n_clips)
         self.engine_name, self._engine = make_engine(engine, network, device, own.voiced)
         n_rounds = default_corrections(voice.config.mel) if corrections is None else corrections
         self.lookahead_frames = CONTEXT_FRAMES + check_corrections(voice.config.mel, n_rounds)
@@ -321,6 +328,7 @@ def load(
     engine: str = "auto",
     device: str = "auto",
     corrections: int | None = None,
+    n_clips: int = 1,
 ) -> Vocoder:
     """Load a voice.
 
@@ -330,6 +338,7 @@ def load(
         device: of the torch engine: `"auto"`, `"cpu"`, `"cuda"`, …
         corrections: rounds of the spectral correction, which makes the audio keep to its mel; 0 for the least
             lookahead, by default 3, or 0 where the voice's windows are too short for any.
+        n_clips: about how many are to be made together; the engine `"auto"` hangs on it.
 
     Raises:
         CheckpointError: not a voice, or a damaged one.
@@ -337,6 +346,6 @@ def load(
     """
     loaded = load_voice(voice)
     try:
-        return Vocoder(loaded, engine, device, corrections)
+        return Vocoder(loaded, engine, device, corrections, n_clips)
     except CheckpointError as error:
         raise CheckpointError(f"{voice}: {error}") from error

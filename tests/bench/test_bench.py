@@ -4,8 +4,10 @@ import json
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -114,6 +116,32 @@ def test_a_table_in_a_terminal(case_file: Path, monkeypatch: pytest.MonkeyPatch)
     options = ["--engine", "int8", *SHORT, "--no-training"]
     said = CliRunner().invoke(app, ["bench", "--case", str(case_file), *options], catch_exceptions=False)
     assert "\x1b[1msynthesis" in said.stdout
+
+
+def test_a_gpu_has_a_column_of_its_own(document: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """Which no core's limit is a limit of."""
+    report = SimpleNamespace(
+        **vars(run_bench(BenchPlan([Case("x", sparse_config(), False)], ["int8"], 0.02, 1)))
+    )
+    speed = report.synthesis[0]
+    on_gpu = replace(
+        speed, engine="torch", each_core=None, times_one_stream=None, bound=None, n_most=2112,
+        most_streams=Speed.of(1_000 * RATE, RATE),
+    )  # fmt: skip
+    report.device, report.synthesis = "NVIDIA H100", (speed, on_gpu)
+    print_report(cast(Any, report))
+    lines = capsys.readouterr().out.splitlines()
+    assert "engine torch and training: NVIDIA H100; the others one core and more" in lines
+    head = next(i for i, line in enumerate(lines) if line.startswith("synthesis"))
+    assert lines[head].endswith("2,112 clips x")
+    assert lines[head + 1].split()[-1] == "-"
+    assert lines[head + 2].split()[-1] == "1000"
+    assert document["device"] == "cpu"
+
+
+def test_a_device_that_is_not_there_is_told() -> None:
+    with pytest.raises(ConfigError, match="device 'nowhere' does not exist"):
+        run_bench(BenchPlan([Case("x", sparse_config(), False)], ["torch"], device="nowhere"))
 
 
 @pytest.mark.parametrize(

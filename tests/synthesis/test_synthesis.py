@@ -1,6 +1,7 @@
 """Synthesis: the folded step and the numpy front end against the trained modules; streaming; engines."""
 
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ from support.folded import block_of
 from support.small import N_MELS, RATE
 from torch import Tensor
 
-from gru_audio.config import Config, ModelConfig
+from gru_audio.config import Config, ModelConfig, load_config
 from gru_audio.errors import AudioError, ConfigError, MelError
 from gru_audio.native import library
 from gru_audio.network import distribution
@@ -23,6 +24,7 @@ from gru_audio.progress import Progress
 from gru_audio.signal.audio import rms_dbfs
 from gru_audio.signal.mel import log_mel, silent_frames
 from gru_audio.signal.mulaw import expansion_table, thresholds
+from gru_audio.synthesis import engines
 from gru_audio.synthesis.engines import ENGINES, choose_engine
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd
@@ -487,6 +489,32 @@ def test_auto_is_the_fastest_engine(instructions: str, density: float) -> None:
     assert choose_engine(config)[0] == "int8"
     assert choose_engine(config)[1].endswith(instructions)
     assert choose_engine(config, "cuda")[0] == "torch"
+
+
+@pytest.mark.parametrize(
+    ("has_gpu", "device", "n_clips", "expected"),
+    [
+        (True, "auto", 1, "int8"),
+        (True, "auto", 100_000, "torch"),
+        (True, "cpu", 100_000, "int8"),
+        (False, "auto", 100_000, "int8"),
+    ],
+)
+def test_auto_takes_a_gpu_for_many_clips(
+    has_gpu: bool, device: str, n_clips: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "_has_gpu", lambda: has_gpu)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    name, reason = choose_engine(load_config("universal-16k"), device, n_clips)
+    assert name == expected
+    assert ("100000 clips take about" in reason) == (expected == "torch")
+
+
+def test_more_clips_take_longer_and_a_gpu_less_so() -> None:
+    config = load_config("universal-16k")
+    few, many = engines.seconds_of_clips(config, 10), engines.seconds_of_clips(config, 1_000)
+    assert few[0] < many[0]
+    assert few[0] / many[0] < few[1] / many[1] < 1
 
 
 def test_auto_is_the_default() -> None:

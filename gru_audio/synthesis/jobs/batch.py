@@ -28,7 +28,7 @@ from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.threads import map_in_threads
 
 _FILES_OF_A_JOB = 4  # open: what is read, what is written, and the locks
-_JOBS_FOR_THREADS = 16
+_JOBS_FOR_THREADS, _THREADS = 16, 64  # many wait for the disk
 
 _reading_mels = Lock()  # mel_file changes the warnings' filters, which are the whole process's
 
@@ -167,7 +167,7 @@ def run_together(
         for one in under_way:
             stack.callback(one.steps.close)
         # Files and mels: C, which lets go of the interpreter.
-        pool = stack.enter_context(ThreadPoolExecutor()) if len(group) >= _JOBS_FOR_THREADS else None
+        pool = stack.enter_context(ThreadPoolExecutor(_THREADS)) if len(group) >= _JOBS_FOR_THREADS else None
         while len(results) < len(group):
             for _ in (pool.map if pool else map)(feed, range(len(group))):
                 pass
