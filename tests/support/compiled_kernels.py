@@ -1,7 +1,7 @@
 """Compiles the GPU's kernels for an H100, which needs none: python -m support.compiled_kernels.
 
-It prints a JSON object: of each kernel how many fused products its PTX has, how many products of the tensor cores, and
-how many bytes of shared memory.
+It prints a JSON object: of each kernel how many fused products its PTX has, how many products of the tensor cores, from
+shared memory and from registers, how many copies ahead, and how many bytes of shared memory.
 """
 
 import json
@@ -23,8 +23,13 @@ def compiled(kernel: Any, types: dict[str, str], constants: dict[str, Any], **op
     source = ASTSource(kernel, signature, places, aligned)
     made = triton.compile(source, target=GPUTarget("cuda", CAPABILITY, 32), options=options)
     ptx = made.asm["ptx"]
-    fused, tensor = (ptx.count(word) for word in ("fma.rn.f", "wgmma.mma_async"))
-    return {"fused": fused, "tensor": tensor, "shared": made.metadata.shared}
+    words = {
+        "fused": "fma.rn.f",
+        "tensor": "wgmma.mma_async",
+        "small tensor": "mma.sync",
+        "ahead": "cp.async.cg",
+    }
+    return {name: ptx.count(word) for name, word in words.items()} | {"shared": made.metadata.shared}
 
 
 def main() -> None:
@@ -33,6 +38,7 @@ def main() -> None:
     from gru_audio.network.gpu.kernels.gru import gru_backward, gru_forward
     from gru_audio.signal.gpu.kernels.closed_loop import closed_loop
     from gru_audio.signal.gpu.kernels.prediction import levinson_durbin, ordered_product
+    from gru_audio.synthesis.torch_engine.kernels.sample_loop import sample_loop
 
     exact: dict[str, Any] = {"num_warps": 1, "enable_fp_fusion": False}
     floats = ("signal", "coefficients", "excitation_scale", "signal_scale", "edges", "expansion", "rebuilt")
@@ -64,7 +70,22 @@ def main() -> None:
     launch: dict[str, Any] = {"num_warps": way.warps, "launch_cooperative_grid": True}
     found["gru_forward"] = compiled(gru_forward, gru, {**shape, "SAVES": True}, **launch)
     found["gru_backward"] = compiled(gru_backward, gru, shape, **launch)
+    found["sample_loop"] = compiled(sample_loop, *sample_loop_types(sample_loop.arg_names), num_warps=8)
     print(json.dumps(found))
+
+
+def sample_loop_types(names: list[str]) -> tuple[dict[str, str], dict[str, Any]]:
+    """Of the sample loop for the bundled voice: types and constants."""
+    halves = ("w_high", "w_low", "readout_high", "readout_low", "top_high", "top_low", "half_states")
+    floats = ("temperature", "voiced_temperature", "tail_cut", "preemphasis", "tap_1", "tap_2", "tap_3")
+    numbers = ("n_streams", "n_lanes", "n_frames", "hop", "uniform_stride")
+    constants: dict[str, Any] = {
+        "SIZE": 512, "WIDTH": 512, "READOUT": 64, "READOUT_WIDTH": 64, "ORDER": 16, "TAPS": 16, "STRIDE": 4, "BITS": 8,
+        "LONGEST_LAG": 320, "SHAPED": True, "ROWS": 16, "UNITS": 64, "CHUNK": 64, "STAGES": 3,
+    }  # fmt: skip
+    types = {name: "*fp32" for name in names if name not in (*numbers, *constants)}
+    types |= dict.fromkeys(halves, "*fp16") | dict.fromkeys(("lags", "codes"), "*i32")
+    return types | dict.fromkeys(floats, "fp32"), constants
 
 
 if __name__ == "__main__":
