@@ -60,8 +60,9 @@ def predict(
 
 @triton.jit
 def add_rows(total, tables, number, code, place, BITS: tl.constexpr, WIDTH: tl.constexpr):
-    """Adds the rows of codes (ROWS,) of one table to a total."""
-    return total + tl.load(tables + ((number << BITS) + code)[:, None] * WIDTH + place)
+    """Adds the rows of codes (ROWS,) of one table to a total; past the first cache, which has no room for tables."""
+    row = tables + ((number << BITS) + code)[:, None] * WIDTH
+    return total + tl.load(row + place, cache_modifier=".cg")
 
 
 @triton.jit
