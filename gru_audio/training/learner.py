@@ -63,6 +63,7 @@ class Learner:
         mean, std = source.mel_statistics()
         self.network.set_normalisation(torch.from_numpy(mean), torch.from_numpy(std))
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.average.sample_network.cell.flatten_parameters()  # a copy is not laid out as cuDNN wants it
         self.optimizer = _optimizer(self.network, settings, device)
         # Several processes add up their gradients, and tell of a stop, outside of any capture.
         self.replay = Replay(recorder(device) if self.processes.alone else None, "training steps")

@@ -94,19 +94,17 @@ def is_on(train: TrainConfig) -> bool:
 def _filtered(audio: FloatArray, change: Change, rate_hz: int) -> FloatArray:
     """Audio through a filter of smooth, random magnitude and no phase."""
     n_samples = -(-(len(audio) + round(_TAIL_S * rate_hz)) // _FFT_UNIT) * _FFT_UNIT
-    place = _places(n_samples, rate_hz)
-    gain = np.zeros_like(place)
-    for wave, (amplitude_db, phase) in enumerate(zip(change.waves_db, change.phases, strict=True)):
-        gain += np.float32(amplitude_db * np.log(10) / 20) * np.cos(
-            np.float32(np.pi * (wave + 1)) * place + np.float32(phase)
-        )
-    spectrum = np.fft.rfft(audio, n_samples) * np.exp(gain)
+    # a cos(x + phase) = a cos(phase) cos(x) - a sin(phase) sin(x)
+    sizes, phases = np.array(change.waves_db) * (np.log(10) / 20), np.array(change.phases)
+    parts = np.concatenate([sizes * np.cos(phases), -sizes * np.sin(phases)]).astype(np.float32)
+    spectrum = np.fft.rfft(audio, n_samples) * np.exp(parts @ _waves(n_samples, rate_hz))
     return np.asarray(np.fft.irfft(spectrum, n_samples)[: len(audio)], np.float32)
 
 
 @lru_cache(maxsize=64)
-def _places(n_samples: int, rate_hz: int) -> FloatArray:
-    """(n_samples / 2 + 1,), where each bin lies from 0 to 1 on a scale of log frequency."""
+def _waves(n_samples: int, rate_hz: int) -> FloatArray:
+    """(2 waves, n_samples / 2 + 1), cosines and then sines of each bin's place on a scale of log frequency."""
     frequencies_hz = np.fft.rfftfreq(n_samples, 1 / rate_hz)
     octaves = np.log2(np.maximum(frequencies_hz, _LOWEST_HZ) / _LOWEST_HZ)
-    return np.asarray(octaves / octaves[-1], np.float32)
+    x = np.pi * np.arange(1, _WAVES + 1)[:, None] * (octaves / octaves[-1])
+    return np.concatenate([np.cos(x), np.sin(x)]).astype(np.float32)

@@ -44,6 +44,8 @@ def reach_of(frames: range, config: MelConfig) -> range:
 
 def mirrored(audio: FloatArray, wanted: range) -> FloatArray:
     """Samples of audio, which is mirrored at both its ends as often as need be; zeros of none."""
+    if wanted.start >= 0 and wanted.stop <= len(audio):
+        return audio[wanted.start : wanted.stop]
     if not audio.size:
         return np.zeros(len(wanted), np.float32)
     period = max(1, 2 * (len(audio) - 1))

@@ -32,11 +32,10 @@ def tanh(x):
 @triton.jit
 def wait_for_all(counter, wanted, patience):
     """Until as many parts are written; returns how many more looks at the counter a launch has."""
-    n_written = tl.load(counter, volatile=True)
+    n_written = tl.atomic_add(counter, 0, sem="acquire", scope="gpu")
     while (n_written < wanted) & (patience > 0):
-        n_written = tl.load(counter, volatile=True)
+        n_written = tl.atomic_add(counter, 0, sem="acquire", scope="gpu")
         patience -= 1
-    tl.atomic_add(counter, 0, sem="acquire", scope="gpu")  # no read of what was written goes before it
     return patience
 
 
