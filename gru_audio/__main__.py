@@ -1,20 +1,40 @@
 """`python -m gru_audio` is the command `gru-audio`."""
 
+import atexit
 import gc
 import os
+import sys
+import threading
 
 
 def main() -> None:
-    """Run the command line, without what would take a sixth of a short command's time.
+    """Run the command line, without what would take a fifth of a short command's time.
 
-    The garbage collector does not look through what is imported until the command begins, and Pydantic does not look
-    through every installed package for plugins.
+    The garbage collector does not look through what is imported until the command begins, Pydantic does not look
+    through every installed package for plugins, and the process ends without taking all modules apart.
     """
     gc.disable()
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from gru_audio.cli import main as run
 
-    run()
+    try:
+        run()
+    except SystemExit as end:
+        if isinstance(end.code, int) and threading.active_count() == 1:
+            _end_now(end.code)
+        raise
+
+
+def _end_now(code: int) -> None:
+    """End the process as Python would, but for the modules; return where output is left that cannot be written."""
+    atexit._run_exitfuncs()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except (OSError, ValueError):  # a full disk, or a stream that was closed
+        return
+    os._exit(code)
 
 
 if __name__ == "__main__":

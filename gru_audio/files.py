@@ -5,7 +5,6 @@ import errno
 import functools
 import os
 import re
-import secrets
 import stat
 import sys
 import time
@@ -200,7 +199,7 @@ def _created(path: Path) -> tuple[Path, RawIOBase]:
     """A new, locked file beside `path`, by its name and open."""
     suffix = path.suffix if re.fullmatch(r"\.\w{1,16}", path.suffix, re.ASCII) else ""
     while True:
-        temporary = path.with_name(f".gru-audio-{_MARK}{secrets.token_hex(6)}.partial{suffix}")
+        temporary = path.with_name(f".gru-audio-{_MARK}{os.urandom(6).hex()}.partial{suffix}")
         held = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _PLAIN | _NO_FOLLOW, 0o666)
         file = os.fdopen(held, "rb+", buffering=0)
         if sys.platform != "win32":

@@ -90,7 +90,7 @@ def test_a_planted_link_is_not_followed(tmp_path: Path, monkeypatch: pytest.Monk
     """Were the name known beforehand, a link there would end the write; what it points to keeps its contents."""
     target = tmp_path / "precious"
     target.write_text("precious")
-    monkeypatch.setattr("secrets.token_hex", lambda n: "0" * 2 * n)
+    monkeypatch.setattr("os.urandom", bytes)
     monkeypatch.setattr("gru_audio.files._MARK", "abcd")
     (tmp_path / ".gru-audio-abcd000000000000.partial.txt").symlink_to(target)
     with pytest.raises(OutputError, match="cannot be written"), atomic_path(tmp_path / "a.txt") as temporary:

@@ -121,7 +121,8 @@ class TensorFile:
             raise CheckpointError(f"{path}: holds a tensor that cannot be read ({error})") from error
         if document.get(_DIGEST) not in (None, _digest(document, tensors)):
             raise CheckpointError(f"{path}: damaged: its contents do not match their digest; copy it again")
-        if document.get(_CHECKSUM) not in (None, _checksum(tensors)):
+        checksum = document.get(_CHECKSUM)
+        if checksum is not None and checksum != _checksum(tensors):
             raise CheckpointError(f"{path}: damaged: its contents do not match their checksum; copy it again")
         return tensors
 

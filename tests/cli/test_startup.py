@@ -67,3 +67,28 @@ def test_a_first_run_takes_a_moment(tmp_path: Path) -> None:
     ran("synthesize", str(CLIP), "-o", str(tmp_path / "out.wav"))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"), [(["--version"], 0), (["info", "nothing"], 1), (["--none"], 2)]
+)
+def test_the_command_ends_as_python_does(arguments: list[str], code: int) -> None:
+    """With what is still to be written, and with what was registered for the end."""
+    script = (
+        "import atexit, sys; from gru_audio.__main__ import main; "
+        f"atexit.register(print, 'the end'); sys.argv[1:] = {arguments}; print('before'); main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert done.stdout.startswith("before\n")
+    assert done.stdout.endswith("the end\n")
+
+
+def test_the_command_tells_what_it_cannot_write_at_its_end() -> None:
+    script = "import sys; from gru_audio.__main__ import main; sys.argv[1:] = ['--version']; main()"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode != 0
+    assert "No space left" in done.stderr

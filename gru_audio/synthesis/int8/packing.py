@@ -173,7 +173,8 @@ def _pack_gru(network: FoldedNetwork) -> dict[str, Any]:
 def _kept_blocks(weight: DoubleArray) -> _Kept:
     """Of (3, H', H'), all groups of a gate with as many blocks."""
     cut = _blocks(weight)  # (3, N, H' / 4, 16, 4)
-    kept = np.asarray(cut.any((3, 4)))
+    fours = (weight != 0).view(np.int32)  # (3, H', H' / 4), four truth values as one number
+    kept = np.asarray(fours.reshape(GATES, -1, BLOCK_ROWS, fours.shape[-1]).any(2))  # (3, N, H' / 4)
     blocks, columns = [], []
     for gate, count in enumerate(kept.sum(2).max(1)):
         chosen = np.sort(np.argsort(~kept[gate], axis=1, kind="stable")[:, :count], axis=1)  # (N, count)
@@ -357,10 +358,12 @@ def _table_bytes(tables: FloatArray, units: DoubleArray) -> Int8Array:
     shape = (n_tables, n_codes, -(-size // QUAD_ROWS), n_gates, QUAD_ROWS)
     rows = library.aligned(math.prod(shape), np.int8).reshape(shape)
     steps = (units * _TABLE_FACTOR).astype(np.float32)
+    numbers = np.empty(tables.shape[1:], np.float32)
     for table, out in zip(tables, rows, strict=True):  # one by one, as all of them take room and time
-        whole = _widened(np.rint(table / steps).astype(np.int8), QUAD_ROWS)
-        quads = whole.reshape(n_codes, n_gates, -1, 4, 4, 4)  # (Q, G, N / 4, group, L, j)
-        out[...] = quads.transpose(0, 2, 1, 4, 3, 5).reshape(out.shape)
+        np.rint(np.divide(table, steps, out=numbers), out=numbers)
+        fours = _widened(numbers.astype(np.int8), QUAD_ROWS).view(np.int32)  # four bytes move as one number
+        turned = fours.reshape(n_codes, n_gates, -1, 4, 4).transpose(0, 2, 1, 4, 3)  # (Q, N / 4, G, L, group)
+        out.view(np.int32).reshape(turned.shape)[...] = turned
     return rows
 
 
