@@ -76,7 +76,8 @@ def kill_one(command: list[str], out: Path, temporary: Path, after_s: float) -> 
     again = [*command, "--resume"] if command[0] == "train" and (out / "config.toml").exists() else command
     if command[0] == "train" and process.returncode == 0:
         return None  # it was done before it could be killed
-    if (said := finish(again, temporary)) is not None:
+    said = finish(again, temporary)
+    if said is not None and "has done all" not in said:  # killed after its last step, it had ended
         return said
     left = [path for place in (out, temporary) for path in place.rglob("*") if is_left(path, temporary)]
     for path in temporary.iterdir():
