@@ -107,7 +107,7 @@ def test_the_commands(dask: Cluster, corpus: Path, tmp_path: Path, monkeypatch: 
     surveys = [json.loads(typed(*dry, *more).stdout) for more in ((), to)]
     assert surveys[0] | {"unusable": surveys[1]["unusable"]} == surveys[1]
 
-    monkeypatch.setattr("gru_audio.evaluation.evaluate._measure", measured_simply)
+    monkeypatch.setattr("gru_audio.evaluation.evaluate.measure_clip", measured_simply)
     judge = ("evaluate", "clips", "--voice", "voice.safetensors", "--clips", "3", "--json")
     here, there = typed(*judge, "--jobs", "1"), typed(*judge, *to)
     assert (here.exit_code, there.exit_code) == (0, 0)

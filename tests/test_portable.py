@@ -37,7 +37,7 @@ from gru_audio.errors import TrainingError
 from gru_audio.training.saved import checkpoint
 from gru_audio.training.saved.run_lock import run_lock
 
-checkpoint._flush_folder(folder)
+checkpoint.flush_folder(folder)
 left = folder / ".gru-audio-0123456789ab.partial"
 left.touch()
 with left.open("rb"):
@@ -125,4 +125,4 @@ def test_commands_work(tmp_path: Path) -> None:
 
 
 def test_names_within_a_dataset_have_slashes() -> None:
-    assert archives._stem(PureWindowsPath(r"speakers\anna.tar.gz")) == "speakers/anna"
+    assert archives.stem_of(PureWindowsPath(r"speakers\anna.tar.gz")) == "speakers/anna"

@@ -18,11 +18,11 @@ _RUNS = 9
 _RUN_S = 0.003
 _FOURS_BYTES = 256  # activations that native/limits.c takes in turn
 
-_float_products = library.function("gru_limit_float_products", [], library.Int)
-_byte_products = library.function("gru_limit_byte_products", [], library.Int)
-_read = library.function("gru_limit_read", [library.Int64s, library.Int, library.Int], library.Int)
-_multiply_floats = library.function("gru_limit_multiply_floats", [library.Int], library.Float)
-_multiply_bytes = library.function(
+float_products = library.function("gru_limit_float_products", [], library.Int)
+byte_products = library.function("gru_limit_byte_products", [], library.Int)
+read = library.function("gru_limit_read", [library.Int64s, library.Int, library.Int], library.Int)
+multiply_floats = library.function("gru_limit_multiply_floats", [library.Int], library.Float)
+multiply_bytes = library.function(
     "gru_limit_multiply_bytes", [library.SignedBytes, library.SignedBytes, library.Int], library.Int
 )
 
@@ -59,7 +59,7 @@ class Limits:
 
 def measure_limits() -> Limits:
     """Measure this machine, in about a second."""
-    n_floats, n_bytes = _float_products(), _byte_products()
+    n_floats, n_bytes = float_products(), byte_products()
     weights, activations = library.aligned(n_bytes, np.int8), library.aligned(_FOURS_BYTES, np.int8)
     weights[:] = activations[:] = 1
     speeds = [read_bytes_per_s(size) for size in _WORKING_SETS]
@@ -67,8 +67,8 @@ def measure_limits() -> Limits:
     reached = np.maximum.accumulate(speeds[::-1])[::-1]
     return Limits(
         tuple(ReadSpeed(size, float(speed)) for size, speed in zip(_WORKING_SETS, reached, strict=True)),
-        _best_rate(_multiply_floats, n_floats),
-        _best_rate(lambda n_times: _multiply_bytes(weights, activations, n_times), n_bytes),
+        _best_rate(multiply_floats, n_floats),
+        _best_rate(lambda n_times: multiply_bytes(weights, activations, n_times), n_bytes),
         library.instructions(),
     )
 
@@ -77,7 +77,7 @@ def read_bytes_per_s(working_set_bytes: int) -> float:
     """How fast one core reads an array of this size, a multiple of 512 bytes, again and again."""
     numbers = library.aligned(working_set_bytes // 8, np.int64)
     numbers[:] = 1
-    return _best_rate(lambda n_times: _read(numbers, numbers.size, n_times), numbers.nbytes)
+    return _best_rate(lambda n_times: read(numbers, numbers.size, n_times), numbers.nbytes)
 
 
 def _best_rate(work: Callable[[int], Any], amount: int) -> float:

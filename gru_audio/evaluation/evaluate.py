@@ -44,7 +44,7 @@ _WARM_UP_FRAMES = 8
 
 
 @dataclass(frozen=True)
-class _Task:
+class ClipTask:
     """One clip, ready to be measured in any process.
 
     Attributes:
@@ -69,7 +69,7 @@ class _Task:
 
 
 @dataclass(frozen=True)
-class _Measured:
+class ClipMeasured:
     """What became of a task; audio by system, none where it is not wanted."""
 
     results: list[ClipResult]
@@ -111,13 +111,13 @@ def evaluate(
     missing = _missing(likelihood is None)
     absent = frozenset(name for name, _ in missing)
     systems = [system for system in SYSTEMS if system not in absent]
-    tasks, n_clips = list[_Task](), len(originals)
+    tasks, n_clips = list[ClipTask](), len(originals)
     _warm_up(vocoder, sampling)
     for index, original in enumerate(originals):
         progress(Progress(index / 2, n_clips, {"step": "synthesizing"}))
         tasks.append(_synthesize(vocoder, likelihood, original, sampling, systems, absent, keep is not None))
     results, notes = list[ClipResult](), list[str]()
-    with contextlib.closing(map_in_order(_measure, tasks, jobs)) as measured:
+    with contextlib.closing(map_in_order(measure_clip, tasks, jobs)) as measured:
         for index in range(n_clips):
             progress(Progress((n_clips + index) / 2, n_clips, {"step": "measuring"}))
             clip = next(measured)
@@ -169,7 +169,7 @@ def _synthesize(
     systems: Sequence[str],
     absent: frozenset[str],
     keeps_audio: bool,
-) -> _Task:
+) -> ClipTask:
     """The voice's part of a clip, timed."""
     rate, lead = vocoder.sample_rate, vocoder.mel_config.lead_samples
     audio = resample(original.audio, original.sample_rate_hz, rate)
@@ -180,7 +180,7 @@ def _synthesize(
     figures = {"times_real_time": made.audio.size / rate / (time.perf_counter() - began)}
     if likelihood is not None:
         figures["nll_bits"] = likelihood.bits(audio, mel)
-    return _Task(
+    return ClipTask(
         original=Original(original.name, original.speaker, audio, rate),
         mel=mel,
         made=made.cut(lead, audio.size),
@@ -202,7 +202,7 @@ def _given(original: Original, vocoder: Vocoder) -> FloatArray | None:
         return None
 
 
-def _measure(task: _Task) -> _Measured:
+def measure_clip(task: ClipTask) -> ClipMeasured:
     """All systems' audio and figures of one clip."""
     original, results, kept, notes = task.original, list[ClipResult](), dict[str, FloatArray](), list[str]()
     reference_track = track_f0(original.audio, original.sample_rate_hz)
@@ -229,10 +229,10 @@ def _measure(task: _Task) -> _Measured:
         results.append(ClipResult(original.name, original.speaker, system, figures, duration_s))
         if task.keeps_audio:
             kept[system] = audio
-    return _Measured(results, kept, notes)
+    return ClipMeasured(results, kept, notes)
 
 
-def _measures_of(task: _Task, system: str, audio: FloatArray) -> dict[str, Callable[[], float]]:
+def _measures_of(task: ClipTask, system: str, audio: FloatArray) -> dict[str, Callable[[], float]]:
     """The measures that apply to a system's audio (n,), the pitch apart."""
     reference, rate, contract = task.original.audio, task.original.sample_rate_hz, task.config.mel
     every: dict[str, Callable[[], float]] = {
@@ -253,7 +253,7 @@ def _measures_of(task: _Task, system: str, audio: FloatArray) -> dict[str, Calla
     }
 
 
-def _audio_of(task: _Task, system: str) -> FloatArray:
+def _audio_of(task: ClipTask, system: str) -> FloatArray:
     """(n,) of a system, aligned with the original."""
     original = task.original
     if system == G722:

@@ -113,11 +113,11 @@ def distillmos(audio: FloatArray, sample_rate_hz: int) -> float:
         raise AudioError("the clip is silent; DistillMOS rates speech")
     wide_band = np.ascontiguousarray(resample(audio, sample_rate_hz, WIDE_BAND_HZ), np.float32)
     with torch.inference_mode():
-        return float(_distillmos_model()(torch.from_numpy(wide_band)[None])[0])
+        return float(distillmos_model()(torch.from_numpy(wide_band)[None])[0])
 
 
 @lru_cache(maxsize=1)
-def _distillmos_model() -> Any:
+def distillmos_model() -> Any:
     import distillmos as package
 
     with contextlib.redirect_stdout(io.StringIO()):  # it tells where its weights lie

@@ -32,7 +32,7 @@ _FILTER_S = 0.02
 _N_CANDIDATES = 8
 _MIN_PEAK = 0.15
 """Lower peaks of the correlation are no candidates."""
-_FLOOR = 5e-4
+CORRELATION_FLOOR = 5e-4
 """RMS of the noise that is assumed beneath the clip, relative to the clip's peak."""
 _UNVOICED_COST = 0.65
 """A voiced frame costs 1 minus its correlation, so this is where the two are equal."""
@@ -46,7 +46,7 @@ _BLOCK_FRAMES = 256
 """Frames correlated at once: bounds the memory, whatever the clip's length."""
 
 
-class _Search(NamedTuple):
+class Search(NamedTuple):
     """Where to look: everything in samples."""
 
     hop: int
@@ -93,7 +93,7 @@ def track_pitch(
         raise AudioError("pitch: the audio has NaN or infinite samples; repair the clip or leave it out")
     if peak == 0.0 or n_frames == 0:
         return np.zeros(n_frames, np.float32)
-    search = _Search(
+    search = Search(
         hop=hop_samples,
         first_middle=hop_samples // 2 - lead_samples,
         window=round(_WINDOW_S * sample_rate_hz),
@@ -127,13 +127,13 @@ def _bands(sample_rate_hz: int) -> list[_Floats]:
     window = np.hamming(n_taps)
     bands = []
     for frequencies_hz, gains in shapes:
-        taps = _filter_by_window(np.array(frequencies_hz) / nyquist_hz, gains, window)
+        taps = filter_by_window(np.array(frequencies_hz) / nyquist_hz, gains, window)
         taps -= window * (taps.sum() / window.sum())  # a constant would correlate perfectly at every lag
         bands.append(taps.astype(np.float32))
     return bands
 
 
-def _filter_by_window(
+def filter_by_window(
     frequencies: NDArray[np.float64], gains: list[float], window: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Taps (n,) of the filter with linear phase whose gain is drawn through points; as scipy.signal.firwin2 has it.
@@ -150,7 +150,7 @@ def _filter_by_window(
 
 
 def _correlate(
-    audio: _Floats, peak: float, bands: list[_Floats], middles: NDArray[np.int64], search: _Search
+    audio: _Floats, peak: float, bands: list[_Floats], middles: NDArray[np.int64], search: Search
 ) -> _Floats:
     """Mean over the bands of each frame's normalised cross-correlation with its past.
 
@@ -172,13 +172,13 @@ def _correlate(
     total = np.zeros((middles.size, search.lag_max - search.lag_min + 3), np.float32)
     for taps in bands:
         signal = np.empty(stop - start, np.float32)
-        _filter(stretch, signal.size, taps, taps.size, signal)
-        total += _normalised(signal, offsets, search)
+        filter_signal(stretch, signal.size, taps, taps.size, signal)
+        total += normalised_correlation(signal, offsets, search)
     total /= len(bands)
     return total
 
 
-def _normalised(signal: _Floats, offsets: NDArray[np.int64], search: _Search) -> _Floats:
+def normalised_correlation(signal: _Floats, offsets: NDArray[np.int64], search: Search) -> _Floats:
     """(F, L) RAPT's NCCF; each frame's past starts at its offset in `signal`, its window lag_max + 1 later."""
     reach, n_lags = search.lag_max + 1, search.lag_max - search.lag_min + 3
     products = np.empty((offsets.size, n_lags), np.float32)  # lags fall
@@ -190,7 +190,7 @@ def _normalised(signal: _Floats, offsets: NDArray[np.int64], search: _Search) ->
     )
     power = np.cumsum(np.square(signal, dtype=np.float64))
     power = np.concatenate([[0.0], power])
-    energy = power[search.window :] - power[: -search.window] + search.window * _FLOOR**2
+    energy = power[search.window :] - power[: -search.window] + search.window * CORRELATION_FLOOR**2
     levels = (1 / np.sqrt(energy)).astype(np.float32)
     of_frames = sliding_window_view(levels, reach + 1)[offsets]  # (F, reach + 1), lags fall to 0
     products *= of_frames[:, :n_lags]
@@ -205,7 +205,7 @@ def _cut(audio: _Floats, start: int, stop: int) -> _Floats:
     return np.pad(inside, (before, stop - start - before - inside.size))
 
 
-def _candidates(correlation: _Floats, search: _Search) -> tuple[_Floats, _Floats]:
+def _candidates(correlation: _Floats, search: Search) -> tuple[_Floats, _Floats]:
     """The highest peaks of each frame, placed between samples by a parabola through three points.
 
     Args:
@@ -275,7 +275,7 @@ def _correlation_plan(n_samples: int) -> tuple[_CorrelationPlan, _Floats]:
     return _CorrelationPlan(**plan_of(size)), np.ones(size, np.float32)
 
 
-_filter = library.function(
+filter_signal = library.function(
     "gru_filter", [library.Floats, library.Int, library.Floats, library.Int, library.Floats]
 )
 _products = library.function(

@@ -30,6 +30,7 @@ class Vocoder:
     """Turns log-mel spectrograms into audio with one voice.
 
     Attributes:
+        engine: runs the sample loop; see `synthesis.engine.Engine`.
         lookahead_frames: frames that `stream` waits for before it gives a frame's audio.
         engine_name: of the engine that was taken.
         engine_reason: why `"auto"` took it, as a clause; empty where it was asked for.
@@ -64,10 +65,10 @@ class Vocoder:
         self.engine_reason = ""
         if engine == "auto":
             engine, self.engine_reason = choose_engine(voice.config, device, n_clips)
-        self.engine_name, self._engine = make_engine(engine, network, device, own.voiced)
+        self.engine_name, self.engine = make_engine(engine, network, device, own.voiced)
         n_rounds = default_corrections(voice.config.mel) if corrections is None else corrections
         self.lookahead_frames = CONTEXT_FRAMES + check_corrections(voice.config.mel, n_rounds)
-        self._ready = ReadyVoice(voice, weights, self._engine, n_rounds, own.temperature)
+        self._ready = ReadyVoice(voice, weights, self.engine, n_rounds, own.temperature)
 
     @property
     def sample_rate(self) -> int:
@@ -75,14 +76,19 @@ class Vocoder:
         return self.mel_config.sample_rate_hz
 
     @property
+    def voice(self) -> Voice:
+        """Its weights, settings and provenance."""
+        return self._ready.voice
+
+    @property
     def config(self) -> Config:
         """All settings that the voice was trained with."""
-        return self._ready.voice.config
+        return self.voice.config
 
     @property
     def mel_config(self) -> MelConfig:
         """The contract that mels must keep."""
-        return self._ready.voice.config.mel
+        return self.voice.config.mel
 
     @property
     def temperature(self) -> float:
@@ -92,12 +98,12 @@ class Vocoder:
     @property
     def streams_at_once(self) -> int:
         """How many mels `synthesize_batch` goes through together: so many cost the engine less than one by one."""
-        return self._engine.streams_at_once
+        return self.engine.streams_at_once
 
     @property
     def metadata(self) -> Mapping[str, Any]:
         """Where the voice comes from: dataset, speakers, licence, steps, metrics."""
-        return self._ready.voice.metadata
+        return self.voice.metadata
 
     def mel(self, audio: npt.ArrayLike, sample_rate: int) -> FloatArray:
         """The mel of audio, as this voice wants it.
@@ -201,7 +207,7 @@ class Vocoder:
 
     def _make(self, mels: Sequence[MelFrames], sampling: Sampling, progress: ProgressCallback) -> list[Made]:
         """The audio of checked mels, as many together as the engine takes at once."""
-        n_at_once = self._engine.streams_at_once
+        n_at_once = self.engine.streams_at_once
         groups = [mels[first : first + n_at_once] for first in range(0, len(mels), n_at_once)]
         lengths = [max(len(mel.stored) for mel in group) for group in groups]
         n_frames, n_before, all_made = sum(lengths), 0, list[Made]()

@@ -112,7 +112,7 @@ def train(
         found = _Found(None)
         if processes.leads:
             stack.enter_context(run_lock(run))
-            found = _look(run, config, dataset, resume=resume or _is_restart(run, launch))
+            found = _look(run, config, dataset, resume=resume or is_restart(run, launch))
         trainer = Trainer(dataset, run, config, chosen, processes)
         if start is not None:
             trainer.start_from(start)
@@ -183,7 +183,7 @@ def _put_in_order(trainer: Trainer, found: _Found) -> tuple[str, ...]:
     )
 
 
-def _is_restart(run: Path, launch: Launch) -> bool:
+def is_restart(run: Path, launch: Launch) -> bool:
     """Whether torchrun starts again what it had started: another's run stays refused."""
     job = run / JOB_FILE
     return launch.n_restarts > 0 and job.is_file() and job.read_text(encoding="utf-8") == launch.job

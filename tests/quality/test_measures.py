@@ -199,11 +199,11 @@ def test_distillmos_gets_16_khz_and_its_print_is_not_shown(
     package = types.ModuleType("distillmos")
     vars(package)["ConvTransformerSQAModel"] = Model
     monkeypatch.setitem(sys.modules, "distillmos", package)
-    measures._distillmos_model.cache_clear()
+    measures.distillmos_model.cache_clear()
     assert measures.distillmos(speech[:8_000], 8_000) == 1.0
     with pytest.raises(AudioError, match="silent"):
         measures.distillmos(np.zeros(8_000, np.float32), RATE)
-    measures._distillmos_model.cache_clear()
+    measures.distillmos_model.cache_clear()
     assert capsys.readouterr().out == ""
 
 

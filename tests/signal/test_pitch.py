@@ -108,14 +108,15 @@ def test_lead_moves_the_frames() -> None:
 
 
 def test_correlation_equals_a_naive_one() -> None:
-    search = pitch._Search(hop=70, first_middle=-40, window=160, lag_min=16, lag_max=160)
+    search = pitch.Search(hop=70, first_middle=-40, window=160, lag_min=16, lag_max=160)
     signal = noise(1200)
     reach = search.lag_max + 1
     offsets = np.arange(0, signal.size - search.window - reach + 1, search.hop)
-    found = pitch._normalised(signal, offsets, search)
+    found = pitch.normalised_correlation(signal, offsets, search)
     middles = offsets + reach + search.window // 2
     expected = [
-        [naive_ncc(signal, int(m), lag, 160, pitch._FLOOR) for lag in range(15, 162)] for m in middles
+        [naive_ncc(signal, int(m), lag, 160, pitch.CORRELATION_FLOOR) for lag in range(15, 162)]
+        for m in middles
     ]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -220,7 +221,7 @@ def test_filters_drawn_through_points_are_scipys(n_taps: int) -> None:
     points, gains = np.array([0.0, 0.1, 0.4, 0.7, 1.0]), [0.0, 0.0, 1.0, 0.3, 0.0]
     window = np.hamming(n_taps)
     np.testing.assert_allclose(
-        pitch._filter_by_window(points, gains, window),
+        pitch.filter_by_window(points, gains, window),
         scipy.signal.firwin2(n_taps, points, gains),
         atol=1e-12,
     )
@@ -230,7 +231,7 @@ def test_filters_drawn_through_points_are_scipys(n_taps: int) -> None:
 @pytest.mark.usefixtures("instructions")
 def test_a_filtered_signal_is_numpys(n_out: int) -> None:
     signal, taps, found = noise(n_out + 20), noise(21, 1), np.empty(n_out, np.float32)
-    pitch._filter(signal, n_out, taps, taps.size, found)
+    pitch.filter_signal(signal, n_out, taps, taps.size, found)
     expected = [signal[t : t + 21].astype(np.float64) @ taps for t in range(n_out)]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
@@ -238,12 +239,12 @@ def test_a_filtered_signal_is_numpys(n_out: int) -> None:
 @pytest.mark.parametrize("n_frames", [1, 8, 13])
 @pytest.mark.usefixtures("instructions")
 def test_correlations_are_those_by_the_definition(n_frames: int) -> None:
-    search = pitch._Search(hop=40, first_middle=0, window=90, lag_min=7, lag_max=100)
+    search = pitch.Search(hop=40, first_middle=0, window=90, lag_min=7, lag_max=100)
     offsets, signal = 40 * np.arange(n_frames), noise(40 * n_frames + 200)
-    found = pitch._normalised(signal, offsets, search)
+    found = pitch.normalised_correlation(signal, offsets, search)
     for frame, lag in itertools.product(range(n_frames), range(6, 102)):
         middle = 40 * frame + 101 + 45  # of the frame's window
-        expected = naive_ncc(signal, middle, lag, 90, pitch._FLOOR)
+        expected = naive_ncc(signal, middle, lag, 90, pitch.CORRELATION_FLOOR)
         assert found[frame, lag - 6] == pytest.approx(expected, abs=2e-5)
 
 
@@ -252,12 +253,12 @@ def test_labels_are_those_by_the_definition(speech: Floats, monkeypatch: pytest.
     def filtered(signal: Floats, n_out: int, taps: Floats, n_taps: int, out: Floats) -> None:
         out[:] = np.convolve(signal.astype(np.float64), taps.astype(np.float64), "valid")
 
-    def normalised(signal: Floats, offsets: NDArray[np.int64], search: pitch._Search) -> Floats:
+    def normalised(signal: Floats, offsets: NDArray[np.int64], search: pitch.Search) -> Floats:
         reach, size, wide = search.lag_max + 1, search.window, signal.astype(np.float64)
         rows = []
         for span in np.lib.stride_tricks.sliding_window_view(wide, size + reach)[offsets]:
             pasts = np.lib.stride_tricks.sliding_window_view(span, size)  # of lags from the longest to 0
-            energies = (pasts**2).sum(1) + size * pitch._FLOOR**2
+            energies = (pasts**2).sum(1) + size * pitch.CORRELATION_FLOOR**2
             rows.append((pasts @ span[reach:] / np.sqrt(energies * energies[-1]))[::-1][search.lag_min - 1 :])
         return np.array(rows, np.float32)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gru_audio.evaluation.evaluate import _Measured, _Task
+from gru_audio.evaluation.evaluate import ClipMeasured, ClipTask
 from gru_audio.evaluation.results import ClipResult
 
 PATIENCE_S = 60
@@ -62,12 +62,12 @@ def dask_cluster(folder: Path, n_workers: int) -> Iterator[Cluster]:
             process.wait()
 
 
-def measured_simply(task: _Task) -> _Measured:
+def measured_simply(task: ClipTask) -> ClipMeasured:
     """In place of `evaluate`'s, whose packages take each worker many seconds to import and compile."""
     clip, made = task.original, {"voice": task.made.audio, "network": task.made.raw}
     level = {system: float(np.abs(audio).mean()) for system, audio in made.items()}
     results = [ClipResult(clip.name, clip.speaker, system, {"level": level[system]}, 0.5) for system in made]
-    return _Measured(results, made if task.keeps_audio else {}, [f"on {socket.gethostname()}"])
+    return ClipMeasured(results, made if task.keeps_audio else {}, [f"on {socket.gethostname()}"])
 
 
 def _started(before: str, folder: Path, *arguments: str) -> "subprocess.Popen[bytes]":

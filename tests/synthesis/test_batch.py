@@ -361,7 +361,7 @@ def test_stopping_early_gives_up_the_clips_under_way(tmp_path: Path, vocoder: Vo
 
 @pytest.fixture(scope="module")
 def in_step(vocoder: Vocoder) -> Vocoder:
-    return Vocoder(vocoder._ready.voice, "torch", "cpu")
+    return Vocoder(vocoder.voice, "torch", "cpu")
 
 
 def test_an_engine_in_step_takes_no_threads(tmp_path: Path, in_step: Vocoder) -> None:
@@ -404,7 +404,7 @@ def test_in_step_memory_does_not_grow_with_the_length(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_step: Vocoder
 ) -> None:
     monkeypatch.setattr(reading, "_BLOCK_VALUES", 10_000)
-    monkeypatch.setattr(in_step._engine, "generate", silence)
+    monkeypatch.setattr(in_step.engine, "generate", silence)
     peaks = []
     for n_samples in (60_000, 300_000):
         for name in "ab":

@@ -327,7 +327,7 @@ def spoken(speech: Floats) -> Spoken:
 
 
 def engine_of(network: Network, name: str) -> CompiledEngine:
-    engine = Vocoder(voice_of(network), name)._engine
+    engine = Vocoder(voice_of(network), name).engine
     assert isinstance(engine, CompiledEngine)
     return engine
 
@@ -409,7 +409,7 @@ def test_float32_draws_what_torch_draws_for_a_whole_clip(
         block_of(voice, mel),
         np.random.default_rng(0).random((1, 16_000), np.float32),
     )
-    vocoder._engine.generate(vocoder._engine.start(1), [block], uniforms, 1.0, 0.0)
+    vocoder.engine.generate(vocoder.engine.start(1), [block], uniforms, 1.0, 0.0)
     found = RecordedEngine(CompiledEngine(config, Float32Loop(fold(voice)))).codes_of(block, uniforms)
     codes = np.array([code for code, _, _ in drawn])
     differing = np.flatnonzero(found != codes)

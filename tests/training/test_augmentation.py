@@ -187,9 +187,9 @@ def test_balance_shares_crops_among_speakers() -> None:
     """Balance 1 gives each speaker the same share, 0 goes by minutes."""
     from support.clips import clips_of
 
-    from gru_audio.training.batches.crops import _weights
+    from gru_audio.training.batches.crops import start_weights
 
     clips = clips_of(("a", "long", 90_000), ("b", "short", 10_000))
     for balance, share in ((0.0, 0.1), (0.5, 0.25), (1.0, 0.5)):
-        weights = _weights(clips, balance) * clips.n_samples
+        weights = start_weights(clips, balance) * clips.n_samples
         assert weights[1] / weights.sum() == pytest.approx(share)

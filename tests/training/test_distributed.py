@@ -21,7 +21,7 @@ from gru_audio.config import CONTEXT_FRAMES, to_toml
 from gru_audio.data.dataset import Dataset
 from gru_audio.training.batches.crops import CropSource, Share
 from gru_audio.training.launch import Launch
-from gru_audio.training.run import JOB_FILE, _is_restart, train
+from gru_audio.training.run import JOB_FILE, is_restart, train
 from gru_audio.training.saved.checkpoint import Checkpoint, load_checkpoint
 from gru_audio.voice.run_folder import checkpoint_paths, checkpoint_steps
 
@@ -144,11 +144,11 @@ def test_a_restart_takes_no_other_run(tmp_path: Path) -> None:
     """One that torchrun had not started stays refused, however often it tries."""
     (tmp_path / "config.toml").write_text("")
     restarted = Launch(n_restarts=1, job="x 7")
-    assert not _is_restart(tmp_path, restarted)
+    assert not is_restart(tmp_path, restarted)
     (tmp_path / JOB_FILE).write_text("x 7")
-    assert _is_restart(tmp_path, restarted)
-    assert not _is_restart(tmp_path, Launch(n_restarts=0, job="x 7"))
-    assert not _is_restart(tmp_path, Launch(n_restarts=1, job="x 8"))
+    assert is_restart(tmp_path, restarted)
+    assert not is_restart(tmp_path, Launch(n_restarts=0, job="x 7"))
+    assert not is_restart(tmp_path, Launch(n_restarts=1, job="x 8"))
 
 
 # Runs

@@ -121,7 +121,7 @@ def test_a_request_to_stop_ends_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("work", [own_id, sleep_for_good, large])
 def test_none_is_left(work: object) -> None:
     workers = Workers(work, range(10**6), 3)  # type: ignore[arg-type] # more than their pipes hold
-    pids = [process.pid for process in workers._processes]
+    pids = workers.process_ids
     assert all(map(is_alive, pids))
     workers.close()
     assert not any(map(is_alive, pids))
@@ -141,7 +141,7 @@ def test_none_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
     parent = os.fork()
     if not parent:
         workers = Workers(large, range(1_000_000), 3)
-        told.with_suffix(".new").write_text(" ".join(str(process.pid) for process in workers._processes))
+        told.with_suffix(".new").write_text(" ".join(map(str, workers.process_ids)))
         told.with_suffix(".new").rename(told)
         time.sleep(1_000)
         os._exit(0)

@@ -51,7 +51,7 @@ def read_tar(path: Path, root: Path, index: int, rule: SpeakerRule) -> Iterator[
             )
             yield Found(
                 path,
-                relative=f"{_stem(path.relative_to(root))}/{inner}",
+                relative=f"{stem_of(path.relative_to(root))}/{inner}",
                 speaker=sample.speaker or rule.speaker(inner, root.resolve().name),
                 size_bytes=member.size,
                 mtime_ns=mtime,
@@ -124,7 +124,7 @@ def _speaker(kind: str, told: bytes) -> str:
     return next((str(value) for value in values if isinstance(value, str | int) and str(value)), "")
 
 
-def _stem(path: PurePath) -> str:
+def stem_of(path: PurePath) -> str:
     name = path.as_posix()
     return next(
         (name.removesuffix(suffix) for suffix in reversed(TAR_SUFFIXES) if name.endswith(suffix)), name

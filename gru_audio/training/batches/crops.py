@@ -98,7 +98,7 @@ class CropSource:
         self._clips = dataset.clips(split)
         if not self._clips:
             raise DatasetError(f"{dataset.path}: its split '{split}' is empty; prepare more clips")
-        self._weights = _weights(self._clips, config.train.speaker_balance)
+        self._weights = start_weights(self._clips, config.train.speaker_balance)
         self._ends: dict[int, npt.NDArray[np.float64]] = {}
 
     def batch(self, step: int, share: Share = WHOLE, n_returns: int = 0) -> ArrayBatch:
@@ -280,7 +280,7 @@ class CropSource:
         return Batch(*(np.stack(column) for column in zip(*crops, strict=True)))
 
 
-def _weights(clips: Clips, balance: float) -> npt.NDArray[np.float64]:
+def start_weights(clips: Clips, balance: float) -> npt.NDArray[np.float64]:
     """(clips,), how often each start in a clip is taken: a speaker's share goes with its samples to 1 - balance."""
     samples = np.bincount(clips.speaker, clips.n_samples)
     return np.power(samples[clips.speaker], -balance, dtype=np.float64)

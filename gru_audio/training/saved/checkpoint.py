@@ -105,7 +105,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, n_kept: int) -> Path:
     }
     write_tensor_file(path, "checkpoint", {"step": checkpoint.step, **checkpoint.document}, tensors)
     with output_errors(path):
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
         for old in [other for other in checkpoint_paths(run) if other <= path][:-n_kept]:
             old.unlink()
     return path
@@ -174,7 +174,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(state.step, groups, document)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Have the disk keep a folder's names, a rename among them; Windows does so unasked, and opens no folders."""
     if sys.platform == "win32":
         return
