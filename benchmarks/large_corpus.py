@@ -25,11 +25,11 @@ from gru_audio.config import Config, load_config
 from gru_audio.data.dataset import Dataset
 from gru_audio.data.place import Part, settings_of
 from gru_audio.data.prepare import prepare
+from gru_audio.data.shard_making import group
 from gru_audio.data.sources import plan_sources
 from gru_audio.data.stored.contents import index_name
 from gru_audio.data.stored.index_writer import index_writer
 from gru_audio.data.stored.shards import ClipRecord, ShardHeader, shard_name
-from gru_audio.data.treatment import group
 
 CLIPS_A_SHARD = 64
 CLIPS_A_FOLDER = 1_000

@@ -1,4 +1,4 @@
-"""The six figures by which a given mel is judged, and how often the judge is wrong: see signal/mel_check.py.
+"""The six figures by which a given mel is judged, and how often the judge is wrong: see signal/mel_check.
 
 Of a dataset's speakers every other one gives mean and covariance, from clips as they are and with peaks of -20 and 0
 dBFS; the rest are held out. Of these it is counted which are refused as they are and at several levels, and which are
@@ -18,7 +18,9 @@ from gru_audio.data.dataset import Dataset
 from gru_audio.signal.audio import from_int16, resample
 from gru_audio.signal.audio_file.reading import read_audio
 from gru_audio.signal.mel import log_mel, to_linear
-from gru_audio.signal.mel_check import MelJudge, Tally, frame_levels
+from gru_audio.signal.mel_check.judge import MelJudge
+from gru_audio.signal.mel_check.levels import frame_levels
+from gru_audio.signal.mel_check.tally import Tally
 from gru_audio.voice.bundled import DEFAULT_VOICE
 from gru_audio.voice.voice import load_voice
 

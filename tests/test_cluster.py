@@ -23,7 +23,7 @@ from gru_audio import cluster as seam
 from gru_audio.bench.cases import random_voice
 from gru_audio.cli import app
 from gru_audio.config import Config, PrepConfig
-from gru_audio.data import treatment
+from gru_audio.data import shard_making
 from gru_audio.data.prepare import prepare
 from gru_audio.errors import ClusterError, OutputError
 from gru_audio.parallel import map_in_order
@@ -43,7 +43,7 @@ def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture
 def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two clips a shard, one file that is no audio; named by a relative path."""
-    monkeypatch.setattr(treatment, "_GROUP_FILES", 2)
+    monkeypatch.setattr(shard_making, "_GROUP_FILES", 2)
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     Path("corpus/ann").mkdir(parents=True)
@@ -119,7 +119,7 @@ def test_the_commands(dask: Cluster, corpus: Path, tmp_path: Path, monkeypatch: 
 def test_ctrl_c_stops_and_the_same_command_goes_on(dask: Cluster, corpus: Path, tmp_path: Path) -> None:
     command = [
         sys.executable, "-c",
-        "import time; from gru_audio.data import treatment; treatment._GROUP_FILES = 2;"
+        "import time; from gru_audio.data import shard_making; shard_making._GROUP_FILES = 2;"
         "from gru_audio.data import prepare as p; size = p.size_when_there;"
         "p.size_when_there = lambda path: time.sleep(0.2) or size(path);"
         "from gru_audio.cli import main; main()",
@@ -205,8 +205,8 @@ def test_a_folder_that_only_the_workers_see_is_told(corpus: Path, monkeypatch: p
         prepare([corpus], Path("there"), CONFIG, jobs=1)
 
 
-def elsewhere(task: treatment.ShardTask) -> treatment.MadeShard:
-    made = treatment.make_shard(task)
+def elsewhere(task: shard_making.ShardTask) -> shard_making.MadeShard:
+    made = shard_making.make_shard(task)
     task.path.unlink()
     return made
 

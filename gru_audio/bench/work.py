@@ -4,7 +4,7 @@ Counted are the recurrent layer, the readout, the tree's nodes on the way to a c
 codes; not the work of a frame, which falls to its 200 or so samples. For float32 and torch these are the weights
 that pruning left, whether an engine leaves the others out or not, and the rows. For int8 it is all that the loop reads
 and writes of its packed layers, their empty places included, as those are small. Shapes: see model.py and
-synthesis/packing.py; G is the number of the cell's gates.
+synthesis/int8/packing.py; G is the number of the cell's gates.
 """
 
 from dataclasses import dataclass

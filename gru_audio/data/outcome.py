@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gru_audio.config import PrepConfig
+from gru_audio.data.shard_making import MadeShard
 from gru_audio.data.sources import SourcePlan
 from gru_audio.data.stored.index import SPLITS, Index
-from gru_audio.data.treatment import MadeShard
 
 MOST_NAMED = 1_000
 """Of what there may be as many of as there are files, no more are named; all are counted."""

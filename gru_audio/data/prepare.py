@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from gru_audio.config import Config
 from gru_audio.data.outcome import Summary, Tally, totals
 from gru_audio.data.place import Claim, Old, Part, find_old, release, remove, settings_of, stale_files, tidy
+from gru_audio.data.shard_making import ShardTask, group, make_shard
 from gru_audio.data.sources import SourcePlan, SpeakerRule, plan_sources
 from gru_audio.data.splits import OPEN, assign_splits
 from gru_audio.data.stored.contents import DATASET_FILE, DATASET_FORMAT, DATASET_VERSION, index_name
 from gru_audio.data.stored.index import Index
 from gru_audio.data.stored.index_writer import IndexWriter, index_writer
 from gru_audio.data.stored.shards import SHARD_VERSION, shard_name
-from gru_audio.data.treatment import ENOUGH_RECORDINGS, ShardTask, group, make_shard
+from gru_audio.data.treatment import ENOUGH_RECORDINGS
 from gru_audio.errors import DatasetError, OutputError
 from gru_audio.files import atomic_path, size_when_there
 from gru_audio.parallel import map_in_order

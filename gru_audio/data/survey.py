@@ -11,9 +11,10 @@ from gru_audio.data.cutting import cut_at_pauses
 from gru_audio.data.inputs.lookup import scratch_database
 from gru_audio.data.outcome import MOST_NAMED, split_warnings
 from gru_audio.data.reading import read_source, shown_path, why_unusable
+from gru_audio.data.shard_making import group
 from gru_audio.data.sources import Source, SpeakerRule, plan_sources
 from gru_audio.data.stored.index import SPLITS
-from gru_audio.data.treatment import clipped_samples, group, longest_piece_s
+from gru_audio.data.treatment import clipped_samples, longest_piece_s
 from gru_audio.errors import AudioError
 from gru_audio.parallel import map_in_order
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress

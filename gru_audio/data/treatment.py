@@ -1,9 +1,7 @@
-"""What `prep` does to one file, and to the group of files that one shard holds."""
+"""What `prep` does to one recording: cut, resampled, trimmed, brought to one loudness, padded, with pitch labels."""
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,20 +11,9 @@ from gru_audio.config import Config, PrepConfig
 from gru_audio.data.cutting import SHORTEST_S, cut_at_pauses
 from gru_audio.data.given_mels import read_given_mel
 from gru_audio.data.inputs.catalogue import Source, stretch_name
-from gru_audio.data.reading import read_source, shown_path, why_unusable
+from gru_audio.data.reading import read_source
 from gru_audio.data.stored.index import SPLITS
-from gru_audio.data.stored.shards import (
-    ClipRecord,
-    DamagedShardError,
-    ShardHeader,
-    encode_shard,
-    lags_key,
-    mel_key,
-    pcm_key,
-    read_verified,
-)
-from gru_audio.errors import AudioError, MelError
-from gru_audio.files import atomic_path
+from gru_audio.data.stored.shards import ClipRecord, lags_key, mel_key, pcm_key
 from gru_audio.signal.audio import (
     FULL_SCALE,
     from_int16,
@@ -40,72 +27,8 @@ from gru_audio.signal.mel import silent_frames
 from gru_audio.signal.pitch import track_pitch
 from gru_audio.voice.tensor_file import digest_of
 
-_GROUP_FILES = 64
-_GROUP_BYTES = 64 << 20
-_PCM_SUFFIXES = frozenset({".wav", ".aiff", ".aif", ".au", ".w64", ".caf", ".rf64"})
 ENOUGH_RECORDINGS = len(SPLITS)
-_COMPRESSION = 8
-"""Bytes of PCM in a byte of other formats, roughly; a two-hour podcast is a group of its own."""
-
-
-@dataclass(frozen=True)
-class ShardTask:
-    """One shard to make.
-
-    Attributes:
-        path: where it goes.
-        sources: the files that it is made of, in order.
-        config: of which [mel], [signal] and [prep] matter.
-        input_format: ffmpeg's name of the files' format, or None.
-        n_recordings: how many the dataset has; see `longest_piece_s`. Where there are enough, it says just that.
-        fingerprint: of all this.
-    """
-
-    path: Path
-    sources: tuple[Source, ...]
-    config: Config
-    input_format: str | None
-    n_recordings: int
-    fingerprint: str
-
-    def absolute(self) -> "ShardTask":
-        """The same for a process that works in another folder."""
-        sources = tuple(source.absolute() for source in self.sources)
-        return replace(self, path=self.path.absolute(), sources=sources)
-
-
-@dataclass(frozen=True)
-class MadeShard:
-    """What became of one shard's task.
-
-    Attributes:
-        header: the shard's.
-        was_kept: the file that was there still held.
-        n_sources: how many recordings it was to be made of.
-        skipped: those that could not be used, by their path, each with the reason.
-    """
-
-    header: ShardHeader
-    was_kept: bool
-    n_sources: int
-    skipped: tuple[tuple[str, str], ...]
-
-
-def group(sources: Iterable[Source]) -> Iterator[tuple[Source, ...]]:
-    """Sources in groups, in order, by number and by the memory that their audio takes."""
-    gathered: list[Source] = []
-    weight = 0
-    for source in sources:
-        stored = PurePosixPath(source.relative if source.member else source.path)
-        expansion = 1 if stored.suffix.lower() in _PCM_SUFFIXES else _COMPRESSION
-        size = max(0, source.size_bytes) * expansion
-        if gathered and (len(gathered) == _GROUP_FILES or weight + size > _GROUP_BYTES):
-            yield tuple(gathered)
-            gathered, weight = [], 0
-        gathered.append(source)
-        weight += size
-    if gathered:
-        yield tuple(gathered)
+"""From so many on no recording is cut for the splits' sake."""
 
 
 def treat(
@@ -120,7 +43,7 @@ def treat(
         pad_behind: what is too short is padded at its end alone, so that its first sample stays the first.
 
     Returns:
-        The clip at the mel's rate, trimmed, levelled and padded, a whole number of hops long; no sample
+        The clip at the mel's rate, trimmed, brought to one loudness and padded, a whole number of hops long; no sample
         is clipped.
     """
     rate, prep = config.mel.sample_rate_hz, config.prep
@@ -169,53 +92,6 @@ def longest_piece_s(duration_s: float, prep: PrepConfig, n_recordings: int) -> f
     return min(prep.longest_s, max(2 * SHORTEST_S, duration_s / least_pieces))
 
 
-def make_shard(task: ShardTask) -> MadeShard:
-    """Make one shard, or keep the one that is there.
-
-    What a shard had to skip is tried again: the file may have been mended, or ffmpeg installed. Its clips stay,
-    whether or not their sources can be read now.
-
-    Raises:
-        OutputError: the shard cannot be written.
-    """
-    have: dict[str, list[ClipRecord]] = {}
-    tensors: dict[str, NDArray[Any]] = {}
-    try:
-        old, old_tensors = read_verified(task.path)
-        if old.fingerprint == task.fingerprint:
-            if not old.skipped:
-                return MadeShard(old, True, len(task.sources), ())
-            tensors = old_tensors
-            for record in old.clips:
-                have.setdefault(record.key, []).append(record)
-    except DamagedShardError:
-        pass  # missing, cut short or altered: made below
-    clips: list[ClipRecord] = []
-    skipped: list[tuple[str, str]] = []
-    paths: list[tuple[str, str]] = []
-    for source in task.sources:
-        if source.key in have:
-            clips += have[source.key]
-            continue
-        try:
-            made = list(_make_clips(source, task))
-        except (AudioError, MelError, MemoryError) as error:
-            reason = why_unusable(source, error)
-            skipped.append((source.name, reason))
-            paths.append((shown_path(source), reason))
-            continue
-        for clip in made:
-            clips.append(clip.record)
-            tensors |= clip.tensors
-    if have and len(clips) == sum(map(len, have.values())):
-        header = replace(old, skipped=tuple(skipped))  # of this time
-        return MadeShard(header, True, len(task.sources), tuple(paths))
-    header, encoded = encode_shard(task.fingerprint, clips, skipped, tensors)
-    with atomic_path(task.path) as temporary:
-        temporary.write_bytes(encoded)
-    return MadeShard(header, False, len(task.sources), tuple(paths))
-
-
 class _Piece(NamedTuple):
     """A stretch of a recording that becomes a clip.
 
@@ -259,7 +135,7 @@ def _pieces(
         yield _Piece(audio[begin:end], begin, end, is_cut)
 
 
-class _MadeClip(NamedTuple):
+class MadeClip(NamedTuple):
     """A clip, and what the shard holds of it.
 
     Attributes:
@@ -271,14 +147,27 @@ class _MadeClip(NamedTuple):
     tensors: dict[str, NDArray[Any]]
 
 
-def _make_clips(source: Source, task: ShardTask) -> Iterator[_MadeClip]:
-    """The clips of one recording."""
-    config, mel = task.config, task.config.mel
+def make_clips(
+    source: Source, config: Config, n_recordings: int, input_format: str | None
+) -> Iterator[MadeClip]:
+    """The clips of one recording.
+
+    Args:
+        source: the recording.
+        config: of which [mel], [signal] and [prep] matter.
+        n_recordings: how many the dataset has; see `longest_piece_s`.
+        input_format: ffmpeg's name of the file's format, or None.
+
+    Raises:
+        AudioError: it cannot be read, or used.
+        MelError: its given mel does not go with it.
+    """
+    mel = config.mel
     rate, hop = mel.sample_rate_hz, mel.hop_samples
-    recorded, recorded_hz = read_source(source, task.input_format)
+    recorded, recorded_hz = read_source(source, input_format)
     audio = resample(recorded, recorded_hz, rate)
     given = None if source.mel is None else read_given_mel(source.mel, audio, mel)
-    for piece in _pieces(audio, config, task.n_recordings, 1 if given is None else hop):
+    for piece in _pieces(audio, config, n_recordings, 1 if given is None else hop):
         name = source.name
         if piece.is_cut:
             times_s = (source.start_s + sample / rate for sample in (piece.first, piece.stop))
@@ -312,7 +201,7 @@ def _make_clips(source: Source, task: ShardTask) -> Iterator[_MadeClip]:
             own = given.frames[piece.first // hop :][: len(frames)]
             frames[: len(own)] = own
             tensors[mel_key(name)] = frames
-        yield _MadeClip(record, tensors)
+        yield MadeClip(record, tensors)
 
 
 def _untrimmed(config: Config) -> Config:

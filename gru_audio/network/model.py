@@ -1,11 +1,10 @@
-"""The network: conditioner, pitch head and the sample-level recurrent network (docs/design.md, 2).
+"""The network: the sample-level recurrent network, and all that is trained together (docs/design.md, 2).
 
 Shapes, here and in every file that handles the network: B batch, T samples, F frames, K = T / S
 recurrent steps, M mel bands, C conditioning size, H recurrent size, R readout size, Q mu-law classes,
 S samples a step.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -13,18 +12,16 @@ from torch import Tensor, nn
 
 from gru_audio.config import Config
 from gru_audio.network.cell import State, run_cell
+from gru_audio.network.conditioning import Conditioner, PitchHead
 from gru_audio.network.cpu.linear import linear
 from gru_audio.network.cpu.scan import can_scan, scan
 from gru_audio.network.cpu.tree_loss import Readout, tree_loss
 from gru_audio.network.distribution import negative_log_likelihood
+from gru_audio.network.embedding import ramp_embedding
 from gru_audio.network.gpu.choice import way_of
-from gru_audio.network.gpu.embedding import row_sums
 from gru_audio.network.gpu.gru import run_gru
 
 _CELLS = {"gru": nn.GRU, "lstm": nn.LSTM, "rnn": nn.RNN}
-_EMBEDDING_SPREAD = 0.5  # size of the ramp over the codes with which embeddings start
-_EMBEDDING_NOISE = 0.05
-_VOICED_SHARE = 0.5  # from this probability on a frame is voiced
 
 
 class CodeInputs(NamedTuple):
@@ -41,86 +38,6 @@ class CodeInputs(NamedTuple):
     previous_signal: Tensor | None = None
     prediction: Tensor | None = None
     long_term: Tensor | None = None
-
-
-class PitchHead(nn.Module):
-    """Estimates each frame's pitch lag and voicing from the mel.
-
-    The lag is a distribution over `n_bins` lags spaced evenly in log lag, as in Kim et al., CREPE (2018).
-    """
-
-    def __init__(self, config: Config) -> None:
-        """Make the layers; the lags' range is the config's."""
-        super().__init__()
-        size = config.model.pitch_size
-        self.lag_min, self.lag_max = config.lag_min_samples, config.lag_max_samples
-        self.n_bins = config.n_lag_bins
-        self.first = nn.Conv1d(config.mel.n_mels, size, 3)
-        self.second = nn.Conv1d(size, size, 3)
-        self.output = nn.Linear(size, self.n_bins + 1)
-
-    def forward(self, normalised_mel: Tensor) -> Tensor:
-        """(B, F + 4, M) -> (B, F, n_bins + 1): lag logits, then the voicing logit."""
-        hidden = torch.tanh(self.second(torch.tanh(self.first(normalised_mel.transpose(1, 2)))))
-        return self.output(hidden.transpose(1, 2))  # type: ignore[no-any-return]
-
-    def bins(self, lags: Tensor) -> Tensor:
-        """Lags in samples (...) to fractional bin numbers (...)."""
-        octaves = torch.log2(lags.clamp(self.lag_min, self.lag_max) / self.lag_min)
-        return octaves * (self.n_bins - 1) / math.log2(self.lag_max / self.lag_min)
-
-    def loss(self, outputs: Tensor, lags: Tensor) -> Tensor:
-        """Mean cross-entropy of lag (voiced frames) and voicing; outputs (B, F, n_bins + 1), lags (B, F)."""
-        outputs = outputs.float()
-        voiced = (lags > 0).float()
-        distance = torch.arange(self.n_bins, device=lags.device) - self.bins(lags)[..., None]
-        target = torch.softmax(-0.5 * distance**2, -1)  # a bell one bin wide around the label
-        lag_loss = -(target * torch.log_softmax(outputs[..., :-1], -1)).sum(-1)
-        voicing_loss = nn.functional.binary_cross_entropy_with_logits(
-            outputs[..., -1], voiced, reduction="none"
-        )
-        return (lag_loss * voiced + voicing_loss).mean()
-
-    def estimate(self, outputs: Tensor) -> Tensor:
-        """Outputs (B, F, n_bins + 1) to lags in samples (B, F), 0 where unvoiced."""
-        scores = outputs[..., :-1].float()
-        around = scores.argmax(-1, keepdim=True) + torch.arange(-2, 3, device=scores.device)
-        inside = (around >= 0) & (around < self.n_bins)
-        weights = (
-            scores.gather(-1, around.clamp(0, self.n_bins - 1)).masked_fill(~inside, -torch.inf).softmax(-1)
-        )
-        octaves = (weights * around).sum(-1) * (math.log2(self.lag_max / self.lag_min) / (self.n_bins - 1))
-        voiced = torch.sigmoid(outputs[..., -1].float()) >= _VOICED_SHARE
-        return torch.where(voiced, self.lag_min * torch.exp2(octaves), 0.0)
-
-
-class Conditioner(nn.Module):
-    """Turns a mel and its pitch into a conditioning vector for each frame."""
-
-    def __init__(self, config: Config, with_pitch: bool) -> None:
-        """Make the layers; `with_pitch` says whether lags are given."""
-        super().__init__()
-        size = config.model.conditioning_size
-        self.lag_min, self.lag_max = config.lag_min_samples, config.lag_max_samples
-        self.first = nn.Conv1d(config.mel.n_mels, size, 3)
-        self.second = nn.Conv1d(size, size, 3)
-        self.third = nn.Linear(size + 2 * with_pitch, size)
-        self.fourth = nn.Linear(size, size)
-
-    def forward(self, normalised_mel: Tensor, lags: Tensor | None) -> Tensor:
-        """(B, F + 4, M) and lags in samples (B, F) -> (B, F, C)."""
-        hidden = torch.tanh(self.second(torch.tanh(self.first(normalised_mel.transpose(1, 2))))).transpose(
-            1, 2
-        )
-        if lags is not None:
-            hidden = torch.cat([hidden, self.pitch_features(lags)], -1)
-        return torch.tanh(self.fourth(torch.tanh(self.third(hidden))))
-
-    def pitch_features(self, lags: Tensor) -> Tensor:
-        """Lags in samples (B, F) -> (B, F, 2): voiced or not, and log lag from -1 to 1 (0 where unvoiced)."""
-        voiced = (lags > 0).to(lags.dtype)
-        position = torch.log(lags.clamp(self.lag_min, self.lag_max) / self.lag_min)
-        return torch.stack([voiced, voiced * (2 * position / math.log(self.lag_max / self.lag_min) - 1)], -1)
 
 
 class SampleNetwork(nn.Module):
@@ -142,11 +59,11 @@ class SampleNetwork(nn.Module):
         self.n_classes, self.samples_per_step = n_classes, model.samples_per_step
         self.hop_samples, self.with_lpc = config.mel.hop_samples, config.signal.lpc_order > 0
         n_step_tables, n_readout_tables = config.table_counts
-        self.step_embedding = _ramp_embedding(n_step_tables, n_classes, model.conditioning_size)
+        self.step_embedding = ramp_embedding(n_step_tables, n_classes, model.conditioning_size)
         self.cell = _CELLS[model.cell](model.conditioning_size, model.gru_size, batch_first=True)
         self.readout_hidden = nn.Linear(model.gru_size, model.samples_per_step * model.readout_size)
         self.readout_conditioning = nn.Linear(model.conditioning_size, model.readout_size, bias=False)
-        self.readout_embedding = _ramp_embedding(n_readout_tables, n_classes, model.readout_size)
+        self.readout_embedding = ramp_embedding(n_readout_tables, n_classes, model.readout_size)
         self.output = nn.Linear(model.readout_size, config.n_outputs)
 
     def forward(
@@ -272,41 +189,3 @@ def delayed_codes(history: Tensor, lags: Tensor, n_samples: int, middle_code: in
     per_sample = lags.round().long().repeat_interleave(n_samples // lags.shape[1], 1)  # (B, T)
     now = torch.arange(history.shape[1] - n_samples, history.shape[1], device=history.device)
     return torch.where(per_sample > 0, history.gather(1, now - per_sample), middle_code)
-
-
-class _SummedEmbedding(nn.Module):
-    """One table for each column of codes; a row's entries are added up."""
-
-    offsets: Tensor
-
-    def __init__(self, n_tables: int, n_classes: int, size: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(n_tables, n_classes, size))
-        self.register_buffer("offsets", torch.arange(n_tables) * n_classes, persistent=False)
-
-    def forward(self, codes: Tensor) -> Tensor:
-        """(B, K, n_tables) codes -> (B, K, size)."""
-        if codes.device.type == "cuda":
-            return row_sums(self.weight, codes.flatten(0, 1)).view(*codes.shape[:2], -1)
-        rows = self.rows(codes).flatten(0, 1)  # (B K, n_tables)
-        summed = nn.functional.embedding_bag(rows, self.table, mode="sum")
-        return summed.view(*codes.shape[:2], -1)
-
-    def rows(self, codes: Tensor) -> Tensor:
-        """(B, K, n_tables) codes -> their rows in `table`."""
-        return codes + self.offsets
-
-    @property
-    def table(self) -> Tensor:
-        """(n_tables Q, size), all tables one under the other."""
-        return self.weight.flatten(0, 1)
-
-
-def _ramp_embedding(n_tables: int, n_classes: int, size: int) -> _SummedEmbedding:
-    """Tables that start as a ramp over the codes plus small noise, so that a code's order is known at once."""
-    embedding = _SummedEmbedding(n_tables, n_classes, size)
-    ramp = torch.linspace(-1, 1, n_classes)[:, None]
-    direction = torch.randn(n_tables, 1, size) * _EMBEDDING_SPREAD
-    with torch.no_grad():
-        embedding.weight.copy_(ramp * direction + torch.randn_like(embedding.weight) * _EMBEDDING_NOISE)
-    return embedding

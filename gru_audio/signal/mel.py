@@ -1,4 +1,4 @@
-"""The log-mel spectrogram: the one implementation of the mel contract, and conversions between contracts.
+"""The log-mel spectrogram: the one implementation of the mel contract.
 
 A mel is (F, M) float32: F frames, M bands. Frame f stands for the audio samples
 `f * hop - lead` to `(f + 1) * hop - lead` (see `MelConfig.lead_samples`).
@@ -20,10 +20,6 @@ from gru_audio.signal.audio import check_audio
 from gru_audio.signal.fft import PLAN_FIELDS, plan_of
 
 _LOG_UNIT = {"ln": 1.0, "log10": np.log(10.0), "db": np.log(10.0) / 20.0}  # in nepers of magnitude
-
-
-_CONVERTED = ("log", "scale", "offset", "floor", "filter_norm", "padding")
-"""Fields of a contract that may differ, as a mel can be brought from one to the other without loss."""
 
 
 class MelFrames(NamedTuple):
@@ -144,45 +140,6 @@ def orient(mel: npt.ArrayLike, n_mels: int, name: str = "mel") -> tuple[npt.NDAr
             "bands, or use a voice with its contract"
         )
     return values, guess
-
-
-def contract_differences(given: MelConfig, wanted: MelConfig) -> list[str]:
-    """Fields in which two contracts differ, as `"hop_samples 256, not 200"`."""
-    mine, theirs = given.model_dump(), wanted.model_dump()
-    return [f"{key} {mine[key]}, not {theirs[key]}" for key in mine if mine[key] != theirs[key]]
-
-
-def summary(config: MelConfig) -> str:
-    """What people ask of a contract first."""
-    return f"{config.sample_rate_hz} Hz, hop {config.hop_samples}, {config.n_mels} bands, {config.log}"
-
-
-def restated(given: MelConfig, wanted: MelConfig) -> MelConfig:
-    """A contract with all that can be converted as another one has it."""
-    return given.model_copy(update={key: getattr(wanted, key) for key in _CONVERTED})
-
-
-def convert_mel(mel: FloatArray, given: MelConfig, wanted: MelConfig, name: str = "mel") -> FloatArray:
-    """Restate a mel (F, M) made under one contract under another.
-
-    A change of log, scale, offset, floor and filter norm is converted. With another padding the frames stay as they
-    are: those of a centred contract stand for what lies half a hop earlier, see `MelConfig.lead_samples`.
-
-    Raises:
-        MelError: the contracts differ in anything else; the message names each difference.
-    """
-    differences = contract_differences(restated(given, wanted), wanted)
-    if differences:
-        raise MelError(
-            f"{name}: made with {'; '.join(differences)}; only {', '.join(_CONVERTED[:-1])} and {_CONVERTED[-1]} can "
-            "be converted: make the mel anew, use a voice trained with its contract, or add --adapt, at some loss"
-        )
-    if given.model_copy(update={"padding": wanted.padding}) == wanted:
-        return mel
-    linear = to_linear(mel, given)
-    if given.filter_norm != wanted.filter_norm:
-        linear = linear * (filterbank(wanted).max(axis=1) / np.maximum(filterbank(given).max(axis=1), 1e-30))
-    return from_linear(linear, wanted)
 
 
 @lru_cache(maxsize=8)

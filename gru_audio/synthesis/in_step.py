@@ -4,7 +4,7 @@ Each keeps no more than the frames that it was pushed last, so that memory does 
 has ended goes on with another's frames, unheard, until all have: an engine that goes in step has one number of streams.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from gru_audio.synthesis.sampling import Sampling
 from gru_audio.synthesis.stream import ReadyVoice
 
 _LANES_FOR_THREADS = 16
+_FRAMES_AT_ONCE = 64  # between two reports of progress, and two looks at Ctrl-C
 
 
 class _Lane:
@@ -125,3 +126,32 @@ class StreamsInStep:
             return [go_on(lane, raw) for lane, raw in zip(self._lanes, audio, strict=True)]
         with ThreadPoolExecutor() as pool:  # the correction is C, which lets go of the interpreter
             return list(pool.map(go_on, self._lanes, audio))
+
+
+def chunks_of(frames: MelFrames) -> list[MelFrames]:
+    """A whole mel in pieces, so that progress can be reported between them."""
+    starts = range(0, len(frames.stored), _FRAMES_AT_ONCE)
+    return [frames.part(slice(first, first + _FRAMES_AT_ONCE)) for first in starts]
+
+
+def drain_in_step(
+    streams: InStep, mels: Sequence[MelFrames], hop_samples: int, report: Callable[[int], None]
+) -> list[Made]:
+    """What new streams make of whole mels, one each; `report` is told how many frames of the longest are done."""
+    waiting, parts = [chunks_of(mel)[::-1] for mel in mels], [list[Made]() for _ in mels]
+    ended, n_done = set[int](), 0
+    while True:
+        for number, chunks in enumerate(waiting):
+            while number not in ended and not streams.is_waiting(number):
+                if chunks:
+                    streams.push(number, chunks.pop())
+                else:
+                    streams.end(number)
+                    ended.add(number)
+        if not any(map(streams.is_waiting, range(len(mels)))):
+            return [Made.joined(pieces) for pieces in parts]
+        made = streams.run()
+        for pieces, piece in zip(parts, made, strict=True):
+            pieces.append(piece)
+        n_done += max(piece.raw.size for piece in made) // hop_samples
+        report(n_done)

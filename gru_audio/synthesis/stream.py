@@ -13,7 +13,7 @@ from gru_audio.arrays import FloatArray
 from gru_audio.config import CONTEXT_FRAMES
 from gru_audio.errors import AudioError, CheckpointError, ConfigError, MelError
 from gru_audio.signal.mel import MelFrames, check_mel
-from gru_audio.signal.mel_check import MelJudge, Watch
+from gru_audio.signal.mel_check.judge import MelJudge, Watch
 from gru_audio.synthesis.correction import Corrections
 from gru_audio.synthesis.engine import Engine
 from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd

@@ -1,6 +1,6 @@
 """The vocoder that users hold: a voice, an engine, and mels in, audio out."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,11 @@ from gru_audio.synthesis.correction import check_corrections, default_correction
 from gru_audio.synthesis.engines import choose_engine, make_engine
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.frontend import ConditioningWeights
-from gru_audio.synthesis.in_step import InStep, streams_in_step
+from gru_audio.synthesis.in_step import InStep, chunks_of, drain_in_step, streams_in_step
 from gru_audio.synthesis.sampling import PLAIN_SAMPLING, Sampling, VoiceSampling
 from gru_audio.synthesis.stream import ReadyVoice, Stream, require_finite
 from gru_audio.voice.bundled import DEFAULT_VOICE
 from gru_audio.voice.voice import Voice, load_voice
-
-_FRAMES_AT_ONCE = 64  # between two reports of progress, and two looks at Ctrl-C
 
 
 class Vocoder:
@@ -164,7 +162,7 @@ class Vocoder:
         checked, stream = check_mel(mel, self.mel_config), self.start(sampling, seed=seed, check=False)
         frames = self.judged(checked) if check else MelFrames(checked)
         parts, n_done, n_frames = [np.zeros(0, np.float32)], 0, len(checked)
-        for chunk in _chunks(frames):
+        for chunk in chunks_of(frames):
             parts.append(stream.push_checked(chunk))
             n_done += parts[-1].size // self.mel_config.hop_samples
             progress(Progress(n_done, n_frames))
@@ -216,7 +214,8 @@ class Vocoder:
             def report(n_done: int, before: int = n_before) -> None:
                 progress(Progress(before + n_done, n_frames))
 
-            for made in self._in_step(group, sampling, report):
+            streams, hop = self.start_in_step(len(group), sampling), self.mel_config.hop_samples
+            for made in drain_in_step(streams, group, hop, report):
                 for audio in made:
                     require_finite(audio, 0, self.mel_config.hop_samples)
                 all_made.append(made)
@@ -296,37 +295,6 @@ class Vocoder:
             ConfigError: a setting is out of range.
         """
         return streams_in_step(self._ready, n_streams, sampling.seeded(seed))
-
-    def _in_step(
-        self, mels: Sequence[MelFrames], sampling: Sampling, report: Callable[[int], None]
-    ) -> list[Made]:
-        """What is made of mels; `report` is told the frames of the longest."""
-        streams, n_done = self.start_in_step(len(mels), sampling), 0
-        waiting = [_chunks(mel)[::-1] for mel in mels]
-        parts = [list[Made]() for _ in mels]
-        ended = set[int]()
-        while True:
-            for number, chunks in enumerate(waiting):
-                while number not in ended and not streams.is_waiting(number):
-                    if chunks:
-                        streams.push(number, chunks.pop())
-                    else:
-                        streams.end(number)
-                        ended.add(number)
-            if not any(map(streams.is_waiting, range(len(mels)))):
-                break
-            made = streams.run()
-            n_new = max(piece.raw.size for piece in made) // self.mel_config.hop_samples
-            for pieces, piece in zip(parts, made, strict=True):
-                pieces.append(piece)
-            n_done += n_new
-            report(n_done)
-        return [Made.joined(pieces) for pieces in parts]
-
-
-def _chunks(frames: MelFrames) -> list[MelFrames]:
-    starts = range(0, len(frames.stored), _FRAMES_AT_ONCE)
-    return [frames.part(slice(first, first + _FRAMES_AT_ONCE)) for first in starts]
 
 
 def load(

@@ -7,7 +7,7 @@ import pytest
 from support.tones import write
 
 from gru_audio.config import Config, load_config
-from gru_audio.data import treatment
+from gru_audio.data import shard_making
 from gru_audio.data.dataset import Dataset
 from gru_audio.data.outcome import Summary
 from gru_audio.data.prepare import prepare
@@ -19,7 +19,7 @@ CONFIG = load_config("tiny", ["prep.min_duration_s=0.25"])
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(treatment, "_GROUP_FILES", 2)
+    monkeypatch.setattr(shard_making, "_GROUP_FILES", 2)
 
 
 @pytest.fixture

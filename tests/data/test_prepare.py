@@ -18,14 +18,15 @@ from typer.testing import CliRunner
 
 from gru_audio.cli import app
 from gru_audio.config import Config, MelConfig, PrepConfig
-from gru_audio.data import treatment
+from gru_audio.data import shard_making, treatment
 from gru_audio.data.dataset import Dataset
 from gru_audio.data.outcome import Summary
 from gru_audio.data.prepare import prepare
 from gru_audio.data.reading import read_source
+from gru_audio.data.shard_making import group
 from gru_audio.data.sources import Source, plan_sources
 from gru_audio.data.survey import survey
-from gru_audio.data.treatment import clipped_samples, group, pad, treat
+from gru_audio.data.treatment import clipped_samples, pad, treat
 from gru_audio.errors import AudioError, DatasetError, GruAudioError, OutputError
 from gru_audio.parallel import map_in_order
 from gru_audio.progress import Progress
@@ -68,7 +69,7 @@ def corpus(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(treatment, "_GROUP_FILES", 2)
+    monkeypatch.setattr(shard_making, "_GROUP_FILES", 2)
 
 
 # Finding sources
@@ -237,8 +238,8 @@ def test_names_of_any_bytes_can_be_stored(tmp_path: Path) -> None:
 def test_groups_are_bounded_by_number_and_by_bytes(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = list(plan_sources([corpus]).sources)
     assert [len(found) for found in group(sources)] == [2, 2, 2, 1]
-    monkeypatch.setattr(treatment, "_GROUP_FILES", 64)
-    monkeypatch.setattr(treatment, "_GROUP_BYTES", 3 * sources[0].size_bytes)
+    monkeypatch.setattr(shard_making, "_GROUP_FILES", 64)
+    monkeypatch.setattr(shard_making, "_GROUP_BYTES", 3 * sources[0].size_bytes)
     assert [len(found) for found in group(sources)] == [3, 3, 1]
     flac = [dataclasses.replace(source, path=Path("a.flac")) for source in sources]
     assert [len(found) for found in group(flac)] == [1] * 7

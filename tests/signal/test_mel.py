@@ -1,4 +1,4 @@
-"""The mel contract: against librosa's, torchaudio's and the presets' own formulas; conversions; refusals."""
+"""The mel contract: against librosa's, torchaudio's and the presets' own formulas; refusals."""
 
 from typing import Any, Literal
 
@@ -9,6 +9,7 @@ import torchaudio
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from support.contracts import contracts
 from support.loops import librosa
 
 from gru_audio.config import MEL_PRESETS, MelConfig
@@ -16,8 +17,6 @@ from gru_audio.errors import AudioError, MelError
 from gru_audio.signal.mel import (
     analysis_window,
     check_mel,
-    contract_differences,
-    convert_mel,
     filterbank,
     from_linear,
     log_mel,
@@ -296,62 +295,12 @@ def test_stereo_is_refused() -> None:
 # Stored values
 
 
-contracts = st.builds(
-    MelConfig,
-    spectrum=st.sampled_from(["magnitude", "power"]),
-    log=st.sampled_from(["ln", "log10", "db"]),
-    floor=st.sampled_from([1e-10, 1e-7, 1e-5, 1e-3]),
-    scale=st.sampled_from([1.0, 0.0125, 4.0]),
-    offset=st.sampled_from([0.0, 1.0, -4.0]),
-)
-
-
-@given(given_config=contracts, wanted=contracts, seed=st.integers(0, 100))
-def test_conversion_between_logs_scales_and_floors(
-    given_config: MelConfig, wanted: MelConfig, seed: int
-) -> None:
-    wanted = wanted.model_copy(update={"spectrum": given_config.spectrum})
-    linear = 10 ** np.random.default_rng(seed).uniform(-12, 3, (5, 80)).astype(np.float32)
-    mel = from_linear(linear, given_config)
-
-    converted = convert_mel(mel, given_config, wanted)
-
-    unit = wanted.scale * {"ln": 1.0, "log10": 0.434, "db": 8.69}[wanted.log]
-    expected = from_linear(np.maximum(linear, given_config.floor), wanted)
-    np.testing.assert_allclose(converted, expected, rtol=0, atol=1e-4 * unit)
-    back = convert_mel(converted, wanted, given_config)
-    higher = max(given_config.floor, wanted.floor)
-    np.testing.assert_allclose(to_linear(back, given_config), np.maximum(linear, higher), rtol=1e-3)
-
-
-def test_conversion_to_the_same_contract_changes_nothing(speech: Floats) -> None:
-    mel = log_mel(speech, MelConfig())
-    assert convert_mel(mel, MelConfig(), MelConfig()) is mel
-
-
 def test_decibels_of_a_power_are_those_of_its_root() -> None:
     magnitude, power = MelConfig(log="db"), MelConfig(log="db", spectrum="power", floor=1e-10)
     linear = np.full((1, 80), 0.01, np.float32)
 
     np.testing.assert_allclose(from_linear(linear, magnitude), -40.0, rtol=1e-6)
     np.testing.assert_allclose(from_linear(linear**2, power), -40.0, rtol=1e-6)
-
-
-def test_other_contracts_are_refused_naming_each_difference() -> None:
-    given_config = MEL_PRESETS["hifigan-22k"]
-    assert contract_differences(given_config, MelConfig()) == [
-        "sample_rate_hz 22050, not 16000",
-        "window_samples 1024, not 800",
-        "hop_samples 256, not 200",
-    ]
-    assert contract_differences(MelConfig(), MelConfig()) == []
-    with pytest.raises(
-        MelError,
-        match=r"^a.npy: made with sample_rate_hz 22050, not 16000; window_samples 1024, not 800; hop_",
-    ):
-        convert_mel(np.zeros((1, 80), np.float32), given_config, MelConfig(), "a.npy")
-    with pytest.raises(MelError, match="made with spectrum power, not magnitude; only log"):
-        convert_mel(np.zeros((1, 80), np.float32), MelConfig(spectrum="power", log="db"), MelConfig())
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False, width=32), contracts)

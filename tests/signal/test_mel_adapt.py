@@ -2,26 +2,69 @@
 
 import numpy as np
 import pytest
+from hypothesis import given as drawn
+from hypothesis import strategies as st
 from numpy.typing import NDArray
+from support.contracts import contracts
 
 from gru_audio.config import MEL_PRESETS, MelConfig
 from gru_audio.errors import MelError
 from gru_audio.signal.audio import resample
-from gru_audio.signal.mel import log_mel
-from gru_audio.signal.mel_adapt import adapt_mel, fit_mel
+from gru_audio.signal.mel import from_linear, log_mel, to_linear
+from gru_audio.signal.mel_adapt import adapt_mel, contract_differences, convert_mel, fit_mel
 
 Floats = NDArray[np.float32]
 DB = 20 / np.log(10)
+
+
+@drawn(given_config=contracts, wanted=contracts, seed=st.integers(0, 100))
+def test_conversion_between_logs_scales_and_floors(
+    given_config: MelConfig, wanted: MelConfig, seed: int
+) -> None:
+    wanted = wanted.model_copy(update={"spectrum": given_config.spectrum})
+    linear = 10 ** np.random.default_rng(seed).uniform(-12, 3, (5, 80)).astype(np.float32)
+    mel = from_linear(linear, given_config)
+
+    converted = convert_mel(mel, given_config, wanted)
+
+    unit = wanted.scale * {"ln": 1.0, "log10": 0.434, "db": 8.69}[wanted.log]
+    expected = from_linear(np.maximum(linear, given_config.floor), wanted)
+    np.testing.assert_allclose(converted, expected, rtol=0, atol=1e-4 * unit)
+    back = convert_mel(converted, wanted, given_config)
+    higher = max(given_config.floor, wanted.floor)
+    np.testing.assert_allclose(to_linear(back, given_config), np.maximum(linear, higher), rtol=1e-3)
+
+
+def test_conversion_to_the_same_contract_changes_nothing(speech: Floats) -> None:
+    mel = log_mel(speech, MelConfig())
+    assert convert_mel(mel, MelConfig(), MelConfig()) is mel
+
+
+def test_other_contracts_are_refused_naming_each_difference() -> None:
+    given_config = MEL_PRESETS["hifigan-22k"]
+    assert contract_differences(given_config, MelConfig()) == [
+        "sample_rate_hz 22050, not 16000",
+        "window_samples 1024, not 800",
+        "hop_samples 256, not 200",
+    ]
+    assert contract_differences(MelConfig(), MelConfig()) == []
+    with pytest.raises(
+        MelError,
+        match=r"^a.npy: made with sample_rate_hz 22050, not 16000; window_samples 1024, not 800; hop_",
+    ):
+        convert_mel(np.zeros((1, 80), np.float32), given_config, MelConfig(), "a.npy")
+    with pytest.raises(MelError, match="made with spectrum power, not magnitude; only log"):
+        convert_mel(np.zeros((1, 80), np.float32), MelConfig(spectrum="power", log="db"), MelConfig())
 
 
 def test_half_a_hop_is_known(speech: Floats) -> None:
     """Tacotron 2's frames for a HiFi-GAN voice: the same frames, whose audio begins half a hop early."""
     tacotron, hifigan = MEL_PRESETS["tacotron2-22k"], MEL_PRESETS["hifigan-22k"]
     audio = resample(speech, 16_000, 22_050)
-    given = log_mel(audio, tacotron)
-    fitted, lead, lost = fit_mel(given, tacotron, hifigan)
+    stored = log_mel(audio, tacotron)
+    fitted, lead, lost = fit_mel(stored, tacotron, hifigan)
     assert (lead, lost) == (128, "")
-    np.testing.assert_array_equal(fitted, given)
+    np.testing.assert_array_equal(fitted, stored)
     # What the frames stand for is the audio half a hop earlier.
     earlier = np.pad(audio, (lead, 0))
     np.testing.assert_allclose(fitted[4:-4], log_mel(earlier, hifigan)[4 : len(fitted) - 4], atol=1e-3)

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from gru_audio.errors import AudioError
 from gru_audio.signal import bounds
 from gru_audio.signal.audio import rms_dbfs, to_int16
+from gru_audio.signal.audio_file import decoding
 from gru_audio.signal.audio_file import ffmpeg as ffmpeg_module
-from gru_audio.signal.audio_file import reading
 from gru_audio.signal.audio_file.kinds import kind_of
 from gru_audio.signal.audio_file.reading import Encoding, open_audio, read_audio, read_encoding
 from gru_audio.signal.audio_file.stderr_notes import without_mpg123_notes
@@ -317,7 +317,7 @@ def test_what_a_small_file_swells_to_is_bounded(tmp_path: Path, monkeypatch: pyt
 
 
 def test_many_channels_are_mixed_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_BLOCK_VALUES", 1_000)
+    monkeypatch.setattr(decoding, "_BLOCK_VALUES", 1_000)
     channels = np.random.default_rng(0).standard_normal((3_000, 300)).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", channels, RATE, subtype="FLOAT")
     np.testing.assert_allclose(read_audio(tmp_path / "a.wav")[0], channels.mean(axis=1), atol=1e-6)
@@ -440,7 +440,7 @@ def is_gone(pid: int) -> bool:
 @needs_ffmpeg
 def test_ffmpeg_is_asked_where_libsndfile_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.mp3").write_bytes(written(tmp_path, ".mp3", tone(4)))
-    monkeypatch.setattr(reading, "_read", lambda path, file: iter([np.zeros((RATE, 1), np.float32)]))
+    monkeypatch.setattr(decoding, "_read", lambda path, file: iter([np.zeros((RATE, 1), np.float32)]))
     audio, _ = read_audio(tmp_path / "a.mp3")
     assert audio.size == pytest.approx(4 * RATE, abs=2_400)
     assert rms_dbfs(audio) == pytest.approx(rms_dbfs(tone(4)), abs=0.5)
@@ -516,7 +516,7 @@ def test_a_streamed_header_without_a_length_is_not_truncation(tmp_path: Path, co
 def test_a_streamed_flac_is_read_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: int
 ) -> None:
-    monkeypatch.setattr(reading, "_BLOCK_VALUES", 7_000)
+    monkeypatch.setattr(decoding, "_BLOCK_VALUES", 7_000)
     noise = 0.1 * np.random.default_rng(0).standard_normal(RATE)
     soundfile.write(tmp_path / "a.wav", noise, RATE)
     data = streamed(tmp_path / "a.wav", "flac", "-ac", str(channels))

@@ -18,7 +18,7 @@ from gru_audio.errors import AudioError, ConfigError, OutputError
 from gru_audio.network.model import Network
 from gru_audio.progress import Progress
 from gru_audio.signal.audio import to_int16
-from gru_audio.signal.audio_file import reading
+from gru_audio.signal.audio_file import decoding
 from gru_audio.signal.audio_file.reading import AudioStream, open_audio, read_audio
 from gru_audio.signal.mel import log_mel
 from gru_audio.synthesis import feeding
@@ -153,7 +153,7 @@ def test_audio_of_another_rate_keeps_its_duration(tmp_path: Path, vocoder: Vocod
 def test_audio_that_is_read_in_pieces_gives_what_the_whole_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: int, padding: str
 ) -> None:
-    monkeypatch.setattr(reading, "_BLOCK_VALUES", 1_234)
+    monkeypatch.setattr(decoding, "_BLOCK_VALUES", 1_234)
     vocoder = vocoder_with(padding=padding)
     source = write(tmp_path / "a.wav", 9_001, rate)
     assert run(vocoder, plan_jobs([source], tmp_path / "out.wav", ".wav")) == [None]
@@ -166,7 +166,7 @@ def test_audio_that_is_read_in_pieces_gives_what_the_whole_does(
 def test_memory_does_not_grow_with_the_length(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vocoder: Vocoder
 ) -> None:
-    monkeypatch.setattr(reading, "_BLOCK_VALUES", 50_000)
+    monkeypatch.setattr(decoding, "_BLOCK_VALUES", 50_000)
     peaks = []
     for n_samples in (200_000, 1_000_000):
         (job,) = plan_jobs(
@@ -200,7 +200,7 @@ def test_ffmpeg_is_asked_where_libsndfile_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vocoder: Vocoder
 ) -> None:
     soundfile.write(tmp_path / "a.mp3", noise(9_000), RATE, format="MP3")
-    monkeypatch.setattr(reading, "_read", lambda path, file: iter([np.zeros((1_000, 1), np.float32)]))
+    monkeypatch.setattr(decoding, "_read", lambda path, file: iter([np.zeros((1_000, 1), np.float32)]))
     assert run(vocoder, plan_jobs([tmp_path / "a.mp3"], tmp_path / "out.wav", ".wav")) == [None]
     assert soundfile.info(tmp_path / "out.wav").frames == pytest.approx(9_000, abs=2_400)
 
@@ -403,7 +403,7 @@ def test_in_step_each_keeps_to_its_own_frames(
 def test_in_step_memory_does_not_grow_with_the_length(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_step: Vocoder
 ) -> None:
-    monkeypatch.setattr(reading, "_BLOCK_VALUES", 10_000)
+    monkeypatch.setattr(decoding, "_BLOCK_VALUES", 10_000)
     monkeypatch.setattr(in_step.engine, "generate", silence)
     peaks = []
     for n_samples in (60_000, 300_000):

@@ -15,7 +15,8 @@ from support.small import small_config
 from gru_audio.config import MEL_PRESETS, MelConfig
 from gru_audio.errors import AudioError, MelError
 from gru_audio.network.model import Network
-from gru_audio.signal.mel import convert_mel, log_mel
+from gru_audio.signal.mel import log_mel
+from gru_audio.signal.mel_adapt import convert_mel
 from gru_audio.synthesis.jobs.batch import synthesize_files
 from gru_audio.synthesis.jobs.pipe import synthesize_pieces
 from gru_audio.synthesis.jobs.plan import Job, Result

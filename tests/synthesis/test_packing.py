@@ -6,7 +6,8 @@ from support.folded import random_network, voiceless_config
 
 from gru_audio.errors import ConfigError
 from gru_audio.network.blocks import BLOCK_COLUMNS, BLOCK_ROWS
-from gru_audio.synthesis.int8.packing import QUAD_ROWS, pack
+from gru_audio.synthesis.int8.layout import QUAD_ROWS
+from gru_audio.synthesis.int8.packing import pack
 
 CONFIG = voiceless_config(2, 8, 8, 96, 40)
 

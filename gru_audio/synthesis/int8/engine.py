@@ -10,7 +10,8 @@ from gru_audio.signal.mulaw import group_means
 from gru_audio.synthesis.compiled import Block, Draws, Past, StreamState, block_of
 from gru_audio.synthesis.folding import FoldedNetwork, require_compilable
 from gru_audio.synthesis.frontend import FrameBlock
-from gru_audio.synthesis.int8.packing import QUAD_ROWS, Int8Network, aligned, pack
+from gru_audio.synthesis.int8.layout import QUAD_ROWS, aligned
+from gru_audio.synthesis.int8.packing import Int8Network, pack
 from gru_audio.synthesis.sampling import MEAN_BITS
 
 

@@ -4,7 +4,6 @@ Each row has a unit: its products with the state's bytes, its table rows and its
 unit. See native/int8.h for where everything lies. Shapes: see model.py; N groups of 16 units, an even number.
 """
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +17,19 @@ from gru_audio.native.library import Float, Floats, Int, Int16s, Int32s, SignedB
 from gru_audio.network.blocks import BLOCK_COLUMNS, BLOCK_ROWS
 from gru_audio.signal.mulaw import expansion_table, thresholds
 from gru_audio.synthesis.folding import FoldedNetwork
+from gru_audio.synthesis.int8.layout import (
+    TABLE_FACTOR,
+    DoubleArray,
+    aligned,
+    in_blocks,
+    in_pairs,
+    in_quads,
+    largest_of_rows,
+    padded,
+    table_bytes,
+    whole_quads,
+    widened,
+)
 
 STATE_ONE = 1 << 14
 """What a state of 1 is stored as, in 16 bits."""
@@ -32,10 +44,8 @@ GATES = 3
 _LARGEST_BYTE = 127
 _LARGEST_PAIRS = 255
 """Of four neighbouring weights of two blocks, those of one sign sum up to no more: times 127 that fits into 16 bits."""
-_TABLE_FACTOR = 127  # a table row's byte counts so many units
 _LEAST_UNIT = 2.0**-20  # a row without weights has frame inputs all the same
 _READOUT_STEPS = (1 << 14) - 1  # of the readout's values, which are two times 7 bits
-QUAD_ROWS = 4 * BLOCK_ROWS
 _PAIR_ROWS = 2 * BLOCK_ROWS
 _LARGEST_FIXED = (1 << 15) - 1
 _GATE_STEPS = (1 << 15) / 12
@@ -47,9 +57,7 @@ _BITS_OF_BUCKET = 18
 one threshold; a bit more or less for codes of another size."""
 _NO_NODE = np.float32(-1e4)  # logit of what is no node
 
-Int8Array = npt.NDArray[np.int8]
 Int64Array = npt.NDArray[np.int64]
-DoubleArray = npt.NDArray[np.float64]
 
 
 class Int8Network(library.Struct):
@@ -133,13 +141,13 @@ class _Kept(NamedTuple):
 
 def _pack_gru(network: FoldedNetwork) -> dict[str, Any]:
     size = network.config.model.gru_size
-    weight = _padded(network.recurrent.reshape(GATES, size, size), _PAIR_ROWS, _PAIR_ROWS)  # (3, H', H')
+    weight = padded(network.recurrent.reshape(GATES, size, size), _PAIR_ROWS, _PAIR_ROWS)  # (3, H', H')
     own = np.einsum("gii->gi", weight).copy()  # (3, H'), the diagonal
     np.einsum("gii->gi", weight)[...] = 0
     n_groups = weight.shape[1] // BLOCK_ROWS
     kept = _kept_blocks(weight)
     by_gate = network.step_tables.reshape(*network.step_tables.shape[:2], GATES, size)
-    tables = _widened(by_gate, _PAIR_ROWS)  # (n, Q, 3, H')
+    tables = widened(by_gate, _PAIR_ROWS)  # (n, Q, 3, H')
     units = _gate_units(
         kept, tables
     )  # (3, N, 16), those of the inputs; the new gate's product has twice its unit
@@ -149,7 +157,7 @@ def _pack_gru(network: FoldedNetwork) -> dict[str, Any]:
         for part, unit in zip(kept.blocks, of_product, strict=True)
     ]
     sums = np.stack([part.sum((1, 3)) for part in blocks]).reshape(GATES, -1)  # (3, H')
-    bias = _padded(network.recurrent_bias.reshape(GATES, size), _PAIR_ROWS)[2]
+    bias = padded(network.recurrent_bias.reshape(GATES, size), _PAIR_ROWS)[2]
     # A product of fixed-point numbers is divided by 2^15; of the new gate's own part the loop takes half.
     own_factors = np.array([1, 1, 0.5])[:, None, None] * _GATE_STEPS * (1 << 15) / STATE_ONE
     diagonal = np.rint(own.reshape(GATES, n_groups, BLOCK_ROWS) * own_factors)
@@ -158,21 +166,21 @@ def _pack_gru(network: FoldedNetwork) -> dict[str, Any]:
     return {
         "n_pairs": n_groups // 2,
         **{f"n_{gate}_blocks": count for gate, count in counts.items()},
-        "blocks": aligned(_in_pairs(blocks, (BLOCK_ROWS, BLOCK_COLUMNS)), np.int8),
+        "blocks": aligned(in_pairs(blocks, (BLOCK_ROWS, BLOCK_COLUMNS)), np.int8),
         # Four are fetched at a time.
-        "columns": aligned(np.append(BLOCK_COLUMNS * _in_pairs(kept.columns, ()), [0] * 4), np.uint16),
-        "gate_units": aligned(_in_quads(units * _GATE_STEPS), np.float32),
-        "own_weights": aligned(_in_quads(diagonal.clip(-_LARGEST_FIXED, _LARGEST_FIXED)), np.int16),
-        "step_tables": _table_bytes(tables, units.reshape(GATES, -1)),
-        "gate_factors": _whole_quads(np.where(inside, 1 / units.reshape(GATES, -1), 0), np.float32),
-        "gate_sums": _whole_quads(sums, np.int32),
-        "new_bias": _whole_quads(np.rint(bias / of_product[2].ravel()), np.int32),
+        "columns": aligned(np.append(BLOCK_COLUMNS * in_pairs(kept.columns, ()), [0] * 4), np.uint16),
+        "gate_units": aligned(in_quads(units * _GATE_STEPS), np.float32),
+        "own_weights": aligned(in_quads(diagonal.clip(-_LARGEST_FIXED, _LARGEST_FIXED)), np.int16),
+        "step_tables": table_bytes(tables, units.reshape(GATES, -1)),
+        "gate_factors": whole_quads(np.where(inside, 1 / units.reshape(GATES, -1), 0), np.float32),
+        "gate_sums": whole_quads(sums, np.int32),
+        "new_bias": whole_quads(np.rint(bias / of_product[2].ravel()), np.int32),
     }
 
 
 def _kept_blocks(weight: DoubleArray) -> _Kept:
     """Of (3, H', H'), all groups of a gate with as many blocks."""
-    cut = _blocks(weight)  # (3, N, H' / 4, 16, 4)
+    cut = in_blocks(weight)  # (3, N, H' / 4, 16, 4)
     fours = (weight != 0).view(np.int32)  # (3, H', H' / 4), four truth values as one number
     kept = np.asarray(fours.reshape(GATES, -1, BLOCK_ROWS, fours.shape[-1]).any(2))  # (3, N, H' / 4)
     blocks, columns = [], []
@@ -185,7 +193,7 @@ def _kept_blocks(weight: DoubleArray) -> _Kept:
 
 def _gate_units(kept: _Kept, tables: FloatArray) -> DoubleArray:
     """(3, N, 16) float32 numbers: weights and table rows fit into bytes. The new gate's product counts half."""
-    for_tables = _largest(tables) / (_LARGEST_BYTE * _TABLE_FACTOR)  # (3, H')
+    for_tables = largest_of_rows(tables) / (_LARGEST_BYTE * TABLE_FACTOR)  # (3, H')
     units = [
         np.maximum(_unit_of_blocks(part) / part_of_unit, rows.reshape(-1, BLOCK_ROWS))
         for part, rows, part_of_unit in zip(kept.blocks, for_tables, (1, 1, 2), strict=True)
@@ -218,14 +226,14 @@ def _pack_readout(network: FoldedNetwork) -> tuple[dict[str, Any], float]:
     """The layer, and what one step of its values is."""
     model = network.config.model
     shape = (model.samples_per_step, model.readout_size, model.gru_size)
-    weight = _padded(network.readout_hidden.reshape(shape), BLOCK_ROWS, _PAIR_ROWS)  # (S, R', H')
-    tables = _widened(network.readout_tables, BLOCK_ROWS)  # (n, Q, R')
-    bias = _padded(network.readout_hidden_bias.reshape(shape[:2]), BLOCK_ROWS)  # (S, R')
+    weight = padded(network.readout_hidden.reshape(shape), BLOCK_ROWS, _PAIR_ROWS)  # (S, R', H')
+    tables = widened(network.readout_tables, BLOCK_ROWS)  # (n, Q, R')
+    bias = padded(network.readout_hidden_bias.reshape(shape[:2]), BLOCK_ROWS)  # (S, R')
     stride, width = bias.shape
-    blocks = _blocks(weight)  # (S, R' / 16, H' / 4, 16, 4)
+    blocks = in_blocks(weight)  # (S, R' / 16, H' / 4, 16, 4)
     units = np.maximum(
         _unit_of_blocks(blocks).max(0).ravel(),
-        _largest(tables) / (_LARGEST_BYTE * _TABLE_FACTOR),
+        largest_of_rows(tables) / (_LARGEST_BYTE * TABLE_FACTOR),
     )  # (R',)
     units = np.maximum(units, _LEAST_UNIT).astype(np.float32).astype(np.float64)
     quantised = np.rint(blocks / (units.reshape(-1, 1, BLOCK_ROWS, 1) * FULL_ACTIVATION))
@@ -239,18 +247,18 @@ def _pack_readout(network: FoldedNetwork) -> tuple[dict[str, Any], float]:
     return {
         "n_readout_groups": width // BLOCK_ROWS,
         "readout_blocks": aligned(by_pair.swapaxes(0, 1), np.int8),
-        "readout_units": _whole_quads(units / unit, np.float32),
-        "readout_tables": _table_bytes(tables[:, :, None], units),
-        "readout_factors": _whole_quads(np.where(inside, 1 / units, 0), np.float32),
-        "readout_sums": _whole_quads(quantised.sum((2, 4)).reshape(stride, width), np.int32),
-        "readout_bias": _whole_quads(np.rint(bias / units), np.int32),
+        "readout_units": whole_quads(units / unit, np.float32),
+        "readout_tables": table_bytes(tables[:, :, None], units),
+        "readout_factors": whole_quads(np.where(inside, 1 / units, 0), np.float32),
+        "readout_sums": whole_quads(quantised.sum((2, 4)).reshape(stride, width), np.int32),
+        "readout_bias": whole_quads(np.rint(bias / units), np.int32),
         "readout_input_limit": limit,
     }, unit
 
 
 def _pack_tree(network: FoldedNetwork, readout_unit: float) -> dict[str, Any]:
     """The tree cut into subtrees of four levels: 15 nodes in heap order and an empty one."""
-    bits, output = network.config.signal.bits, _padded(network.output, BLOCK_ROWS)  # (Q - 1, R')
+    bits, output = network.config.signal.bits, padded(network.output, BLOCK_ROWS)  # (Q - 1, R')
     rows, biases = [], []
     for top in range(0, bits, SUBTREE_BITS):
         for root in range((1 << top) - 1, (2 << top) - 1):
@@ -264,7 +272,7 @@ def _pack_tree(network: FoldedNetwork, readout_unit: float) -> dict[str, Any]:
                 bias[count - 1 : 2 * count - 1] = network.output_bias[first : first + count]
             rows.append(weight)
             biases.append(bias)
-    blocks = _blocks(np.stack(rows))[:, 0]  # (subtrees, R' / 4, 16, 4)
+    blocks = in_blocks(np.stack(rows))[:, 0]  # (subtrees, R' / 4, 16, 4)
     units = np.maximum(_unit_of_blocks(blocks) * FULL_ACTIVATION, 1e-20)  # (subtrees, 16)
     return {
         "tree_blocks": aligned(np.rint(blocks / units[:, None, :, None]), np.int8),
@@ -291,13 +299,6 @@ def _signal_tables(signal: SignalConfig) -> dict[str, Any]:
     }
 
 
-def aligned(numbers: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """A copy of a type that begins where a line of the cache does."""
-    copy = library.aligned(numbers.size, dtype).reshape(numbers.shape)
-    copy[...] = numbers
-    return copy
-
-
 def _require_moderate(network: FoldedNetwork) -> None:
     """Refuse a voice whose gates could get too much; activations and conditioning are within ±1."""
     most = np.abs(network.recurrent).sum(1) + np.abs(network.recurrent_bias)
@@ -308,66 +309,3 @@ def _require_moderate(network: FoldedNetwork) -> None:
             f"engine 'int8': gates may get up to {most.max():.3g}, it computes to {_LARGEST_GATE:g}; "
             "use the engine float32"
         )
-
-
-def _padded(array: FloatArray, *multiples: int) -> DoubleArray:
-    """In doubles, with zeros behind, so that each of the last axes is such a multiple."""
-    before = [(0, 0)] * (array.ndim - len(multiples))
-    last = array.shape[array.ndim - len(multiples) :]
-    behind = [(0, -size % multiple) for size, multiple in zip(last, multiples, strict=True)]
-    return np.pad(array.astype(np.float64), before + behind)
-
-
-def _widened(tables: npt.NDArray[Any], multiple: int) -> npt.NDArray[Any]:
-    """With zeros behind, so that the last axis is such a multiple; the tables themselves where it is one already."""
-    behind = -tables.shape[-1] % multiple
-    return np.pad(tables, [(0, 0)] * (tables.ndim - 1) + [(0, behind)]) if behind else tables
-
-
-def _largest(tables: FloatArray) -> DoubleArray:
-    """The largest magnitude of each row of tables (n, Q, …)."""
-    return np.asarray(np.maximum(tables.max((0, 1)), -tables.min((0, 1))), np.float64)
-
-
-def _blocks(weight: DoubleArray) -> DoubleArray:
-    """(..., rows, columns) to (..., rows / 16, columns / 4, 16, 4)."""
-    *before, n_rows, n_columns = weight.shape
-    cut = weight.reshape(*before, n_rows // BLOCK_ROWS, BLOCK_ROWS, n_columns // BLOCK_COLUMNS, BLOCK_COLUMNS)
-    return np.swapaxes(cut, -3, -2)
-
-
-def _in_pairs(by_gate: list[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """By gate (N, count, …) to end to end: pair by pair, gate by gate, the two groups' in turn."""
-    n_pairs = len(by_gate[0]) // 2
-    turns = [
-        part.reshape(n_pairs, 2, -1, *shape).swapaxes(1, 2).reshape(n_pairs, 2 * part.shape[1], *shape)
-        for part in by_gate
-    ]
-    return np.concatenate(turns, 1).reshape(-1, *shape)
-
-
-def _in_quads(constants: DoubleArray) -> DoubleArray:
-    """(3, N, 16) to (N / 4, 3, 64), with zeros behind."""
-    whole = np.pad(constants, [(0, 0), (0, -constants.shape[1] % 4), (0, 0)])
-    return np.asarray(whole.reshape(len(constants), -1, QUAD_ROWS).swapaxes(0, 1))
-
-
-def _table_bytes(tables: FloatArray, units: DoubleArray) -> Int8Array:
-    """(n, Q, G, 16 N) to (n, Q, N / 4, G, 64) bytes in units (G, 16 N), laid out as native/int8.h shows."""
-    n_tables, n_codes, n_gates, size = tables.shape
-    shape = (n_tables, n_codes, -(-size // QUAD_ROWS), n_gates, QUAD_ROWS)
-    rows = library.aligned(math.prod(shape), np.int8).reshape(shape)
-    steps = (units * _TABLE_FACTOR).astype(np.float32)
-    numbers = np.empty(tables.shape[1:], np.float32)
-    for table, out in zip(tables, rows, strict=True):  # one by one, as all of them take room and time
-        np.rint(np.divide(table, steps, out=numbers), out=numbers)
-        fours = _widened(numbers.astype(np.int8), QUAD_ROWS).view(np.int32)  # four bytes move as one number
-        turned = fours.reshape(n_codes, n_gates, -1, 4, 4).transpose(0, 2, 1, 4, 3)  # (Q, N / 4, G, L, group)
-        out.view(np.int32).reshape(turned.shape)[...] = turned
-    return rows
-
-
-def _whole_quads(numbers: DoubleArray, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """With zeros behind, up to whole quads along the last axis."""
-    short = [(0, 0)] * (numbers.ndim - 1) + [(0, -numbers.shape[-1] % QUAD_ROWS)]
-    return aligned(np.pad(numbers, short), dtype)

@@ -15,10 +15,11 @@ from gru_audio.config import MelConfig
 from gru_audio.errors import GruAudioError, MelError
 from gru_audio.files import files_open_at_once
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
-from gru_audio.signal.audio_file.reading import StoppedEarlyError, open_audio
+from gru_audio.signal.audio_file.decoding import StoppedEarlyError
+from gru_audio.signal.audio_file.reading import open_audio
 from gru_audio.signal.audio_file.writing import open_writer
-from gru_audio.signal.mel import MelFrames, summary
-from gru_audio.signal.mel_adapt import fit_mel
+from gru_audio.signal.mel import MelFrames
+from gru_audio.signal.mel_adapt import fit_mel, summary
 from gru_audio.signal.mel_file import MEL_SUFFIXES, read_mel
 from gru_audio.synthesis.feeding import Wanted, audio_feed, mel_feed
 from gru_audio.synthesis.jobs.plan import Job, Result

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gru_audio.config import MEL_PRESETS, MelConfig, SignalConfig
+from gru_audio.config import MEL_PRESETS, SignalConfig
 from gru_audio.errors import MelError
 from gru_audio.signal.lpc import linear_prediction
-from gru_audio.signal.mel import convert_mel, log_mel, silent_frames, to_linear
-from gru_audio.signal.mel_check import MelJudge, Tally, Watch, frame_levels
+from gru_audio.signal.mel import log_mel, silent_frames
+from gru_audio.signal.mel_adapt import convert_mel
+from gru_audio.signal.mel_check.judge import MelJudge, Watch
 from gru_audio.voice.bundled import DEFAULT_VOICE, voice_path
 from gru_audio.voice.voice import load_voice
 
@@ -170,22 +171,3 @@ def test_one_value_far_too_loud_names_its_frame(value: float, told: str, speech:
         JUDGE.require(mel)
     with pytest.raises(MelError, match="mel up to frame 12: "):
         watched(mel, 1)
-
-
-def test_levels_are_those_of_noise() -> None:
-    noise = np.random.default_rng(0).normal(size=64_000).astype(np.float32)
-    for contract in (CONTRACT, MelConfig(spectrum="power", preemphasis=0.9), MEL_PRESETS["vocos-24k"]):
-        levels = frame_levels(to_linear(log_mel(0.1 * noise, contract), contract), contract)
-        assert abs(float(levels.mean()) + 20) < 1.0
-
-
-def test_a_tally_does_not_depend_on_its_pieces(speech: Floats) -> None:
-    mel = log_mel(speech, CONTRACT)
-    whole, pieces = Tally(CONTRACT), Tally(CONTRACT)
-    levels = frame_levels(to_linear(mel, CONTRACT), CONTRACT)
-    whole.add(mel, levels)
-    for frame, level in zip(mel, levels, strict=True):
-        pieces.add(frame[None], level[None])
-    np.testing.assert_allclose(pieces.bands.deviation, whole.bands.deviation, rtol=1e-9)
-    assert pieces.moves_together == pytest.approx(whole.moves_together)
-    assert (pieces.n_frames, pieces.is_cut) == (whole.n_frames, whole.is_cut)

@@ -1,0 +1,32 @@
+"""What is counted of a mel, and how loud its frames are."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gru_audio.config import MEL_PRESETS, MelConfig
+from gru_audio.signal.mel import log_mel, to_linear
+from gru_audio.signal.mel_check.levels import frame_levels
+from gru_audio.signal.mel_check.tally import Tally
+
+Floats = NDArray[np.float32]
+CONTRACT = MelConfig()
+
+
+def test_levels_are_those_of_noise() -> None:
+    noise = np.random.default_rng(0).normal(size=64_000).astype(np.float32)
+    for contract in (CONTRACT, MelConfig(spectrum="power", preemphasis=0.9), MEL_PRESETS["vocos-24k"]):
+        levels = frame_levels(to_linear(log_mel(0.1 * noise, contract), contract), contract)
+        assert abs(float(levels.mean()) + 20) < 1.0
+
+
+def test_a_tally_does_not_depend_on_its_pieces(speech: Floats) -> None:
+    mel = log_mel(speech, CONTRACT)
+    whole, pieces = Tally(CONTRACT), Tally(CONTRACT)
+    levels = frame_levels(to_linear(mel, CONTRACT), CONTRACT)
+    whole.add(mel, levels)
+    for frame, level in zip(mel, levels, strict=True):
+        pieces.add(frame[None], level[None])
+    np.testing.assert_allclose(pieces.bands.deviation, whole.bands.deviation, rtol=1e-9)
+    assert pieces.moves_together == pytest.approx(whole.moves_together)
+    assert (pieces.n_frames, pieces.is_cut) == (whole.n_frames, whole.is_cut)
