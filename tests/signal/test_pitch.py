@@ -263,7 +263,7 @@ def test_labels_are_those_by_the_definition(speech: Floats, monkeypatch: pytest.
         return np.array(rows, np.float32)
 
     ours = track(speech[:40_000])
-    monkeypatch.setattr(pitch, "_filter", filtered)
-    monkeypatch.setattr(pitch, "_normalised", normalised)
+    monkeypatch.setattr(pitch, "filter_signal", filtered)
+    monkeypatch.setattr(pitch, "normalised_correlation", normalised)
     np.testing.assert_allclose(ours, track(speech[:40_000]), rtol=0, atol=2e-3)
     assert (ours > 0).any()
