@@ -85,7 +85,7 @@ def prep(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Make a dataset from audio: resampled, mono, trimmed, levelled, with pitch labels, in shards.
+    """Make a dataset from audio: resampled, mono, trimmed, with pitch labels, in shards.
 
     LJSpeech, VCTK, LibriTTS, M-AILABS and others are known by their folders; elsewhere a folder stands for a
     speaker. Recordings of more than prep.longest_s are cut at pauses. A file that cannot be used is named and the
