@@ -125,7 +125,7 @@ def size_when_there(path: Path) -> int:
             os.listdir(path.parent)  # noqa: PTH208 - makes this machine ask for what is new there
         time.sleep(1)
     raise OutputError(
-        f"{path}: is not here, though it was made; let all machines have this folder, under the same path"
+        f"{path}: was made, but is not seen here; let all machines have this folder, under the same path"
     )
 
 

@@ -200,7 +200,7 @@ def test_a_folder_that_only_the_workers_see_is_told(corpus: Path, monkeypatch: p
     monkeypatch.setattr("gru_audio.files._PATIENCE_S", 1)
     monkeypatch.setattr("gru_audio.data.prepare.make_shard", elsewhere)
     with pytest.raises(
-        OutputError, match=r"there.shard-00000.* is not here, though it was made; let all machines"
+        OutputError, match=r"there.shard-00000.* was made, but is not seen here; let all machines"
     ):
         prepare([corpus], Path("there"), CONFIG, jobs=1)
 
@@ -223,7 +223,10 @@ def elsewhere(task: shard_making.ShardTask) -> shard_making.MadeShard:
             r"ADDRESS: no scheduler answers \(.*; start one with `dask scheduler`",
         ),
         ("synthesize a.wav --cluster ADDRESS --jobs 2", r"--jobs: a cluster has workers of its own"),
-        ("synthesize - --cluster ADDRESS", "--cluster: a stream comes to this machine; name files"),
+        (
+            "synthesize - --cluster ADDRESS",
+            "--cluster: a stream is worked on here, not by a cluster; name files",
+        ),
     ],
 )
 def test_a_wrong_address_is_one_line(

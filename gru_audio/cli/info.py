@@ -39,7 +39,7 @@ def info(
         bool,
         typer.Option(
             "--verify",
-            help="Compare all that a dataset's or a run's folder holds with its digests; a file always is.",
+            help="Compare all that a dataset's or a run's folder holds with its digests; a single file always is.",
         ),
     ] = False,
     quiet: Quiet = False,
@@ -205,7 +205,7 @@ def _shards_digest(facts: "DatasetFacts") -> str:
     if facts.verified:
         return f"the index and {shards} match" if facts.version > 1 else f"{shards} match"
     index = "the index matches; " if facts.version > 1 else ""
-    return f"{index}{shards} not compared (--verify does; else each clip is when it is read)"
+    return f"{index}{shards} not compared (--verify compares them; otherwise each clip is compared when it is read)"
 
 
 def _contract(contract: "ContractFacts") -> str:

@@ -97,7 +97,7 @@ def synthesize(
         ),
     ] = None,
     format: Annotated[
-        Format, typer.Option("--format", help="What is written where OUT does not say.")
+        Format, typer.Option("--format", help="What to write where OUT does not say it.")
     ] = Format.wav,
     jobs: Annotated[
         int | None, jobs_option("Threads, each with a clip of its own. Not for the engine torch.")
@@ -114,10 +114,10 @@ def synthesize(
 
     A file that fails is named and the rest goes on; the exit code is then 1.
 
-    With - a stream comes in on stdin, and its audio goes to stdout as soon as it can be had. Nothing has a
-    header and all is little-endian: in come mel frames of n_mels float32 values (--stdin mel), or 16-bit mono
-    samples at the voice's rate (--stdin pcm); out go such samples. A frame's audio follows when the next 6 frames
-    have come, or 2 with --corrections 0: with the default contract 75 or 25 ms of lookahead, the first audio after
+    With - a stream comes in on stdin, and its audio goes to stdout as soon as it can be had. The input is mel frames
+    of n_mels float32 values (--stdin mel), or 16-bit mono samples at the voice's rate (--stdin pcm); the output is such
+    samples. Both are little-endian and have no header. A frame's audio follows when the next 6 frames have come, or 2
+    with --corrections 0: with the default contract 75 or 25 ms of lookahead, the first audio after
     87.5 or 37.5 ms of mel. PCM takes another 18.8 ms, because its analysis also looks ahead.
 
     **Examples**
@@ -181,22 +181,26 @@ def _check_pipe(
 ) -> None:
     """Refuse, as a wrong use of the command, what cannot be done with a pipe."""
     if cluster is not None:
-        raise typer.BadParameter("a stream comes to this machine; name files", param_hint="--cluster")
+        raise typer.BadParameter(
+            "a stream is worked on here, not by a cluster; name files", param_hint="--cluster"
+        )
     if adapt:
         raise typer.BadParameter(
-            "whole mels are interpolated, not a stream; name files", param_hint="--adapt"
+            "only whole mels are interpolated, not a stream; name files", param_hint="--adapt"
         )
     if len(inputs) > 1:
-        raise typer.BadParameter("- is a stream, and the only input; give it alone", param_hint="INPUT")
+        raise typer.BadParameter("- must be the only input; give it alone", param_hint="INPUT")
     if sys.stdin is None or sys.stdin.isatty():
-        raise typer.BadParameter("stdin is no pipe or file; pipe mel frames or PCM in", param_hint="INPUT")
+        raise typer.BadParameter(
+            "stdin is neither a pipe nor a file; pipe mel frames or PCM in", param_hint="INPUT"
+        )
     if output is None and json:
         raise typer.BadParameter(
             "stdout carries the audio; add -o FILE, or leave --json out", param_hint="--json"
         )
     if output is None and (sys.stdout is None or sys.stdout.isatty()):
         raise typer.BadParameter(
-            "stdout is no pipe or file; pipe it to a player, or add -o FILE", param_hint="INPUT"
+            "stdout is neither a pipe nor a file; pipe it to a player, or add -o FILE", param_hint="INPUT"
         )
     if output is not None and (output.suffix.lower() not in (".wav", ".flac") or output.is_dir()):
         raise typer.BadParameter(

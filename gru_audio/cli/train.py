@@ -65,7 +65,10 @@ def train(
     ] = None,
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="First compare the whole dataset with its digests; else clip by clip."),
+        typer.Option(
+            "--verify",
+            help="First compare the whole dataset with its digests; otherwise each clip as it is read.",
+        ),
     ] = False,
     quiet: Quiet = False,
     json: Json = False,
@@ -76,7 +79,7 @@ def train(
     save a checkpoint and stop; the same command with --resume goes on.
 
     With --init a few minutes of your own speech are enough: it does up to 1,500 steps, and stops before where the
-    held-out clips no longer sound better.
+    held-out clips no longer sound better. Where they never did, the voice it began with is the result.
 
     **Examples**
 
@@ -97,7 +100,7 @@ def train(
         )
     names = [name.value for name in log_to or [LogName.tensorboard]]
     if "none" in names and len(names) > 1:
-        raise typer.BadParameter("none goes with no other", param_hint="--log-to")
+        raise typer.BadParameter("none cannot be given with another", param_hint="--log-to")
     launch = Launch.of(os.environ)
     with _one_voice(launch):
         result = _train(

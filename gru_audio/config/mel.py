@@ -61,8 +61,8 @@ class MelConfig(Table):
             )
         if self.hop_samples * MOST_WINDOWS < self.window_samples:
             raise ValueError(
-                f"hop_samples ({self.hop_samples}) must be at least a {MOST_WINDOWS}th of window_samples "
-                f"({self.window_samples})"
+                f"hop_samples ({self.hop_samples}) must be at least window_samples "
+                f"({self.window_samples}) / {MOST_WINDOWS}"
             )
         if self.n_fft % 2:
             raise ValueError(f"n_fft ({self.n_fft}) must be even")

@@ -141,8 +141,8 @@ class Config(Table):
         if self.model.is_pruned and not train.prune_start_step < train.prune_end_step <= train.steps:
             raise ValueError(
                 f"train.prune_start_step ({train.prune_start_step}) < train.prune_end_step "
-                f"({train.prune_end_step}) <= train.steps ({train.steps}) must hold, or "
-                "model.recurrent_density be [1, 1, 1]"
+                f"({train.prune_end_step}) <= train.steps ({train.steps}) must hold where "
+                "model.recurrent_density is below 1"
             )
         if self.signal.pitch_max_hz * 8 > rate:
             raise ValueError(

@@ -67,7 +67,7 @@ def read_given_mel(path: Path, audio: FloatArray, contract: MelConfig) -> GivenM
     shift = best if scores[best] > scores[0] + _CLEARLY else 0
     if scores[shift] < _LEAST_CORRELATION:
         raise MelError(
-            f"{path}: does not go with its recording (correlation {scores[shift]:.2f}); pair them anew"
+            f"{path}: does not match its recording (correlation {scores[shift]:.2f}); check which mel belongs to it"
         )
     frames = silent_frames(len(own), contract)
     theirs, ours = _overlap(len(mel), len(own), shift)

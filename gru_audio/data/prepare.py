@@ -82,7 +82,7 @@ def prepare(
     """
     if mels is not None and config.prep.loudness_lufs < 0:
         raise DatasetError(
-            f"{mels}: given mels do not follow when the audio's loudness is changed; set prep.loudness_lufs to 0"
+            f"{mels}: given mels would not fit audio whose loudness is changed; set prep.loudness_lufs to 0"
         )
     out = Path(out)
     old = find_old(out)
@@ -179,8 +179,8 @@ class _Base:
             return (*self.parts, made) if made.shards else self.parts
         if self.parts[number] != made:
             raise OutputError(
-                f"{out}: has these recordings already, made otherwise (read as another format, perhaps); "
-                "prepare it anew with --overwrite"
+                f"{out}: already has these recordings, made in another way (perhaps read as another format); "
+                "prepare it again with --overwrite"
             )
         return self.parts
 

@@ -160,7 +160,7 @@ def make_clips(
 
     Raises:
         AudioError: it cannot be read, or used.
-        MelError: its given mel does not go with it.
+        MelError: its given mel does not match it.
     """
     mel = config.mel
     rate, hop = mel.sample_rate_hz, mel.hop_samples

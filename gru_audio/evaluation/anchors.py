@@ -103,7 +103,7 @@ def _ffmpeg(arguments: list[str], data: bytes) -> bytes:
     done = subprocess.run([ffmpeg, "-v", "error", *arguments], input=data, capture_output=True, check=False)
     if done.returncode:
         reason = " ".join(done.stderr.decode(errors="replace").split())
-        raise AudioError(f"G.722: ffmpeg fails ({reason}); install one with its codec g722")
+        raise AudioError(f"G.722: ffmpeg fails ({reason}); install a build that has the codec g722")
     return done.stdout
 
 

@@ -107,9 +107,7 @@ def _describe_tensors(path: Path) -> VoiceFacts | CheckpointFacts | MelFileFacts
     except OtherProgramsFileError:
         return _describe_mel(path)
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: damaged: its header lacks or garbles {error}; copy it again"
-        ) from error
+        raise CheckpointError(f"{path}: damaged: its header has no valid {error}; copy it again") from error
     raise CheckpointError(f"{path}: a {document['kind']}, which this gru-audio does not know; upgrade it")
 
 

@@ -97,9 +97,7 @@ def check_voice_document(path: Path, document: Mapping[str, Any]) -> VoiceDocume
     try:
         return VoiceDocument.of(document)
     except DocumentError as error:
-        raise CheckpointError(
-            f"{path}: damaged: its header lacks or garbles {error}; copy it again"
-        ) from error
+        raise CheckpointError(f"{path}: damaged: its header has no valid {error}; copy it again") from error
 
 
 def _require_usable(path: Path, tensors: Mapping[str, Array]) -> None:

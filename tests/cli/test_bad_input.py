@@ -271,7 +271,7 @@ CASES = (
     Case(
         "a voice without its config",
         "synthesize good/a.wav --voice hollow.safetensors",
-        ("hollow.safetensors: ", "lacks or garbles config", "copy it again"),
+        ("hollow.safetensors: ", "has no valid config", "copy it again"),
     ),
     Case(
         "a run that has no voice yet",
@@ -404,7 +404,7 @@ CASES = (
     ),
     Case("a voice cut in half", "info cut.safetensors", ("cut.safetensors: ", "damaged", "copy it again")),
     Case("a voice of a newer version", "info newer.safetensors", ("newer", "version 9", "upgrade it")),
-    Case("a voice without its config", "info hollow.safetensors", ("hollow", "lacks", "copy it again")),
+    Case("a voice without its config", "info hollow.safetensors", ("hollow", "no valid", "copy it again")),
     Case("a mel with NaN", "info holed.npy", ("holed.npy: ", "the first is frame 7", "make the mel anew")),
     Case(
         "a dataset's shard",
@@ -419,7 +419,9 @@ CASES = (
         ("cut.safetensors: ", "damaged", "copy it"),
     ),
     Case(
-        "hollow weights", "export --voice hollow.safetensors -o v.gru", ("hollow", "lacks", "copy it again")
+        "hollow weights",
+        "export --voice hollow.safetensors -o v.gru",
+        ("hollow", "no valid", "copy it again"),
     ),
     Case(
         "a voice over itself",

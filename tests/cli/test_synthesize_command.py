@@ -359,8 +359,8 @@ def test_ctrl_c_while_waiting_for_stdin(world: Path, mel: Floats) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ("- in/0.wav", ("- is a stream", "give it alone")),
-        ("- -", ("- is a stream", "give it alone")),
+        ("- in/0.wav", ("- must be the only input", "give it alone")),
+        ("- -", ("- must be the only input", "give it alone")),
         ("- --json", ("--json", "stdout carries the audio", "add -o FILE")),
         ("- -o out", ("--output", "no name for a file", "give a .wav or .flac")),
         ("- --stdin wav", ("--stdin", "wav", "mel")),
@@ -375,8 +375,8 @@ def test_terminals_are_refused(world: Path) -> None:
     ours, terminal = pty.openpty()
     try:
         for streams, says in (
-            ({"stdin": terminal}, "stdin is no pipe"),
-            ({"stdout": terminal}, "stdout is no pipe"),
+            ({"stdin": terminal}, "stdin is neither a pipe nor"),
+            ({"stdout": terminal}, "stdout is neither a pipe nor"),
         ):
             given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **streams}
             done = subprocess.run(  # type: ignore[call-overload]
@@ -399,7 +399,7 @@ def test_a_closed_stdin_is_refused(world: Path) -> None:
     done = subprocess.run(
         ["/bin/sh", "-c", line], cwd=world, env=ENVIRONMENT, capture_output=True, check=False
     )
-    assert_usage_error(done, "stdin is no pipe or file")
+    assert_usage_error(done, "stdin is neither a pipe nor a file")
 
 
 # Several clips at a time

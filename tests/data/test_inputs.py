@@ -391,7 +391,7 @@ def test_a_folder_that_datasets_saved(tmp_path: Path) -> None:
     assert (found.files, found.formats, found.sample_rates_hz) == (4, {".wav": 4}, {8_000: 4})
     assert found.duration_s == pytest.approx(0.6)
 
-    with pytest.raises(DatasetError, match=r"dataset_dict.json: tells of a dataset .* --manifest \S+both"):
+    with pytest.raises(DatasetError, match=r"dataset_dict.json: belongs to a dataset .* --manifest \S+both"):
         plan_sources([], manifests=[both / "dataset_dict.json"])
     (both / "test" / "data-00001-of-00002.arrow").unlink()
     with pytest.raises(

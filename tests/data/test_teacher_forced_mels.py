@@ -90,9 +90,9 @@ def test_a_mel_is_laid_beside_its_recording(
         (lambda mel: (mel - mel.min()) / np.ptp(mel), "does not keep the contract"),
         (lambda mel: mel + 4, r"their mean is \+35 dB off"),
         (lambda mel: mel[:-9], "the recording .* was it made of another recording"),
-        (lambda mel: mel[::-1], "does not go with its recording"),
+        (lambda mel: mel[::-1], "does not match its recording"),
         (lambda mel: mel[:, :40], "40"),
-        (lambda mel: np.full_like(mel, -5), "does not go with its recording"),
+        (lambda mel: np.full_like(mel, -5), "does not match its recording"),
         (lambda mel: np.full_like(mel, np.nan), "NaN"),
     ],
 )  # fmt: skip

@@ -303,7 +303,7 @@ def test_a_runs_checkpoints_are_compared_when_that_is_asked_for(tmp_path: Path) 
 def test_a_datasets_shards_are_compared_when_that_is_asked_for(dataset: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(dataset, copy)
-    assert told(copy)["digest"].startswith("the index matches; 1 shard not compared (--verify does")
+    assert told(copy)["digest"].startswith("the index matches; 1 shard not compared (--verify compares")
     assert "the index and 1 shard match" in invoke(copy, "--verify").stdout
     assert json.loads(invoke(copy, "--verify", "--json").stdout)["verified"] is True
     shard, index = next(copy.glob("shard-*")), next(copy.glob("index-*"))

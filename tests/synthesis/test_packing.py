@@ -55,5 +55,7 @@ def test_a_network_without_weights_is_packed() -> None:
 def test_gates_out_of_proportion_are_refused() -> None:
     network = random_network(CONFIG)
     network.recurrent[3] = 1e6
-    with pytest.raises(ConfigError, match=r"engine 'int8': gates may get up to .*; use the engine float32"):
+    with pytest.raises(
+        ConfigError, match=r"engine 'int8': this voice's gates may reach .*; use the engine float32"
+    ):
         pack(network)

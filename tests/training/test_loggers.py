@@ -113,7 +113,7 @@ def test_without_wandb_it_is_one_line(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_the_command_knows_all_of_them() -> None:
     assert {name.value for name in LogName} == {*LOGGERS, "none"}
     done = CliRunner().invoke(app, ["train", "d", "-o", "r", "--log-to", "none", "--log-to", "wandb"])
-    assert (done.exit_code, "none goes with no other" in done.output) == (2, True)
+    assert (done.exit_code, "none cannot be given with another" in done.output) == (2, True)
 
 
 def test_none(dataset: Path, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def _object(line: str, where: str) -> dict[str, Any]:
         ) from error
     if not isinstance(entry, dict):
         raise DatasetError(
-            f"{where}: {type(entry).__name__} in place of an object; write one object a line, without a list around"
+            f"{where}: {type(entry).__name__} in place of an object; write one object a line, not one list"
         )
     return entry
 
@@ -86,7 +86,9 @@ def _lhotse_file(recording: Any, where: str) -> str:
             f"{where}: its cut has no recording of its own; give cuts or recordings with files"
         )
     if recording.get("transforms"):
-        raise DatasetError(f"{where}: its recording has transforms, which are not done; save it as it sounds")
+        raise DatasetError(
+            f"{where}: its recording has transforms, which are not applied here; save what they make"
+        )
     kind, source = sources[0].get("type"), sources[0].get("source")
     if kind != "file" or not isinstance(source, str):
         raise DatasetError(f"{where}: its recording is of type '{str(kind)[:20]}'; only files are read")

@@ -46,7 +46,7 @@ def read_manifest(path: Path, rule: SpeakerRule, notes: list[str]) -> Iterator[F
     name = path.name.lower()
     if path.name in _SAVED_BESIDE:
         raise DatasetError(
-            f"{path}: tells of a dataset that `datasets` saved; give its folder, --manifest {path.parent}"
+            f"{path}: belongs to a dataset that `datasets` saved; give its folder, --manifest {path.parent}"
         )
     if name.endswith(TAR_SUFFIXES):
         yield from read_tar(path, path.parent, 0, rule)

@@ -80,7 +80,7 @@ class SpeakerRule:
             return root_name
         if not -len(folders) <= at < len(folders):
             raise DatasetError(
-                f"{relative}: lies {len(folders)} folders below the input, the speaker's is to be level "
+                f"{relative}: lies {len(folders)} folders below the input, so that it has none at level "
                 f"{self.level}; give another level, or a pattern"
             )
         return folders[at]

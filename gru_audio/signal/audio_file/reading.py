@@ -193,7 +193,7 @@ def _joined(
         with decoder() as decoded:
             if decoded.sample_rate_hz != first.sample_rate_hz:
                 raise AudioError(
-                    f"{path}: joined of files of {first.sample_rate_hz} and, the {number}th, "
-                    f"{decoded.sample_rate_hz} Hz; take it apart"
+                    f"{path}: joined from files of different rates: the first has {first.sample_rate_hz} Hz, "
+                    f"number {number} has {decoded.sample_rate_hz} Hz; split it"
                 )
             yield from decoded.blocks

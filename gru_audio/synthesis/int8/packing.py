@@ -108,7 +108,7 @@ def pack(network: FoldedNetwork) -> Int8Network:
         network: see `folding.fold`; its cell is a GRU and its output a tree.
 
     Raises:
-        ConfigError: its gates may get more than the loop computes to.
+        ConfigError: its gates may reach more than the loop computes up to.
     """
     _require_moderate(network)
     model, signal = network.config.model, network.config.signal
@@ -306,6 +306,6 @@ def _require_moderate(network: FoldedNetwork) -> None:
     most += np.maximum(network.step_tables.max(1), -network.step_tables.min(1)).sum(0)
     if most.max() > _LARGEST_GATE:
         raise ConfigError(
-            f"engine 'int8': gates may get up to {most.max():.3g}, it computes to {_LARGEST_GATE:g}; "
+            f"engine 'int8': this voice's gates may reach {most.max():.3g}, and it computes up to {_LARGEST_GATE:g}; "
             "use the engine float32"
         )

@@ -110,8 +110,8 @@ def _loaded(voice: SentVoice) -> Vocoder:
     """The voice in a process that has been told of it, for all its tasks."""
     if _digest(voice_path(voice.voice)) != voice.digest:
         raise CheckpointError(
-            f"{voice.voice}: {socket.gethostname()} has another voice there; let all machines have one, and no "
-            "training go on in its folder"
+            f"{voice.voice}: {socket.gethostname()} has another voice under this path; let all machines have the same "
+            "one, and no training change it"
         )
     return load(voice.voice, voice.engine, voice.device, voice.corrections)
 

@@ -162,7 +162,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         state = _State.of(document)
     except DocumentError as error:
-        raise CheckpointError(f"{path}: damaged: its header lacks or garbles {error}; delete it") from error
+        raise CheckpointError(f"{path}: damaged: its header has no valid {error}; delete it") from error
     groups: dict[str, dict[str, Tensor]] = {"optimizer": {}}  # empty until a first good step
     for full_name, array in tensors.items():
         group, _, name = full_name.partition("/")
