@@ -413,7 +413,7 @@ def test_every_number_has_bounds(table: str, key: str) -> None:
         ("model.readout_size=8193", "less than or equal to 8192"),
         ("train.seed=-1", "greater than or equal to 0"),
         ("signal.pitch_min_hz=0.001", "greater than or equal to 10"),
-        ("mel.hop_samples=2", "hop_samples (2) must be at least window_samples"),
+        ("mel.hop_samples=2", r"must be at least window_samples .800. / 64"),
         ("mel.f_min_hz=7999.999", "must be at least 62.5 Hz, 4 of the transform's bins"),
         ("mel.f_max_hz=50.0", "must be at least 62.5 Hz"),
         ("prep.min_duration_s=1e6", "less than or equal to 3600"),

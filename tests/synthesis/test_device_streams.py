@@ -44,7 +44,7 @@ def vocoder_of(corrections: int = 2, **settings: Any) -> Vocoder:
 
 
 def ready_of(vocoder: Vocoder) -> tuple[ReadyVoice, TorchEngine, DeviceConditioner]:
-    ready, engine = vocoder._ready, vocoder._engine
+    ready, engine = vocoder._ready, vocoder.engine
     assert isinstance(engine, TorchEngine)
     return ready, engine, DeviceConditioner(ready.voice, fold(ready.voice), CPU)
 
