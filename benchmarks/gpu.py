@@ -139,6 +139,8 @@ def synthesis_parts(report: Report, work: Path, device: torch.device, small: boo
     n_clips, seconds = (2, 0.1) if small else (1024, 5.0)
     folder = partial(gpu_synthesis.folder, work / "clips", device, n_clips, seconds)
     report.part(f"synthesis, a folder of {n_clips} clips", 1 if small else 45, folder)
+    if not small:
+        report.part("synthesis, bench command", 40, partial(gpu_synthesis.bench_command, device))
     same = partial(gpu_synthesis.same_samples, device, 2 if small else 16, 0.2 if small else 2.0)
     report.part("synthesis, samples against the float32 engine", 15, same)
 

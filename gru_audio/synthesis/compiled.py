@@ -152,7 +152,7 @@ class Loop(Protocol):
 class CompiledEngine:
     """Generates with a loop of the C core, without torch."""
 
-    streams_at_once = 1
+    streams_at_once = groups_at_once = 1
 
     def __init__(self, config: Config, loop: Loop, voiced: VoicedDraws = PLAIN) -> None:
         """Run a loop over streams; `voiced` says how it draws in voiced frames."""

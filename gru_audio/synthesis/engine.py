@@ -18,10 +18,14 @@ class Engine(Protocol):
     Attributes:
         streams_at_once: how many streams it likes to go on with in one call. They go in step, so that shorter ones
             are padded.
+        groups_at_once: how many groups of so many may be under way in threads of their own.
     """
 
     @property
     def streams_at_once(self) -> int: ...
+
+    @property
+    def groups_at_once(self) -> int: ...
 
     def start(self, n_streams: int) -> Any:
         """The state of streams that have been silent for ever."""

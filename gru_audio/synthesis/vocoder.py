@@ -99,6 +99,11 @@ class Vocoder:
         return self.engine.streams_at_once
 
     @property
+    def groups_at_once(self) -> int:
+        """How many such groups may be under way in threads of their own."""
+        return self._engine.groups_at_once
+
+    @property
     def metadata(self) -> Mapping[str, Any]:
         """Where the voice comes from: dataset, speakers, licence, steps, metrics."""
         return self.voice.metadata

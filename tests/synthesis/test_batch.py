@@ -25,7 +25,7 @@ from gru_audio.synthesis import feeding
 from gru_audio.synthesis.frontend import FrameBlock
 from gru_audio.synthesis.jobs import batch
 from gru_audio.synthesis.jobs.batch import synthesize_files
-from gru_audio.synthesis.jobs.plan import Job, plan_jobs
+from gru_audio.synthesis.jobs.plan import Job, Result, plan_jobs
 from gru_audio.synthesis.sampling import Sampling
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.voice.voice import Voice
@@ -433,3 +433,31 @@ def test_stopping_early_in_step_leaves_nothing(tmp_path: Path, in_step: Vocoder)
     with pytest.raises(KeyboardInterrupt):
         list(synthesize_files(in_step, jobs, progress=stop))
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_two_groups_under_way_make_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with threads for its files, as on a GPU; one file cannot be read."""
+    n_files = 2 * batch._JOBS_FOR_THREADS
+    for index in range(n_files):
+        write(tmp_path / "in" / f"{index:02}.wav", 100 + 13 * index)
+    (tmp_path / "in" / "07.wav").write_bytes(b"RIFF")
+    voice = vocoder_with()._ready.voice
+    vocoder = Vocoder(voice, "torch", "cpu")
+    assert vocoder.groups_at_once == 1
+    expected = run(vocoder, plan_jobs([tmp_path / "in"], tmp_path / "one", ".wav"))
+    assert [error is not None for error in expected] == [index == 7 for index in range(n_files)]
+    groups, run_together = list[int](), batch.run_together
+
+    def counted(vocoder: Vocoder, group: Sequence[Job], *rest: object) -> list[Result]:
+        groups.append(len(group))
+        return run_together(vocoder, group, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(batch, "run_together", counted)
+    monkeypatch.setattr(Vocoder, "streams_at_once", 100)
+    monkeypatch.setattr(Vocoder, "groups_at_once", 2)
+    assert run(vocoder, plan_jobs([tmp_path / "in"], tmp_path / "two", ".wav")) == expected
+    assert groups == [n_files // 2] * 2
+    for path in sorted((tmp_path / "one").iterdir()):
+        np.testing.assert_allclose(
+            read_audio(tmp_path / "two" / path.name)[0], read_audio(path)[0], atol=1e-3, err_msg=path.name
+        )

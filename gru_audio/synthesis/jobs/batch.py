@@ -29,7 +29,7 @@ from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.threads import map_in_threads
 
 _FILES_OF_A_JOB = 4  # open: what is read, what is written, and the locks
-_JOBS_FOR_THREADS, _THREADS = 16, 64  # many wait for the disk
+_JOBS_FOR_THREADS = _THREADS = 16  # many wait for the disk
 
 _reading_mels = Lock()  # mel_file changes the warnings' filters, which are the whole process's
 
@@ -72,16 +72,17 @@ def synthesize_files(
     Yields:
         One result for each job, in order.
     """
-    n_at_once = min(
-        vocoder.streams_at_once, max(1, files_open_at_once(_FILES_OF_A_JOB * len(jobs)) // _FILES_OF_A_JOB)
-    )
+    n_at_once, n_threads = vocoder.streams_at_once, threads or _cores(len(jobs))
+    if n_at_once > 1:  # one group's files are read while another's samples are made
+        n_threads = vocoder.groups_at_once if len(jobs) >= 2 * _JOBS_FOR_THREADS else 1
+        n_open = files_open_at_once(_FILES_OF_A_JOB * len(jobs)) // _FILES_OF_A_JOB
+        n_at_once = max(1, min(n_at_once, -(-len(jobs) // n_threads), n_open // n_threads))
     # Those that go in step should be of one length.
     order = (
         sorted(range(len(jobs)), key=lambda i: _size(jobs[i].source)) if n_at_once > 1 else range(len(jobs))
     )
     numbers = [order[first : first + n_at_once] for first in range(0, len(jobs), n_at_once)]
     groups = [[jobs[number] for number in group] for group in numbers]
-    n_threads = 1 if n_at_once > 1 else threads or _cores(len(jobs))
     tally = Tally(len(jobs), progress)
 
     def run(group: Sequence[Job], report: ProgressCallback) -> list[Result]:
@@ -188,7 +189,7 @@ class _UnderWay:
         if not self._has_begun:
             self._has_begun = True
             return next(self.steps)
-        made = Made.joined(self.made)
+        made = self.made[0] if len(self.made) == 1 else Made.joined(self.made)
         self.made.clear()
         return self.steps.send(made)
 
@@ -231,11 +232,17 @@ class _Shares:
 
     def __init__(self, n_jobs: int, progress: ProgressCallback) -> None:
         self._n_done, self._shares, self._progress = [0] * n_jobs, [0.0] * n_jobs, progress
+        self._n_jobs, self._sums, self._counting = n_jobs, (0.0, 0.0), Lock()
 
     def report(self, number: int, n_done: int, n_frames: int) -> None:
         """Report the frames that are done of a job, and how many it has."""
-        self._n_done[number], self._shares[number] = n_done, n_done / n_frames
-        done, share = (sum(values) / len(values) for values in (self._n_done, self._shares))
+        with self._counting:
+            self._sums = (
+                self._sums[0] + n_done - self._n_done[number],
+                self._sums[1] + n_done / n_frames - self._shares[number],
+            )
+            self._n_done[number], self._shares[number] = n_done, n_done / n_frames
+            done, share = (value / self._n_jobs for value in self._sums)
         self._progress(Progress(done, done / share))
 
 

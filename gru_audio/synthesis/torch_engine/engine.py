@@ -42,6 +42,8 @@ class TorchEngine:
         self._choice: Choice | None = None
         self._conditioner: DeviceConditioner | str | None = None  # or why there is none
         self._choosing = Lock()
+        if device.type == "cuda":
+            _ = self.choice  # while the voice is loaded, as everything else is made ready then
 
     def __getstate__(self) -> dict[str, object]:
         # Without the loops: pickled, tensors that share memory would come apart, and a graph cannot be.
@@ -65,8 +67,13 @@ class TorchEngine:
         return fused.way.rows * torch.cuda.get_device_properties(device).multi_processor_count
 
     @property
+    def groups_at_once(self) -> int:
+        """See `Engine`; a second one fills what the first leaves of a GPU. A graph is captured by one thread alone."""
+        return 1 if self._network.device.type == "cpu" or self.choice.loop is None else 2
+
+    @property
     def choice(self) -> Choice:
-        """The kernel of ours that runs on the device, tried at the first look."""
+        """The kernel of ours that runs on the device, as it was tried."""
         with self._choosing, torch.inference_mode():
             if self._choice is None:
                 self._choice = choose(self._network, self._voiced, self.start, self._in_torch_alone)

@@ -226,13 +226,13 @@ def trial_frames(network: DeviceNetwork, n_streams: int, n_frames: int) -> Frame
 
 
 def _first_levels(output: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each level of the tree's first, the node's weights and bias on the way to each of 16 leaves.
+    """Of the tree's first levels, the nodes' weights and biases on the way to each of 16 leaves.
 
     Returns:
-        (4, 16, R) and (4, 16).
+        (16, 4, R) and (16, 4).
     """
     leaves = torch.arange(1 << MEAN_BITS, device=output.device)
-    nodes = torch.stack([(1 << level) - 1 + (leaves >> (MEAN_BITS - level)) for level in range(MEAN_BITS)])
+    nodes = torch.stack([(1 << level) - 1 + (leaves >> (MEAN_BITS - level)) for level in range(MEAN_BITS)], 1)
     return output[nodes], bias[nodes].contiguous()
 
 

@@ -7,6 +7,7 @@ through all of them at once, and one row of uniform numbers does for all, as the
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import numpy as np
@@ -49,6 +50,19 @@ class _Lane:
         self.n_frames, self.is_over = 0, False
 
 
+class _Queue:
+    """A queue of a GPU's work of its own, so that two groups of streams, in two threads, do not wait for each other."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream(device))  # which moved the weights there
+
+    def own(self) -> AbstractContextManager[object]:
+        """Within it, work is queued there."""
+        return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+
+
 class DeviceStreams:
     """Streams numbered from 0; see `in_step.InStep`, which it is."""
 
@@ -73,8 +87,10 @@ class DeviceStreams:
         """
         config, device = conditioner.config, conditioner.device
         self._loop, self._config, self._device = loop, config, device
-        self._state, self._front_end = loop.start(n_streams), DeviceFrontEnd(conditioner, n_streams)
-        self._corrections = DeviceCorrections(config.mel, n_rounds, n_streams, device)
+        self._queue = _Queue(device)
+        with self._queue.own():
+            self._state, self._front_end = loop.start(n_streams), DeviceFrontEnd(conditioner, n_streams)
+            self._corrections = DeviceCorrections(config.mel, n_rounds, n_streams, device)
         self._lanes = [_Lane(config.mel.n_mels) for _ in range(n_streams)]
         self._random, self._n_made = np.random.default_rng(sampling.seed), 0  # frames of each stream
         self._temperature, self._tail_cut = temperature, sampling.tail_cut
@@ -103,38 +119,17 @@ class DeviceStreams:
     @torch.inference_mode()
     def run(self) -> Sequence[Made]:
         """See `InStep`."""
-        lengths = [len(lane.waiting) for lane in self._lanes if len(lane.waiting)]
-        parts: list[list[Made]] = [[] for _ in self._lanes]
-        n_left = min(lengths, default=0)
-        while n_left:
-            n = min(n_left, max(1, _FRAMES_TOGETHER // len(self._lanes)))
-            for own, made in zip(parts, self._go_on(n), strict=True):
-                own.append(made)
-            n_left -= n
-        return [Made.joined(own) for own in parts]
-
-    def _go_on(self, n_frames: int) -> list[Made]:
-        """Take n frames of each stream."""
-        mel = np.tile(silent_frames(n_frames, self._config.mel), (len(self._lanes), 1, 1))  # (B, n, M)
-        for own, lane in zip(mel, self._lanes, strict=True):
-            if len(lane.waiting):
-                own[:], lane.waiting = lane.waiting[:n_frames], lane.waiting[n_frames:]
-        ready = self._front_end.push(torch.from_numpy(mel).to(self._device))
-        if ready is None:
-            return [Made.joined([])] * len(self._lanes)
-        inputs, linear = ready
-        first, n_made, delay = self._n_made, linear.shape[1], self._corrections.delay
-        self._n_made += n_made
-        n_of_lanes = np.array(
-            [lane.n_frames if lane.is_over else first + n_made for lane in self._lanes]
-        )  # which of the frames are a stream's: those before
-        valid = np.arange(first, first + n_made) < n_of_lanes[:, None]  # (B, n)
-        raw = self._generated(inputs, torch.from_numpy(valid).to(self._device)) if valid.any() else None
-        hop = self._config.mel.hop_samples
-        if raw is None:
-            raw = linear.new_zeros(len(self._lanes), n_made * hop)
-        corrected = self._corrections.push(raw, linear, torch.from_numpy(valid).to(linear))
-        raw_rows, rows = raw.cpu().numpy(), corrected.cpu().numpy()
+        n_left = min((len(lane.waiting) for lane in self._lanes if len(lane.waiting)), default=0)
+        first, parts = self._n_made, []
+        with self._queue.own():
+            while n_left:
+                n = min(n_left, max(1, _FRAMES_TOGETHER // len(self._lanes)))
+                parts += self._go_on(n)
+                n_left -= n
+            if not parts:
+                return [Made.joined([])] * len(self._lanes)
+            rows, raw_rows = (torch.cat(made, 1).cpu().numpy() for made in zip(*parts, strict=True))
+        hop, delay = self._config.mel.hop_samples, self._corrections.delay
 
         def stretch(row: FloatArray, begin: int, n_own: int) -> FloatArray:
             """Of a row that begins with frame `begin`, what is of the stream's frames 0 .. n_own - 1."""
@@ -142,8 +137,31 @@ class DeviceStreams:
 
         return [
             Made(stretch(row, first - delay, n_own), stretch(raw_row, first, n_own))
-            for row, raw_row, n_own in zip(rows, raw_rows, n_of_lanes, strict=True)
+            for row, raw_row, n_own in zip(rows, raw_rows, self._n_of_lanes().tolist(), strict=True)
         ]
+
+    def _n_of_lanes(self) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
+        """How many of the frames that were made are a stream's: the first ones."""
+        return np.array([lane.n_frames if lane.is_over else self._n_made for lane in self._lanes])
+
+    def _go_on(self, n_frames: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Take n frames of each stream: what is corrected and what is made now, both (B, m hop); none at the start."""
+        mel = np.tile(silent_frames(n_frames, self._config.mel), (len(self._lanes), 1, 1))  # (B, n, M)
+        for own, lane in zip(mel, self._lanes, strict=True):
+            if len(lane.waiting):
+                own[:], lane.waiting = lane.waiting[:n_frames], lane.waiting[n_frames:]
+        ready = self._front_end.push(torch.from_numpy(mel).to(self._device))
+        if ready is None:
+            return []
+        inputs, linear = ready
+        first, n_made = self._n_made, linear.shape[1]
+        self._n_made += n_made
+        valid = np.arange(first, first + n_made) < self._n_of_lanes()[:, None]  # (B, n)
+        if valid.any():
+            raw = self._generated(inputs, torch.from_numpy(valid).to(self._device))
+        else:
+            raw = linear.new_zeros(len(self._lanes), n_made * self._config.mel.hop_samples)
+        return [(self._corrections.push(raw, linear, torch.from_numpy(valid).to(linear)), raw)]
 
     def _generated(self, inputs: FrameInputs, valid: torch.Tensor) -> torch.Tensor:
         """The network's audio (B, n hop); 0 in frames that are none of the stream's."""

@@ -26,11 +26,15 @@ LEVELS = tl.constexpr(4)
 
 
 @triton.jit
-def add_product(total, a_high, a_low, b_high, b_low):
-    """(n, m) += (n, k) (k, m), of numbers in two halves."""
-    total = tl.dot(a_low, b_high, total)
-    total = tl.dot(a_high, b_low, total)
-    return tl.dot(a_high, b_high, total)
+def add_product(total, rest, a_high, a_low, b_high, b_low):
+    """(n, m) += (n, k) (k, m), of numbers in two halves: the products of high ones, and the others."""
+    rest = tl.dot(a_low, b_high, rest)
+    return tl.dot(a_high, b_high, total), tl.dot(a_high, b_low, rest)
+
+
+@triton.jit
+def times(a, b):
+    return a * b
 
 
 @triton.jit
@@ -89,19 +93,23 @@ def next_state(
             r = add_rows(r, step_tables, i, step_codes[i], place, BITS, 3 * WIDTH)
             z = add_rows(z, step_tables, i, step_codes[i], WIDTH + place, BITS, 3 * WIDTH)
             n = add_rows(n, step_tables, i, step_codes[i], 2 * WIDTH + place, BITS, 3 * WIDTH)
-        product = tl.zeros([ROWS, UNITS], tl.float32) + tl.load(new_bias + unit)[None, :]
+        # Tensor cores cut what they add to the length of the sum so far: large and small products apart, inputs last.
+        by_r = tl.zeros([ROWS, UNITS], tl.float32)
+        by_z, by_n, rest_r, rest_z, rest_n = by_r, by_r, by_r, by_r, by_r
         for c in tl.range(0, WIDTH, CHUNK, num_stages=STAGES):
             k = c + tl.arange(0, CHUNK)
             h_high, h_low = tl.load(source + k[None, :]), tl.load(source + n_before + k[None, :])
             at = place * WIDTH + k[:, None]
-            r = add_product(r, h_high, h_low, tl.load(w_high + at), tl.load(w_low + at))
+            by_r, rest_r = add_product(by_r, rest_r, h_high, h_low, tl.load(w_high + at), tl.load(w_low + at))
             at += WIDTH * WIDTH
-            z = add_product(z, h_high, h_low, tl.load(w_high + at), tl.load(w_low + at))
+            by_z, rest_z = add_product(by_z, rest_z, h_high, h_low, tl.load(w_high + at), tl.load(w_low + at))
             at += WIDTH * WIDTH
-            product = add_product(product, h_high, h_low, tl.load(w_high + at), tl.load(w_low + at))
+            by_n, rest_n = add_product(by_n, rest_n, h_high, h_low, tl.load(w_high + at), tl.load(w_low + at))
+        r, z = tl.sigmoid(r + (by_r + rest_r)), tl.sigmoid(z + (by_z + rest_z))
+        product = by_n + rest_n + tl.load(new_bias + unit)[None, :]
         own = hidden + lane[:, None] * WIDTH + place
-        n = 2.0 * tl.sigmoid(2.0 * (n + tl.sigmoid(r) * product)) - 1.0
-        h = n + tl.sigmoid(z) * (tl.load(own) - n)
+        n = 2.0 * tl.sigmoid(2.0 * (n + r * product)) - 1.0
+        h = n + z * (tl.load(own) - n)
         high, low = halves(h)
         tl.store(own, h)
         tl.store(target + place, high)
@@ -115,14 +123,18 @@ def draw(
 ):  # fmt: skip
     """Of readouts (ROWS, R): codes (ROWS,), and the means of their distributions."""
     leaf, j = tl.arange(0, LEAVES), tl.arange(0, WIDTH)
+    place = tl.arange(0, LEAVES * LEVELS)  # of a leaf's levels one after the other
     x_high, x_low = halves(x)
-    shares = tl.full([ROWS, LEAVES], 1.0, tl.float32)
-    for level in tl.static_range(LEVELS):
-        at = (level * LEAVES + leaf[None, :]) * WIDTH + j[:, None]
-        logit = tl.zeros([ROWS, LEAVES], tl.float32) + tl.load(top_bias + level * LEAVES + leaf)[None, :]
-        logit = add_product(logit, x_high, x_low, tl.load(top_high + at), tl.load(top_low + at))
-        right = share_of_right(logit, colder[:, None], tail_cut)
-        shares *= tl.where((leaf[None, :] >> (LEVELS - 1 - level)) & 1 == 1, right, 1.0 - right)
+    at = place[None, :] * WIDTH + j[:, None]
+    zeros = tl.zeros([ROWS, LEAVES * LEVELS], tl.float32)
+    logit, rest = add_product(zeros, zeros, x_high, x_low, tl.load(top_high + at), tl.load(top_low + at))
+    right = share_of_right(logit + (rest + tl.load(top_bias + place)[None, :]), colder[:, None], tail_cut)
+    level = place % LEVELS
+    goes_right = (
+        place // LEVELS // tl.where(level < 2, tl.where(level == 0, 8, 4), tl.where(level == 2, 2, 1)) % 2
+    )
+    on_way = tl.where(goes_right[None, :] == 1, right, 1.0 - right)
+    shares = tl.reduce(tl.reshape(on_way, [ROWS, LEAVES, LEVELS]), 2, times)
     below = tl.cumsum(shares, 1) - shares
     code = tl.max(tl.where((below <= uniform[:, None]) & (shares > 0.0), leaf[None, :], 0), 1)
     drawn = leaf[None, :] == code[:, None]
@@ -203,19 +215,22 @@ def sample_loop(  # noqa: PLR0915
             state = half_states + now * 2 * n_lanes * WIDTH + lane[:, None] * WIDTH
             kept = readouts + lane[:, None] * (STRIDE * READOUT_WIDTH) + j[None, :]
             for i in range(STRIDE):
-                total = start_of_readout + tl.load(readout_bias + i * READOUT_WIDTH + j)[None, :]
+                total = tl.zeros([ROWS, READOUT_WIDTH], tl.float32)
+                rest = total
                 for c in tl.range(0, WIDTH, CHUNK, num_stages=STAGES):
                     unit = c + tl.arange(0, CHUNK)
                     from_weights = (i * READOUT_WIDTH + j[None, :]) * WIDTH + unit[:, None]
                     high = tl.load(state + unit[None, :])
                     low = tl.load(state + n_lanes * WIDTH + unit[None, :])
-                    total = add_product(
+                    total, rest = add_product(
                         total,
+                        rest,
                         high,
                         low,
                         tl.load(readout_high + from_weights),
                         tl.load(readout_low + from_weights),
                     )
+                total += rest + (start_of_readout + tl.load(readout_bias + i * READOUT_WIDTH + j)[None, :])
                 tl.store(kept + i * READOUT_WIDTH, total)
             tl.debug_barrier()
             for i in range(STRIDE):
