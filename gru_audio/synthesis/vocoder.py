@@ -101,7 +101,7 @@ class Vocoder:
     @property
     def groups_at_once(self) -> int:
         """How many such groups may be under way in threads of their own."""
-        return self._engine.groups_at_once
+        return self.engine.groups_at_once
 
     @property
     def metadata(self) -> Mapping[str, Any]:
