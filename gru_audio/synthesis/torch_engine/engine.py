@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gru_audio.arrays import FloatArray
+from gru_audio.network.cpu.memory import keep_freed_memory
 from gru_audio.synthesis.engine import require_saved
 from gru_audio.synthesis.folding import FoldedNetwork
 from gru_audio.synthesis.frontend import FrameBlock
@@ -43,6 +44,7 @@ class TorchEngine:
         self._conditioner: DeviceConditioner | str | None = None  # or why there is none
         self._choosing = Lock()
         if device.type == "cuda":
+            keep_freed_memory()  # of hundreds of clips' audio, piece after piece
             _ = self.choice  # while the voice is loaded, as everything else is made ready then
 
     def __getstate__(self) -> dict[str, object]:
