@@ -39,6 +39,62 @@ struct voice_numbers {
     double temperature, voiced_temperature, noise_taps[VOICE_NOISE_TAPS];
 };
 
+enum {
+    VOICE_LARGEST_LAYER = 1 << 14,
+    VOICE_LARGEST_FFT = 1 << 14,
+    VOICE_LARGEST_MEL = 512,
+    VOICE_LARGEST_ORDER = 32,
+    VOICE_LARGEST_LAG = 1 << 14,
+    VOICE_MOST_FACTORS = 16,
+    VOICE_MOST_OVERLAPS = 64,
+    VOICE_MOST_CORRECTIONS = 100
+};
+static const double VOICE_LARGEST_FACTOR = 1 << 20; // of gate and readout inputs: one over the least unit
+
+GRU_INLINE bool voice_is_within(int64_t x, int64_t least, int64_t most) {
+    return x >= least && x <= most;
+}
+GRU_INLINE int64_t voice_padded(int64_t n, int64_t multiple) {
+    return (n + multiple - 1) / multiple * multiple;
+}
+
+// Every number alone and those that must fit together.
+static bool voice_numbers_are_sound(const struct voice_numbers *n) {
+    const double *reals = &n->log_unit, *end = n->noise_taps + VOICE_NOISE_TAPS;
+    for (const double *real = reals; real < end; real++)
+        if (!(*real >= -1e30 && *real <= 1e30))
+            return false;
+    const int64_t S = n->samples_per_step;
+    const bool predicts = n->order > 0;
+    return voice_is_within(n->sample_rate_hz, 8000, 48000) &&
+           voice_is_within(n->n_fft, 64, VOICE_LARGEST_FFT) && n->n_fft % 2 == 0 &&
+           voice_is_within(n->window_samples, 1, n->n_fft) &&
+           voice_is_within(n->hop_samples, 1, n->window_samples) &&
+           n->window_samples / n->hop_samples <= VOICE_MOST_OVERLAPS &&
+           (n->n_fft - n->hop_samples) % 2 == 0 && voice_is_within(n->n_mels, 8, VOICE_LARGEST_MEL) &&
+           voice_is_within(n->is_power, 0, 1) && voice_is_within(n->is_centred, 0, 1) &&
+           voice_is_within(n->order, 0, VOICE_LARGEST_ORDER) && voice_is_within(n->bits, 6, 10) &&
+           (S == 1 || S == 2 || S == 4) && n->hop_samples % S == 0 &&
+           voice_is_within(n->shortest_lag, S, VOICE_LARGEST_LAG) &&
+           voice_is_within(n->longest_lag, n->shortest_lag, VOICE_LARGEST_LAG) &&
+           voice_is_within(n->n_lag_bins, predicts ? 2 : 0, predicts ? VOICE_LARGEST_LAG : 0) &&
+           voice_is_within(n->gru_size, 1, VOICE_LARGEST_LAYER) &&
+           voice_is_within(n->conditioning_size, 1, VOICE_LARGEST_LAYER) &&
+           voice_is_within(n->readout_size, 1, VOICE_LARGEST_LAYER) &&
+           voice_is_within(n->pitch_size, 1, VOICE_LARGEST_LAYER) &&
+           voice_is_within(n->n_reset_blocks, 0, VOICE_LARGEST_LAYER) &&
+           voice_is_within(n->n_update_blocks, 0, VOICE_LARGEST_LAYER) &&
+           voice_is_within(n->n_new_blocks, 0, VOICE_LARGEST_LAYER) &&
+           voice_is_within(n->bucket_bits, 1, 30) && voice_is_within(n->n_buckets, 1, 1 << 24) &&
+           voice_is_within(n->is_shaped, 0, 1) &&
+           voice_is_within(n->n_corrections, 0, VOICE_MOST_CORRECTIONS) && n->log_unit > 0.0 &&
+           n->log_scale > 0.0 && n->log_floor >= 1e-30 && n->readout_input_limit >= 0.0 &&
+           n->log_lag_range >= 0.0 && n->log_lag_range <= 20.0 &&
+           n->readout_input_limit * VOICE_LARGEST_FACTOR < 2147483520.0 && n->window_energy > 0.0 &&
+           n->temperature > 0.0 && n->temperature <= 10.0 && n->voiced_temperature > 0.0 &&
+           n->voiced_temperature <= 10.0;
+}
+
 struct voice_place {
     uint64_t offset, n_bytes; // from the file's beginning
 };
