@@ -10,7 +10,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -79,8 +79,13 @@ def _common(
         typer.echo(context.get_help())
 
 
-def make_app(commands: Sequence[str] = COMMANDS) -> typer.Typer:
-    """The command line, with some of the commands: each is the function of the name of its module."""
+def make_app(commands: Sequence[str] = COMMANDS, *, only_listed: bool = False) -> typer.Typer:
+    """The command line.
+
+    Args:
+        commands: some of the commands: each is the function of the name of its module.
+        only_listed: they are there for the list of commands alone, without their options.
+    """
     app = typer.Typer(
         name="gru-audio",
         cls=_Commands,
@@ -90,8 +95,18 @@ def make_app(commands: Sequence[str] = COMMANDS) -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(_common)
     for name in commands:
-        app.command()(getattr(importlib.import_module(f"gru_audio.cli.{name}"), name))
+        command = getattr(importlib.import_module(f"gru_audio.cli.{name}"), name)
+        app.command()(_without_options(command) if only_listed else command)
     return app
+
+
+def _without_options(command: Callable[..., None]) -> Callable[[], None]:
+    """A function of the same name and docstring: all options of all commands take a tenth of the help's time."""
+
+    def listed() -> None: ...
+
+    listed.__name__, listed.__doc__ = command.__name__, command.__doc__
+    return listed
 
 
 def __getattr__(name: str) -> Any:
@@ -107,7 +122,10 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         # The others' modules and options would take a tenth of a short command's time.
-        make_app([name for name in sys.argv[1:2] if name in COMMANDS] or COMMANDS)()
+        make_app(
+            [name for name in sys.argv[1:2] if name in COMMANDS] or COMMANDS,
+            only_listed=sys.argv[1:] in ([], ["--help"]),
+        )()
     except GruAudioError as error:
         _fail(str(error))
     except MemoryError:

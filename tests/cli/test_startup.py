@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
+
+from gru_audio.cli import make_app
 
 HEAVY = {"torch", "librosa", "scipy", "soundfile", "numpy", "joblib", "safetensors", "tensorboard"}
 NOT_FOR_SPEAKING = {"torch", "librosa", "numba", "scipy", "tensorboard", "pyloudnorm", "joblib"}
@@ -38,6 +41,13 @@ def ran(*arguments: str) -> str:
 
 def test_help_imports_nothing_heavy() -> None:
     assert not (HEAVY | {"pydantic", "gru_audio.config"}) & modules_of("--help")
+
+
+def test_help_lists_the_commands_without_their_options() -> None:
+    listed, whole = (CliRunner().invoke(make_app(only_listed=only), ["--help"]) for only in (True, False))
+    assert listed.exit_code == whole.exit_code == 0
+    assert listed.output == whole.output
+    assert all(command in listed.output for command in COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
