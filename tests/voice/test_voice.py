@@ -128,7 +128,7 @@ def test_a_header_that_lacks_something(tmp_path: Path, missing: str) -> None:
     document = {"config": CONFIG.model_dump(), "metadata": {}}
     del document[missing]
     write_tensor_file(tmp_path / VOICE_FILE, "voice", document, {})
-    with pytest.raises(CheckpointError, match="damaged: its header lacks"):
+    with pytest.raises(CheckpointError, match="damaged: its header has no valid"):
         load_voice(tmp_path)
 
 
