@@ -55,7 +55,12 @@ ROUNDS = {False: 10, True: 2}  # of a training step, in a rehearsal
 LARGEST_LOSS_DIFFERENCE = 0.02  # nats, between cuDNN's and the kernels' steps in low precision
 
 
-Figures = dict[str, Any]
+class Figures(dict[str, Any]):
+    """A part's figures, told as they come."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        print(f"   {key}: {value}", flush=True)
 
 
 class Report:
@@ -75,14 +80,12 @@ class Report:
             print(f"== {name}: left out, {self._seconds - elapsed:.0f} s are left", flush=True)
             return
         print(f"== {name} [{elapsed:.0f} s]", flush=True)
-        figures: Figures = {}
+        figures = Figures()
         try:
             work(figures)
         except Exception:  # whatever: the rest is worth knowing
             self.failed.append(name)
             traceback.print_exc(file=sys.stdout)
-        for key, value in figures.items():
-            print(f"   {key}: {value}", flush=True)
         self.figures[name] = figures
 
 

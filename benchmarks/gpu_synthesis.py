@@ -176,7 +176,8 @@ def folder(work: Path, device: torch.device, n_clips: int, seconds: float, found
         spent["all"] = time.perf_counter() - began
     errors = [result.error for result in results if result.error]
     assert not errors, errors[0]
-    found |= {f"seconds of {name}": round(value, 2) for name, value in spent.items()}
+    for name, value in spent.items():
+        found[f"seconds of {name}"] = round(value, 2)
 
 
 @contextmanager
