@@ -30,7 +30,6 @@ from gru_audio.threads import map_in_threads
 
 _FILES_OF_A_JOB = 4  # open: what is read, what is written, and the locks
 _JOBS_FOR_THREADS = _THREADS = 16  # many wait for the disk
-
 _reading_mels = Lock()  # mel_file changes the warnings' filters, which are the whole process's
 
 

@@ -117,6 +117,26 @@ def next_state(
 
 
 @triton.jit
+def keep_readouts(
+    kept, state, n_between, start, high, low, bias,
+    STRIDE: tl.constexpr, WIDTH: tl.constexpr, READOUT_WIDTH: tl.constexpr, ROWS: tl.constexpr, CHUNK: tl.constexpr,
+    STAGES: tl.constexpr,
+):  # fmt: skip
+    """What a step's state adds to its samples' readouts (ROWS, R), and what the frame does; `state` to high halves."""
+    j = tl.arange(0, READOUT_WIDTH)
+    for i in range(STRIDE):
+        total = tl.zeros([ROWS, READOUT_WIDTH], tl.float32)
+        rest = total
+        for c in tl.range(0, WIDTH, CHUNK, num_stages=STAGES):
+            k = c + tl.arange(0, CHUNK)
+            at = (i * READOUT_WIDTH + j[None, :]) * WIDTH + k[:, None]
+            h_high, h_low = tl.load(state + k[None, :]), tl.load(state + n_between + k[None, :])
+            total, rest = add_product(total, rest, h_high, h_low, tl.load(high + at), tl.load(low + at))
+        total += rest + (start + tl.load(bias + i * READOUT_WIDTH + j)[None, :])
+        tl.store(kept + i * READOUT_WIDTH, total)
+
+
+@triton.jit
 def draw(
     x, uniform, colder, tail_cut, top_high, top_low, top_bias, output, output_bias, group_means,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr,
@@ -212,26 +232,12 @@ def sample_loop(  # noqa: PLR0915
             )  # fmt: skip
             now = 1 - now
             tl.debug_barrier()
-            state = half_states + now * 2 * n_lanes * WIDTH + lane[:, None] * WIDTH
             kept = readouts + lane[:, None] * (STRIDE * READOUT_WIDTH) + j[None, :]
-            for i in range(STRIDE):
-                total = tl.zeros([ROWS, READOUT_WIDTH], tl.float32)
-                rest = total
-                for c in tl.range(0, WIDTH, CHUNK, num_stages=STAGES):
-                    unit = c + tl.arange(0, CHUNK)
-                    from_weights = (i * READOUT_WIDTH + j[None, :]) * WIDTH + unit[:, None]
-                    high = tl.load(state + unit[None, :])
-                    low = tl.load(state + n_lanes * WIDTH + unit[None, :])
-                    total, rest = add_product(
-                        total,
-                        rest,
-                        high,
-                        low,
-                        tl.load(readout_high + from_weights),
-                        tl.load(readout_low + from_weights),
-                    )
-                total += rest + (start_of_readout + tl.load(readout_bias + i * READOUT_WIDTH + j)[None, :])
-                tl.store(kept + i * READOUT_WIDTH, total)
+            state = half_states + now * 2 * n_lanes * WIDTH + lane[:, None] * WIDTH
+            keep_readouts(
+                kept, state, n_lanes * WIDTH, start_of_readout, readout_high, readout_low, readout_bias, STRIDE, WIDTH,
+                READOUT_WIDTH, ROWS, CHUNK, STAGES,
+            )  # fmt: skip
             tl.debug_barrier()
             for i in range(STRIDE):
                 t = first + i
