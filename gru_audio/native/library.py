@@ -18,7 +18,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,20 +59,26 @@ class Array(ctypes.c_void_p):
         Raises:
             TypeError: it holds other numbers, or does not lie in one piece: our own mistake.
         """
-        if array.dtype is not cls.dtype and array.dtype != cls.dtype:
-            raise TypeError(f"{cls.__name__}: an array of {array.dtype} was given")
-        try:
-            return ctypes.byref(_Place.from_buffer(array))  # a third of the time that array.ctypes takes
-        except TypeError:  # the array may only be read
-            if array.flags.writeable or not array.flags.c_contiguous:
-                raise
-            return cls(array.ctypes.data)
+        place = cls._place(array)
+        return cls(array.ctypes.data) if place is None else ctypes.byref(place)
 
     @classmethod
     def address(cls, array: Any) -> int:
         """An array's address as a number; see `from_param`."""
-        cls.from_param(array)
-        return int(array.ctypes.data)
+        place = cls._place(array)
+        return int(array.ctypes.data) if place is None else ctypes.addressof(place)
+
+    @classmethod
+    def _place(cls, array: Any) -> Any:
+        """A view of the array's memory, a third of the time that array.ctypes takes; None if it may only be read."""
+        if array.dtype is not cls.dtype and array.dtype != cls.dtype:
+            raise TypeError(f"{cls.__name__}: an array of {array.dtype} was given")
+        try:
+            return _Place.from_buffer(array)
+        except TypeError:
+            if array.flags.writeable or not array.flags.c_contiguous:
+                raise
+            return None
 
 
 _Place = ctypes.c_char * 0
@@ -158,19 +164,26 @@ class Struct(ctypes.Structure):
         """
         super().__init__()
         self.held: dict[str, Any] = {}
-        kinds: dict[str, Any] = dict(self._fields_)  # type: ignore[arg-type]
-        if kinds.keys() != values.keys():
-            raise TypeError(f"{type(self).__name__}: fields {sorted(kinds.keys() ^ values.keys())}")
+        arrays = _arrays_of(type(self))
+        if arrays.keys() != values.keys():
+            raise TypeError(f"{type(self).__name__}: fields {sorted(arrays.keys() ^ values.keys())}")
         for name, value in values.items():
-            self.put(name, value)
+            array = arrays[name]
+            if array is None:
+                setattr(self, name, value)
+            else:
+                self.held[name] = value
+                setattr(self, name, array.address(value))
 
-    def put(self, name: str, value: Any) -> None:
-        """Set a field to a number or an array, of the kind that it was declared with."""
-        kind = dict(self._fields_)[name]  # type: ignore[arg-type]
-        if isinstance(kind, type) and issubclass(kind, Array):
-            self.held[name] = value
-            value = kind.address(value)
-        setattr(self, name, value)
+
+@cache
+def _arrays_of(struct: type[Struct]) -> dict[str, type[Array] | None]:
+    """By field, the kind of array that it points to; None for a number."""
+    kinds: dict[str, Any] = dict(struct._fields_)  # type: ignore[arg-type]
+    return {
+        name: kind if isinstance(kind, type) and issubclass(kind, Array) else None
+        for name, kind in kinds.items()
+    }
 
 
 class Library:
@@ -252,7 +265,7 @@ def supported() -> tuple[str, ...]:
     return tuple(name for i, name in enumerate(names) if bits >> i & 1 and _path(name).exists())
 
 
-@lru_cache
+@cache
 def load(name: str) -> Library:
     """The library of an instruction set, whether the processor has it or not.
 

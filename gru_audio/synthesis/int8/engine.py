@@ -62,12 +62,18 @@ class Int8Loop:
         require_compilable("int8", network)
         self.network = pack(network)
         self._group_means = group_means(network.config.signal.n_classes, 1 << MEAN_BITS)
+        self._free_rooms: list[Int8Room] = []  # what a call leaves in a room is nothing to the next one
 
     def __call__(
         self, stream: StreamState, block: FrameBlock, draws: Draws, past: Past, out: FloatArray
     ) -> None:
         """See `Loop`."""
-        _generate(self.network, self.block(stream, block, draws, past, out), make_room(self.network))
+        try:
+            room = self._free_rooms.pop()
+        except IndexError:  # all others are in use, by other threads
+            room = make_room(self.network)
+        _generate(self.network, self.block(stream, block, draws, past, out), room)
+        self._free_rooms.append(room)
 
     def block(
         self, stream: StreamState, block: FrameBlock, draws: Draws, past: Past, out: FloatArray
