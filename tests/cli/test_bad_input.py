@@ -825,7 +825,7 @@ def test_stray_errors_are_one_line(
     def fail() -> None:
         raise raised
 
-    monkeypatch.setattr(cli, "make_app", lambda commands: fail)
+    monkeypatch.setattr(cli, "make_app", lambda commands, only_listed: fail)
     monkeypatch.setattr(cli, "_let_go_of_stdout", lambda: None)
     with pytest.raises(SystemExit) as ended:
         cli.main()
@@ -840,6 +840,6 @@ def test_other_system_errors_are_bugs_and_show_where(monkeypatch: pytest.MonkeyP
     def fail() -> None:
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", "x")
 
-    monkeypatch.setattr(cli, "make_app", lambda commands: fail)
+    monkeypatch.setattr(cli, "make_app", lambda commands, only_listed: fail)
     with pytest.raises(FileNotFoundError):
         cli.main()
