@@ -199,7 +199,9 @@ class Trainer:
         workers, share = self.config.train.workers, self.processes.share
         returns = self.learner.returns.times
         self.learner.replay.tell = tell
-        maker = checked_maker(self.config, CONTEXT_FRAMES, self._source, self.device, tell)
+        maker = checked_maker(
+            self.config, CONTEXT_FRAMES, self._source, self.device, tell, captures=self.processes.alone
+        )
         return batches(self._source, steps, workers, self.device, share, returns, stopped, tell, maker)
 
     # The four phases of a round

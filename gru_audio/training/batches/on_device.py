@@ -27,17 +27,23 @@ _CROPS_COMPARED = 4
 
 
 def checked_maker(
-    config: Config, context_frames: int, source: CropSource, device: torch.device, tell: NoteCallback
+    config: Config,
+    context_frames: int,
+    source: CropSource,
+    device: torch.device,
+    tell: NoteCallback,
+    *,
+    captures: bool = True,
 ) -> "BatchMaker | None":
     """What makes the batches of a run on its GPU, once it has made some crops as the CPU does; None: the CPU does.
 
-    Where a GPU cannot, the reason is told in one line.
+    Where a GPU cannot, the reason is told in one line. Nothing is to be captured beside other processes' messages.
     """
     if device.type != "cuda":
         return None
     reason = why_not(config, source, device)
     if reason is None:
-        maker = BatchMaker(config, context_frames, device, tell)
+        maker = BatchMaker(config, context_frames, device, tell, captures=captures)
         try:
             if not (share := differing_share(maker, source, device)):
                 return maker
@@ -69,11 +75,18 @@ class BatchMaker:
     """Makes batches of raw crops on their device; `why_not` must give no reason."""
 
     def __init__(
-        self, config: Config, context_frames: int, device: torch.device, tell: NoteCallback = ignore_note
+        self,
+        config: Config,
+        context_frames: int,
+        device: torch.device,
+        tell: NoteCallback = ignore_note,
+        *,
+        captures: bool = True,
     ) -> None:
         """Move the tables there; `context_frames` as of the `CropSource`."""
         mel = config.mel
-        self._device, self._replay = device, Replay(recorder(device), "batches", tell)
+        self._device = device
+        self._replay = Replay(recorder(device) if captures else None, "batches", tell)
         self._stream = (
             torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         )
