@@ -178,7 +178,7 @@ class CompiledEngine:
         temperature: float = 1.0,
         tail_cut: float = 0.0,
     ) -> FloatArray:
-        """Go on by one block of each stream; see `reference.TorchEngine.generate`."""
+        """Go on by one block of each stream; see `engine.Engine.generate`."""
         audio = np.empty(uniforms.shape, np.float32)
         for stream, block, row, out in zip(state, blocks, uniforms, audio, strict=True):
             if len(block):
