@@ -27,7 +27,7 @@ from gru_audio.synthesis.torch_engine.in_step import DeviceStreams
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.voice.voice import Voice
 
-pytest.importorskip("triton")
+pytest.importorskip("triton", minversion="3.9")
 
 CPU = torch.device("cpu")
 Floats = NDArray[np.float32]

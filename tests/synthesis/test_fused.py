@@ -20,7 +20,7 @@ from gru_audio.synthesis.torch_engine.fused import FusedLoop, Way
 from gru_audio.synthesis.torch_engine.sample_loop import FrameInputs, SampleLoop, TorchState
 from gru_audio.voice.voice import Voice
 
-pytest.importorskip("triton")
+pytest.importorskip("triton", minversion="3.9")
 
 CPU = torch.device("cpu")
 WAY = Way(rows=16, units=16, chunk=16, stages=1, warps=4)

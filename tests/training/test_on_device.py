@@ -55,7 +55,7 @@ def test_batches_are_crop_sources(
     overrides: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the start and the end of clips, too."""
-    pytest.importorskip("triton")
+    pytest.importorskip("triton", minversion="3.9")
     settings = (*QUICK, *overrides)
     dataset = Dataset.open(make_dataset(tmp_path, 110, 140, overrides=settings))
     config = small_config(*settings, "train.batch_size=8", "train.crop_samples=20")

@@ -25,7 +25,7 @@ from gru_audio.network.gpu.embedding import by_kernel, by_products, kernel_works
 def test_it_gives_what_the_products_give(
     n_rows: int, n_tables: int, n_classes: int, size: int, numbers: torch.dtype
 ) -> None:
-    pytest.importorskip("triton")
+    pytest.importorskip("triton", minversion="3.9")
     torch.manual_seed(n_rows)
     grad, codes = torch.randn(n_rows, size), torch.randint(n_classes, (n_rows, n_tables))
     found, expected = (by(grad, codes, n_classes, numbers).float() for by in (by_kernel, by_products))
@@ -41,6 +41,6 @@ def test_it_is_left_where_triton_is_not_ready(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_it_is_tried_first() -> None:
-    pytest.importorskip("triton")
+    pytest.importorskip("triton", minversion="3.9")
     kernel_works.cache_clear()
     assert kernel_works(torch.device("cpu"), torch.float32) == (triton_ready.is_interpreted())

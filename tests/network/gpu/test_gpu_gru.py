@@ -15,7 +15,7 @@ from gru_audio.network.gpu import choice
 from gru_audio.network.gpu.gru import Way, run_gru
 from gru_audio.network.model import CodeInputs, SampleNetwork
 
-pytest.importorskip("triton")
+pytest.importorskip("triton", minversion="3.9")
 
 Parts = tuple[Tensor, ...]
 

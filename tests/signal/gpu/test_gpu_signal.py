@@ -83,7 +83,7 @@ def speech_mel(speech: Floats, n_frames: int, config: MelConfig) -> Floats:
 @pytest.mark.parametrize("config", [CONTRACTS["twos"], CONTRACTS["odd half"]])
 @pytest.mark.parametrize("order", [0, 1, 16])
 def test_predictors_are_cs(config: MelConfig, order: int, speech: Floats) -> None:
-    pytest.importorskip("triton")
+    pytest.importorskip("triton", minversion="3.9")
     signal = SignalConfig(lpc_order=order)
     mel = speech_mel(speech, 35, config)
     expected = frame_filters(mel, config, signal)
@@ -95,7 +95,7 @@ def test_predictors_are_cs(config: MelConfig, order: int, speech: Floats) -> Non
 
 @pytest.mark.parametrize(("order", "bits"), [(16, 8), (0, 6)])
 def test_codes_are_cs(order: int, bits: int, speech: Floats) -> None:
-    pytest.importorskip("triton")
+    pytest.importorskip("triton", minversion="3.9")
     config, signal_config = CONTRACTS["twos"], SignalConfig(lpc_order=order, bits=bits)
     n_crops, n_frames, hop = 3, 3, 16
     rng = np.random.default_rng(2)
