@@ -130,7 +130,7 @@ def read_bytes(stream: IO[bytes], n_bytes: int) -> bytes:
 
 
 def assert_usage_error(done: subprocess.CompletedProcess[bytes], *says: str) -> None:
-    said = done.stderr.decode()
+    said = " ".join(done.stderr.decode().replace("│", " ").split())  # wherever it is wrapped
     assert done.returncode == 2
     assert done.stdout == b""
     assert "Traceback" not in said
