@@ -1,6 +1,6 @@
 """What could make a voice better, each thing tried for the same time:
 
-    python benchmarks/training_tries.py DATASET [--steps 600] [--out DIR] [--only NAME]...
+    python benchmarks/training_tries.py DATASET [--steps 600] [--out DIR] [--judged DATASET] [--only NAME]...
 
 A try changes one thing of a base: the preset `voice-16k`, dense, in batches of 16 x 800. Each gets the time of so many
 of the base's training steps, on one thread. How many of its own those are, a few of both, taken in turns beforehand,
@@ -48,6 +48,9 @@ BASE = (
 HANDOVER, PRUNING_BEGINS, PRUNING_ENDS = 0.15, 0.3, 0.6
 """Of a run's steps: until when labels stand in for the pitch head, and between which blocks go."""
 
+GAIN, POLARITY = "train.augment_gain_db=[-20.0,9.0]", "train.augment_polarity=true"
+FILTERS, SPEED = "train.augment_filter_db=3.0", "train.augment_speed=0.1"
+
 
 @dataclass(frozen=True)
 class Try:
@@ -91,6 +94,11 @@ TRIES = {
     "no G.722 in training": Try(clean_weight=0),
     "clips without G.722 four times as often": Try(clean_weight=4),
     "G.722's hiss gated": Try(gated=True),
+    "augmented: gain": Try((GAIN,)),
+    "augmented: polarity": Try((POLARITY,)),
+    "augmented: filters": Try((FILTERS,)),
+    "augmented: speed": Try((SPEED,)),
+    "augmented: all four": Try((GAIN, POLARITY, FILTERS, SPEED)),
 }
 
 
@@ -112,6 +120,9 @@ def main() -> None:
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--steps", type=int, default=600, help="of the base")
     parser.add_argument("--out", type=Path, default=Path("tries"))
+    parser.add_argument(
+        "--judged", type=Path, help="whose validation clips are spoken, if not the dataset's own"
+    )
     parser.add_argument("--clean", default="ru-nsh", help="the speaker whose clips were never G.722")
     parser.add_argument("--only", action="append", choices=TRIES, metavar="NAME", help="of the tries to make")
     given = parser.parse_args()
@@ -123,7 +134,8 @@ def main() -> None:
         path = given.out / f"{name.replace(' ', '-')}.json"
         if not path.exists() and (given.only is None or name in given.only):
             dataset = Treated.of(given.dataset, given.clean, change)
-            made = make(name, change, dataset, given.steps)
+            judged = Dataset.open(given.judged or given.dataset)
+            made = make(name, change, dataset, judged, given.steps)
             with atomic_path(path) as temporary:
                 temporary.write_text(json.dumps({"base_steps": given.steps, **asdict(made)}, indent=1))
         if path.exists():
@@ -179,7 +191,7 @@ def without_hiss(pcm: NDArray[np.int16]) -> NDArray[np.int16]:
     return rounded
 
 
-def make(name: str, change: Try, dataset: Dataset, base_steps: int) -> Result:
+def make(name: str, change: Try, dataset: Dataset, judged: Dataset, base_steps: int) -> Result:
     """Train for the time of the base's steps, and measure."""
     config, base = load_config("voice-16k", [*BASE, *change.overrides]), load_config("voice-16k", BASE)
     cost = relative_cost(
@@ -192,7 +204,7 @@ def make(name: str, change: Try, dataset: Dataset, base_steps: int) -> Result:
     fixed = config.model_copy(update={"train": base.train})
     figures = Validation(dataset, fixed, CPU).measure(average)
     voice = voice_of(average, config, dataset, one.n_steps, figures, None)
-    figures |= FreeRunning(dataset, config, synthesize).run(voice).figures
+    figures |= FreeRunning(judged, config, synthesize).run(voice).figures
     return Result(name, one.n_steps, cost, figures)
 
 
