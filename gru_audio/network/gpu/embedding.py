@@ -17,6 +17,7 @@ from gru_audio.network import triton_ready
 
 _CLASSES, _COLUMNS, _ROWS = 256, 64, 64  # of a table, of its rows' entries, and rows at once, of a program
 _MOST_PARTS = 32  # into which the rows are cut
+_LARGEST_ERROR = 0.01  # of the norm, of sums in bf16 against others in another order
 
 
 class RowSums(torch.autograd.Function):
@@ -78,9 +79,6 @@ def kernel_works(device: torch.device, numbers: torch.dtype) -> bool:
     except Exception:  # whatever a compiler or a driver of another version may raise
         return False
     return float((found - expected).norm() / expected.norm()) < _LARGEST_ERROR
-
-
-_LARGEST_ERROR = 0.01  # of the norm, of sums in bf16 against others in another order
 
 
 def product_type(device: str) -> torch.dtype:
