@@ -3,6 +3,7 @@
 import atexit
 import gc
 import os
+import signal
 import sys
 import threading
 
@@ -15,11 +16,17 @@ def main() -> None:
     """
     gc.disable()
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    from gru_audio.cli import main as run
-
     try:
+        from gru_audio.cli import main as run
+
         run()
+    except KeyboardInterrupt:  # before a command began
+        if sys.stderr is not None:
+            print("stopped", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except SystemExit as end:
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left that it would have to clean up
         if isinstance(end.code, int) and threading.active_count() == 1:
             _end_now(end.code)
         raise

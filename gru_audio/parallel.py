@@ -1,11 +1,17 @@
 """Maps over tasks in several processes."""
 
+import os
+import signal
+import threading
+import time
 import warnings
 from collections.abc import Callable, Generator, Iterable, Sized
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from gru_audio.errors import GruAudioError
+
+_LOOK_S = 1.0
 
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
@@ -34,7 +40,14 @@ def map_in_order(
     n_jobs = jobs or joblib.cpu_count()
     if isinstance(tasks, Sized):
         n_jobs = max(1, min(n_jobs, len(tasks)))
-    pool = joblib.Parallel(n_jobs=n_jobs, prefer="processes", return_as="generator", batch_size=1)
+    pool = joblib.Parallel(
+        n_jobs=n_jobs,
+        prefer="processes",
+        return_as="generator",
+        batch_size=1,
+        initializer=_end_with_the_parent,
+        initargs=(os.getpid(),),
+    )
     results = pool(joblib.delayed(function)(task) for task in tasks)
     try:
         for result in results:  # noqa: UP028 - `yield from` would close `results` outside the filter below
@@ -48,3 +61,17 @@ def map_in_order(
         with warnings.catch_warnings():  # joblib deplores the tasks that a caller who stops early leaves
             warnings.simplefilter("ignore")
             results.close()
+
+
+def _end_with_the_parent(parent: int) -> None:
+    """In a process of joblib's: end it where the parent is killed. It would wait five minutes for more to do."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # a terminal's Ctrl-C is for the parent, which ends this process
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -8,7 +8,6 @@ import errno
 import gc
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NoReturn
@@ -18,11 +17,11 @@ from typer.core import TyperGroup
 
 from gru_audio import __version__
 from gru_audio.cli.console import error_line
+from gru_audio.cli.stopping import catch_signals, stop_code
 from gru_audio.errors import GruAudioError
 
 COMMANDS = ("prep", "train", "synthesize", "preview", "evaluate", "info", "voices", "mel", "export", "bench")
 
-_INTERRUPTED = 128 + 2  # as a shell reports SIGINT
 _WRONG_USE = 2
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # of click, which newer versions of Typer hold inside
 _SYSTEM = frozenset(
@@ -41,7 +40,7 @@ def _show_version(asked: bool) -> None:
 
 
 class _Commands(TyperGroup):
-    """The commands; a wrong use, or Ctrl-C, ends any of them with one line."""
+    """The commands; a wrong use, or a signal, ends any of them with one line."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run; Typer would draw a box around a usage error, and break its lines as wide as the terminal is."""
@@ -62,9 +61,9 @@ class _Commands(TyperGroup):
             gc.enable()
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             typer.echo("stopped", err=True)
-            raise typer.Exit(_INTERRUPTED) from None
+            raise typer.Exit(stop_code(stop)) from None
 
 
 def _common(
@@ -118,13 +117,12 @@ def __getattr__(name: str) -> Any:
 
 def main() -> None:
     """Run the command line; every error a user can cause is one line on stderr and exit code 1."""
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts the background jobs of a script
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    catch_signals()
     try:
         # The others' modules and options would take a tenth of a short command's time.
         make_app(
             [name for name in sys.argv[1:2] if name in COMMANDS] or COMMANDS,
-            only_listed=sys.argv[1:] in ([], ["--help"]),
+            only_listed=sys.argv[1:] in ([], ["--help"]) and not _is_completion(),
         )()
     except GruAudioError as error:
         _fail(str(error))
@@ -137,6 +135,11 @@ def main() -> None:
 
         _let_go_of_stdout()
         _fail(f"{error.filename or 'cannot go on'}: {error.strerror}; {mend_of(error)}")
+
+
+def _is_completion() -> bool:
+    """Whether a shell asks what may come next; it tells the words in variables, not as arguments."""
+    return any(name.endswith("_COMPLETE") for name in os.environ)
 
 
 def _fail(message: str) -> NoReturn:

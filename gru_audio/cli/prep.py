@@ -9,6 +9,7 @@ import typer
 
 from gru_audio.cli.console import error_line, note, print_json, print_rows, progress_bar, workers
 from gru_audio.cli.options import Cluster, Json, Quiet, Settings, config_option, jobs_option, output_option
+from gru_audio.cli.stopping import stop_code
 
 if TYPE_CHECKING:
     from gru_audio.config import Config
@@ -152,9 +153,9 @@ def prep(
             _show_summary(summary, output, json=json)
             _show_notes(summary, quiet=quiet)
             unusable = summary.skipped
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         note("stopped; the same command goes on from here" if not dry_run else "stopped")
-        raise typer.Exit(130) from None
+        raise typer.Exit(stop_code(stop)) from None
     for path, reason in unusable:
         error_line(f"{path}: {reason}")
     if unusable:

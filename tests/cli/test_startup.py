@@ -1,5 +1,6 @@
 """What the command line imports, before it has anything to do and when it speaks; and what that costs."""
 
+import os
 import re
 import resource
 import subprocess
@@ -102,3 +103,19 @@ def test_the_command_tells_what_it_cannot_write_at_its_end() -> None:
         )
     assert done.returncode != 0
     assert "No space left" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"), [("gru-audio syn", "synthesize"), ("gru-audio synthesize --corr", "--corrections")]
+)
+def test_a_shell_can_complete_commands_and_options(words: str, wanted: str) -> None:
+    script = "import sys; from gru_audio.__main__ import main; sys.argv = ['gru-audio']; main()"
+    asked = {"_GRU_AUDIO_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **asked},
+    )
+    assert done.stdout.split() == [wanted]

@@ -1,0 +1,75 @@
+"""Signals that end a command, and what they leave: nothing half written, and no process alone."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+def speaking_into(folder: Path, hang_up: str) -> "subprocess.Popen[bytes]":
+    """A command that has begun its file and waits for more frames; it starts with this for SIGHUP."""
+    script = (
+        f"import signal; signal.signal(signal.SIGHUP, signal.{hang_up}); "
+        "from gru_audio.__main__ import main; main()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, "synthesize", "-", "-o", str(folder / "out.wav"), "--quiet"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdin
+    process.stdin.write(np.full((80, 80), np.log(1e-5), np.float32).tobytes())
+    process.stdin.flush()
+    give_up = time.monotonic() + 60
+    while not list(folder.iterdir()) and time.monotonic() < give_up:
+        time.sleep(0.02)
+    assert list(folder.iterdir())
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_no_half_file(number: signal.Signals, tmp_path: Path) -> None:
+    with speaking_into(tmp_path, "SIG_DFL") as process:
+        process.send_signal(number)
+        assert process.stderr
+        assert process.stderr.read() == b"stopped\n"
+    assert process.returncode == 128 + number
+    assert not list(tmp_path.iterdir())
+
+
+def test_nohup_is_heeded(tmp_path: Path) -> None:
+    """A terminal that closes does not end a command that was told to ignore it."""
+    with speaking_into(tmp_path, "SIG_IGN") as process:
+        process.send_signal(signal.SIGHUP)
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (0, b"")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.wav"]
+
+
+def test_ctrl_c_before_a_command_begins_is_one_line() -> None:
+    script = (
+        "from gru_audio import cli, __main__\n"
+        "def stop():\n    raise KeyboardInterrupt\n"
+        "cli.main = stop\n__main__.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
+
+
+def test_processes_end_with_a_killed_parent() -> None:
+    """joblib's would wait five minutes for more to do. They share the parent's stdout, which ends when all have."""
+    script = (
+        "import os, time\nfrom gru_audio.parallel import map_in_order\n"
+        "for size in map_in_order(len, ['a', 'bc', 'd'], jobs=2):\n    print(size, flush=True)\n"
+        "time.sleep(100)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout
+    assert [process.stdout.readline() for _ in range(3)] == [b"1\n", b"2\n", b"1\n"]
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.communicate(timeout=30)[0] == b""
