@@ -112,6 +112,16 @@ def require_writable(folder: Path) -> None:
         )
 
 
+def require_replaceable(path: Path) -> None:
+    """Make sure that a file written in `path`'s place takes the place of none but a file: not of /dev/null.
+
+    Raises:
+        OutputError: a pipe, a socket or a device is there.
+    """
+    if path.exists() and not path.is_dir() and (reason := _why_not_regular(path.stat().st_mode)):
+        raise OutputError(f"{path}: cannot be written: {reason}; choose another place")
+
+
 def size_when_there(path: Path) -> int:
     """A file's size in bytes, once it is there: another machine made it, and a network's folder may show it late.
 
@@ -159,6 +169,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         OutputError: the file cannot be written.
     """
     with output_errors(path):
+        require_replaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned_once(path.parent.resolve())
         temporary, held = _created(path)

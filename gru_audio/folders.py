@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from gru_audio.errors import OutputError
-from gru_audio.files import require_writable
+from gru_audio.files import output_errors, require_replaceable, require_writable
 
 
 def walk(
@@ -61,7 +61,8 @@ def require_targets(pairs: Iterable[tuple[Path, Path]]) -> None:
         pairs: sources and targets.
 
     Raises:
-        OutputError: a target would replace a source or another target, or its folder cannot be written.
+        OutputError: a target would replace a source, another target or what is no file, or its folder cannot be
+            written.
     """
     pairs = list(pairs)
     sources, taken = {source.resolve() for source, _ in pairs}, dict[Path, Path]()
@@ -74,6 +75,9 @@ def require_targets(pairs: Iterable[tuple[Path, Path]]) -> None:
         taken[real] = source
     for folder in {target.parent for _, target in pairs}:
         require_writable(folder)
+    for _, target in pairs:
+        with output_errors(target):
+            require_replaceable(target)
 
 
 def place_of(relative: str) -> bytes:

@@ -20,6 +20,7 @@ from gru_audio.files import (
     require_writable,
     why_no_file,
 )
+from gru_audio.folders import require_targets
 
 STAY = """
 import sys, time
@@ -84,6 +85,20 @@ def test_a_name_that_is_too_long_is_one_line(tmp_path: Path, name: str) -> None:
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(OutputError, match="File name too long"):
         require_writable(tmp_path / name / "folder")
+
+
+@pytest.mark.parametrize("through_a_link", [False, True])
+def test_what_is_no_file_is_not_replaced(tmp_path: Path, through_a_link: bool) -> None:
+    """A pipe here; of /dev/null there is one for all programs."""
+    path, pipe = tmp_path / "a.txt", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (path.symlink_to if through_a_link else path.hardlink_to)(pipe)
+    with pytest.raises(OutputError, match="is a pipe, not a file; choose another"), atomic_path(path) as made:
+        made.write_text("x")
+    with pytest.raises(OutputError, match="is a pipe, not a file; choose another"):
+        require_targets([(tmp_path / "source", path)])
+    assert path.is_fifo()
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_planted_link_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
