@@ -190,9 +190,18 @@ class Library:
     """One instruction set's functions."""
 
     def __init__(self, path: Path, instructions: str) -> None:
-        """Load a file."""
+        """Load a file.
+
+        Raises:
+            GruAudioError: it is damaged, or of another system.
+        """
         self.path, self.instructions = path, instructions
-        self._code = ctypes.CDLL(str(path))
+        try:
+            self._code = ctypes.CDLL(str(path))
+        except OSError as error:
+            raise GruAudioError(
+                f"{path}: cannot be loaded ({str(error).removeprefix(f'{path}: ')}); install gru-audio again"
+            ) from error
 
     def function(self, name: str, arguments: Sequence[Any], result: Any = None) -> Callable[..., Any]:
         """A function by its C name, the types of its arguments and of its result."""
@@ -261,7 +270,9 @@ def supported() -> tuple[str, ...]:
             f"{_folder()}: no compiled core for {sys.platform} on {_machine()}; install a wheel for this machine, or "
             "run `pip install .` in a clone"
         )
-    bits = Library(_path(names[0]), names[0]).function("gru_instruction_sets", [], Int)()
+    bits = _asked(Library(_path(names[0]), names[0]), "gru_instruction_sets")
+    if bits is None:
+        raise _of_other_sources(names[0])
     return tuple(name for i, name in enumerate(names) if bits >> i & 1 and _path(name).exists())
 
 
@@ -273,16 +284,24 @@ def load(name: str) -> Library:
         GruAudioError: compiled from other sources than this package's, whose structs may differ: it would crash.
     """
     library = Library(_path(name), name)
-    try:
-        interface = library.function("gru_interface", [], Int)()
-    except AttributeError:  # from before it had a number
-        interface = None
-    if interface != INTERFACE:
-        raise GruAudioError(
-            f"{_path(name)}: compiled from other sources than this package's; run `python hatch_build.py` in the "
-            "clone, or install gru-audio again"
-        )
+    if _asked(library, "gru_interface") != INTERFACE:
+        raise _of_other_sources(name)
     return library
+
+
+def _asked(library: Library, function: str) -> int | None:
+    """A number that a library tells; None from one that has no such function, of another time."""
+    try:
+        return int(library.function(function, [], Int)())
+    except AttributeError:
+        return None
+
+
+def _of_other_sources(name: str) -> GruAudioError:
+    return GruAudioError(
+        f"{_path(name)}: compiled from other sources than this package's; run `python hatch_build.py` in the "
+        "clone, or install gru-audio again"
+    )
 
 
 _in_use: list[str] = []  # the last one is; a list, as `using` puts one on the other

@@ -144,6 +144,19 @@ def test_a_core_of_other_sources_is_refused_in_one_line(name: bytes, number: int
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("damage", [b"", b"no library", None])
+def test_a_damaged_core_is_refused_in_one_line(damage: bytes | None, tmp_path: Path) -> None:
+    """Empty, of other bytes, or without what it should tell."""
+    for path in Path(library.load("baseline").path).parent.iterdir():
+        whole = path.read_bytes().replace(b"gru_instruction_sets", b"gru_instruction_setX")
+        (tmp_path / path.name).write_bytes(whole if damage is None else damage)
+    code = "import sys; from gru_audio.cli import main; sys.argv[1:] = ['voices']; main()"
+    done = run(code, GRU_AUDIO_LIBRARIES=str(tmp_path))
+    assert done.returncode == 1
+    assert "install gru-audio again" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 # Arguments
 
 
