@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gru_audio.config import MelConfig
 
 _DEFAULT_CONTRACT = "speech-16k"
-_DEFAULT_ROWS = 30
+_DEFAULT_COLUMNS, _DEFAULT_ROWS = 80, 30
 _LEAST_ROWS, _MOST_ROWS = 22, 42  # of a picture that follows the terminal's height
 
 
@@ -108,7 +108,7 @@ def preview(
         require_writable(output.parent)
     source = _read(file, clip, mel, quiet)
     console = Console()
-    width, height = width or console.width, height or _rows(console)
+    width, height = width or console.width or _DEFAULT_COLUMNS, height or _rows(console)
     if json:
         print_json(_figures(source))
     else:

@@ -11,6 +11,7 @@ from gru_audio.data.inputs.manifests import read_manifest
 from gru_audio.data.inputs.mels import GivenMels
 from gru_audio.data.inputs.speakers import SpeakerRule
 from gru_audio.errors import DatasetError
+from gru_audio.files import why_no_file
 from gru_audio.names import readable
 
 __all__ = ["Source", "SourcePlan", "SpeakerRule", "plan_sources"]
@@ -80,6 +81,8 @@ def plan_sources(
             folder = source.parent.resolve()
             catalogue.add(folder, [_file(folder / source.name, rule)], given)
             continue
+        if not source.is_dir():
+            raise DatasetError(f"{source}: {why_no_file(source)}; check the path")
         folder = source.resolve()
         folder_input = FolderInput(folder, rule, input_format)
         try:

@@ -173,6 +173,8 @@ def test_what_a_listing_cannot_be_is_refused(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 400
     os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(DatasetError, match=r"pipe\.csv: is a pipe, not a file; check"):
+        plan_sources([tmp_path / "pipe.csv"])
     for name, reason in (
         ("pipe.csv", "is a pipe, not a file; check"),
         ("gone.csv", "no such file or folder; check"),
