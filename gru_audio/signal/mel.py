@@ -122,7 +122,10 @@ def orient(mel: npt.ArrayLike, n_mels: int, name: str = "mel") -> tuple[npt.NDAr
     Raises:
         MelError: as `check_mel`.
     """
-    values = np.asarray(mel)
+    try:
+        values = np.asarray(mel)
+    except ValueError as error:  # lists of different lengths
+        raise MelError(f"{name}: no array ({error}); a mel is (n_frames, {n_mels})") from error
     if values.dtype.kind not in "fiu":
         raise MelError(f"{name}: holds {values.dtype}, a mel holds real numbers")
     shape, guess = values.shape, ""

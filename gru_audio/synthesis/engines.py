@@ -81,7 +81,7 @@ def choose_engine(config: Config, device: str = "auto", n_clips: int = 1) -> tup
             f"the others run a gru with a tree, this voice is a {model.cell} with a {model.output}",
         )
     fastest = f"the fastest on this processor, with {library.instructions()}"
-    by_cpu, by_gpu = seconds_of_clips(config, n_clips)
+    by_cpu, by_gpu = seconds_of_clips(config, max(1, n_clips))
     if device == "cpu" or by_gpu > by_cpu or not _has_gpu():
         return "int8", fastest
     return "torch", f"{n_clips} clips take about {by_gpu:.0f} s on this GPU, {by_cpu:.0f} s on the processor"

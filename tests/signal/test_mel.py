@@ -338,6 +338,7 @@ def test_check_mel_turns_what_it_can() -> None:
         (np.zeros(80), r"x: shape \(80,\), a mel is \(n_frames, 80\)"),
         (np.zeros((2, 3, 80)), r"x: shape \(2, 3, 80\), a mel is"),
         (np.zeros((3, 64)), r"x: shape \(3, 64\) has no axis of 80 bands"),
+        ([[0.0] * 80, [0.0] * 79], "x: no array .*; a mel is"),
         (np.zeros((3, 80), complex), "x: holds complex128, a mel holds real numbers"),
         (np.zeros((3, 80), bool), "x: holds bool"),
         (np.array(["a"]), "x: holds <U1"),
