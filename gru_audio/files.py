@@ -83,10 +83,10 @@ def open_file(path: Path) -> BinaryIO:
 
 def files_open_at_once(wanted: int) -> int:
     """How many files this process may open beside what it has, at most `wanted`; raises its own limit for that."""
-    try:
-        import resource
-    except ImportError:  # Windows, where C's limit of 8,192 is far off
+    if sys.platform == "win32":  # where C's limit of 8,192 is far off
         return wanted
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted + _OTHER_FILES if hard == resource.RLIM_INFINITY else min(hard, wanted + _OTHER_FILES)
     if soft != resource.RLIM_INFINITY and soft < most:
