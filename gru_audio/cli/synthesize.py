@@ -142,7 +142,7 @@ def synthesize(
         sampling = Sampling(seed, temperature, tail_cut)
         contract = load_mel_config(mel) if mel and "=" not in mel else None
         # A cluster's workers need not have the GPU that may be here.
-        vocoder = load(voice, engine, device, corrections, 1 if cluster else max(1, len(planned)))
+        vocoder = load(voice, engine, device, corrections, 1 if cluster else len(planned))
         contract = load_mel_config(mel, vocoder.mel_config) if mel and not contract else contract
     if vocoder.engine_reason and len(planned) > 1:
         note(f"engine {vocoder.engine_name}: {vocoder.engine_reason}", quiet=quiet)

@@ -19,6 +19,11 @@ def why_not(device: "torch.device") -> str | None:
     return _why_no_card(device.index or 0)
 
 
+def failure(error: Exception) -> str:
+    """What a compiler or a driver raised, as one line."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
 def is_interpreted() -> bool:
     """Whether Triton's interpreter runs the kernels, in NumPy and on any device: slow, and made for tests."""
     return os.environ.get("TRITON_INTERPRET") == "1" and importlib.util.find_spec("triton") is not None

@@ -83,9 +83,7 @@ def tried(
                 else:
                     milliseconds[str(way)] = trial.milliseconds(run)
             except Exception as error:  # whatever a compiler or a driver of another version may raise
-                refused[str(way)] = (
-                    f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-                )
+                refused[str(way)] = triton_ready.failure(error)
     fastest = min(milliseconds, key=milliseconds.__getitem__)
     return Choice(next((way for way in ways if str(way) == fastest), None), milliseconds, refused)
 

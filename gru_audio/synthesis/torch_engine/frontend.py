@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from gru_audio.arrays import FloatArray
 from gru_audio.config import CONTEXT_FRAMES
+from gru_audio.network import triton_ready
 from gru_audio.network.model import Network
 from gru_audio.signal.gpu.lpc import LinearPrediction
 from gru_audio.signal.gpu.mel import MelScale
@@ -85,7 +86,7 @@ def tried_conditioner(
             )
         found = inputs.gate_inputs[0].cpu().numpy(), inputs.coefficients[0].flip(1).cpu().numpy()
     except Exception as error:  # whatever a compiler or a driver of another version may raise
-        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        return triton_ready.failure(error)
     pairs = zip(found, (expected.gate_inputs, expected.filters.coefficients), strict=True)
     distance = max(float(np.abs(ours - theirs).max(initial=0.0)) for ours, theirs in pairs)
     return conditioner if distance < _TOLERANCE else f"it is off by {distance:.1e}"

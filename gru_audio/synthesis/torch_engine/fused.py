@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from gru_audio.network import triton_ready
-from gru_audio.synthesis.folding import can_compile
+from gru_audio.synthesis.folding import GATES, can_compile
 from gru_audio.synthesis.sampling import MEAN_BITS, VoicedDraws
 from gru_audio.synthesis.torch_engine.sample_loop import DeviceNetwork, FrameInputs, TorchState
 
 _SMALLEST = 16  # side of a product on tensor cores
-_GATES = 3
+_GATES = GATES["gru"]
 
 
 class Way(NamedTuple):
@@ -186,7 +186,7 @@ def choose(
             found = loop.run(start(_TRIAL_STREAMS), frames, 1.0, 0.0)
             share = equal_share(found, expected)
         except Exception as error:  # whatever a compiler or a driver of another version may raise
-            refused[str(way)] = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+            refused[str(way)] = triton_ready.failure(error)
             continue
         if share >= _EQUAL_SHARE:
             return Choice(loop, refused)

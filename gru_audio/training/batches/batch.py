@@ -44,6 +44,12 @@ class Batch(Generic[Part]):
         return self.map(lambda part: _moved(part, device))
 
 
+def pinned(part: npt.NDArray[Any], device: torch.device) -> Tensor:
+    """An array as a tensor; where a GPU is the goal, in memory that moves to it by itself."""
+    tensor = torch.from_numpy(part)
+    return tensor.pin_memory() if device.type == "cuda" else tensor
+
+
 def _moved(part: npt.NDArray[Any] | Tensor, device: torch.device) -> Tensor:
     tensor = torch.as_tensor(part).to(device, non_blocking=True)
     return tensor if tensor.is_floating_point() else tensor.long()

@@ -2,15 +2,13 @@
 
 from collections.abc import Generator
 from functools import partial
-from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from gru_audio.errors import GruAudioError
 from gru_audio.progress import NoteCallback, ignore_note
-from gru_audio.training.batches.batch import Batch
+from gru_audio.training.batches.batch import Batch, pinned
 from gru_audio.training.batches.crops import WHOLE, ArrayBatch, CropSource, Share
 from gru_audio.training.batches.on_device import BatchMaker
 from gru_audio.training.batches.raw_crops import RawCrops
@@ -80,11 +78,4 @@ def _ready(drawn: ArrayBatch | RawCrops, device: torch.device, maker: BatchMaker
     if isinstance(drawn, RawCrops):
         assert maker is not None
         return maker.beside(drawn)
-    pinned: Batch[Tensor] = drawn.map(lambda part: _pinned(part, device))
-    return pinned.to(device)
-
-
-def _pinned(part: npt.NDArray[Any], device: torch.device) -> Tensor:
-    """Where a GPU is the goal, in memory that moves to it by itself."""
-    tensor = torch.from_numpy(part)
-    return tensor.pin_memory() if device.type == "cuda" else tensor
+    return drawn.map(lambda part: pinned(part, device)).to(device)

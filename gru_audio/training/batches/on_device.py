@@ -17,7 +17,7 @@ from gru_audio.signal.gpu.fft import can_transform
 from gru_audio.signal.gpu.lpc import LinearPrediction
 from gru_audio.signal.gpu.mel import MelAnalysis
 from gru_audio.signal.mel import first_of_window, mirrored_samples, silent_frames
-from gru_audio.training.batches.batch import Batch
+from gru_audio.training.batches.batch import Batch, pinned
 from gru_audio.training.batches.crops import CropSource, Share
 from gru_audio.training.batches.raw_crops import RawCrops
 from gru_audio.training.replay import Replay, recorder
@@ -103,7 +103,7 @@ class BatchMaker:
         if self._stream is None:
             return self.batch(map(torch.from_numpy, drawn))
         with torch.cuda.stream(self._stream):
-            raw = [torch.from_numpy(part).pin_memory().to(self._device, non_blocking=True) for part in drawn]
+            raw = [pinned(part, self._device).to(self._device, non_blocking=True) for part in drawn]
             made = self._replay((), raw, lambda raw: tuple(self.batch(raw)))
             # What comes out is overwritten by the next one.
             batch = Batch(*(part.clone() for part in made))
