@@ -46,12 +46,12 @@ TIMED_STREAMS, TIMED_FRAMES = (1, 64, 1024, 2048), 4
 def engine_on(device: torch.device, sizes: tuple[int, int, int] | None = None) -> TorchEngine:
     """The bundled voice's, or one of other sizes with random weights."""
     voice = load_voice(DEFAULT_VOICE)
-    voiced = VoiceSampling.of(voice.metadata).voiced
+    own = VoiceSampling.of(voice.metadata)
     if sizes is not None:
         names = ("gru_size", "readout_size", "samples_per_step")
         model = voice.config.model.model_copy(update=dict(zip(names, sizes, strict=True)))
         voice = random_voice(voice.config.model_copy(update={"model": model}))
-    return TorchEngine(fold(voice), device, voiced)
+    return TorchEngine(fold(voice), device, own)
 
 
 def tried(task: tuple[Way, tuple[int, int, int] | None], device_name: str) -> tuple[float, str | None]:
@@ -61,7 +61,7 @@ def tried(task: tuple[Way, tuple[int, int, int] | None], device_name: str) -> tu
         engine = engine_on(torch.device(device_name), sizes)
     began = time.perf_counter()
     with torch.inference_mode():
-        choice = fused.choose(engine._network, engine._voiced, engine.start, engine._in_torch_alone, (way,))
+        choice = fused.choose(engine.network, engine.own.voiced, engine.start, engine.in_torch_alone, (way,))
     return time.perf_counter() - began, next(iter(choice.refused.values()), None)
 
 
@@ -89,8 +89,8 @@ def kernel(device: torch.device, found: Figures) -> None:
 
 def steps_of(way: Way, engine: TorchEngine) -> str:
     """Microseconds of a step for each number of streams."""
-    network, parts = engine._network, []
-    loop = FusedLoop(network, engine._voiced, way)
+    network, parts = engine.network, []
+    loop = FusedLoop(network, engine.own.voiced, way)
     for n_streams in TIMED_STREAMS:
         frames, state = fused.trial_frames(network, n_streams, TIMED_FRAMES), engine.start(n_streams)
         with torch.inference_mode():

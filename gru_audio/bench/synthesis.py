@@ -155,7 +155,7 @@ class Subject:
         uniforms = np.random.default_rng(0).random((1, n_samples), np.float32)
 
         def run_sample_loop() -> int:
-            return engine.generate(engine.start(1), [block], uniforms, 1.0, 0.0).size
+            return engine.generate(engine.start(1), [block], uniforms).size
 
         return runs | {"sample loop": run_sample_loop}
 

@@ -149,9 +149,7 @@ def _missing(without_likelihood: bool) -> tuple[tuple[str, str], ...]:
 
 def _resolved(vocoder: Vocoder, sampling: Sampling) -> Sampling:
     """With the voice's temperature where none was asked for."""
-    return (
-        sampling if sampling.temperature is not None else replace(sampling, temperature=vocoder.temperature)
-    )
+    return replace(sampling, temperature=sampling.temperature_of(vocoder.engine.own))
 
 
 def _warm_up(vocoder: Vocoder, sampling: Sampling) -> None:

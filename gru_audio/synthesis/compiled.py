@@ -12,7 +12,15 @@ from gru_audio.config import Config
 from gru_audio.native import library
 from gru_audio.synthesis.engine import require_saved
 from gru_audio.synthesis.frontend import FrameBlock
-from gru_audio.synthesis.sampling import N_TAPS, PLAIN, Sampling, VoicedDraws
+from gru_audio.synthesis.sampling import (
+    N_TAPS,
+    PLAIN,
+    PLAIN_SAMPLING,
+    UNCHANGED,
+    Sampling,
+    VoicedDraws,
+    VoiceSampling,
+)
 
 
 @dataclass
@@ -154,9 +162,9 @@ class CompiledEngine:
 
     streams_at_once = groups_at_once = 1
 
-    def __init__(self, config: Config, loop: Loop, voiced: VoicedDraws = PLAIN) -> None:
-        """Run a loop over streams; `voiced` says how it draws in voiced frames."""
-        self._config, self._loop, self._voiced = config, loop, voiced
+    def __init__(self, config: Config, loop: Loop, own: VoiceSampling = UNCHANGED) -> None:
+        """Run a loop over streams; `own` is what it draws with where nothing else is asked for."""
+        self._config, self._loop, self.own = config, loop, own
 
     def start(self, n_streams: int) -> list[StreamState]:
         """The state of streams that have been silent for ever."""
@@ -175,14 +183,14 @@ class CompiledEngine:
         state: list[StreamState],
         blocks: Sequence[FrameBlock],
         uniforms: FloatArray,
-        temperature: float = 1.0,
-        tail_cut: float = 0.0,
+        sampling: Sampling = PLAIN_SAMPLING,
     ) -> FloatArray:
         """Go on by one block of each stream; see `engine.Engine.generate`."""
-        audio = np.empty(uniforms.shape, np.float32)
+        audio, temperature = np.empty(uniforms.shape, np.float32), sampling.temperature_of(self.own)
         for stream, block, row, out in zip(state, blocks, uniforms, audio, strict=True):
             if len(block):
-                self._advance(stream, block, Draws(row, temperature, tail_cut, voiced=self._voiced), out)
+                draws = Draws(row, temperature, sampling.tail_cut, voiced=self.own.voiced)
+                self._advance(stream, block, draws, out)
         return audio
 
     def probabilities(self, block: FrameBlock, codes: npt.NDArray[np.int64]) -> FloatArray:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gru_audio.arrays import FloatArray
 from gru_audio.errors import ConfigError
-from gru_audio.synthesis.sampling import Sampling
+from gru_audio.synthesis.sampling import PLAIN_SAMPLING, Sampling, VoiceSampling
 from gru_audio.voice.tensor_file import Array
 
 if TYPE_CHECKING:
@@ -16,10 +16,14 @@ class Engine(Protocol):
     """Runs the sample loop of one folded network.
 
     Attributes:
+        own: what it draws with where nothing else is asked for.
         streams_at_once: how many streams it likes to go on with in one call. They go in step, so that shorter ones
             are padded.
         groups_at_once: how many groups of so many may be under way in threads of their own.
     """
+
+    @property
+    def own(self) -> VoiceSampling: ...
 
     @property
     def streams_at_once(self) -> int: ...
@@ -35,8 +39,7 @@ class Engine(Protocol):
         state: Any,
         blocks: "Sequence[FrameBlock]",
         uniforms: FloatArray,
-        temperature: float,
-        tail_cut: float,
+        sampling: Sampling = PLAIN_SAMPLING,
     ) -> FloatArray:
         """Go on by one block of each stream; see `torch_engine.engine.TorchEngine.generate`."""
 

@@ -9,31 +9,31 @@ from gru_audio.errors import ConfigError
 from gru_audio.extras import require
 from gru_audio.synthesis.engine import Engine
 from gru_audio.synthesis.folding import GATES, FoldedNetwork, can_compile
-from gru_audio.synthesis.sampling import PLAIN, VoicedDraws
+from gru_audio.synthesis.sampling import UNCHANGED, VoiceSampling
 
 
-def _torch(network: FoldedNetwork, device: str, voiced: VoicedDraws) -> Engine:
+def _torch(network: FoldedNetwork, device: str, own: VoiceSampling) -> Engine:
     require("train", "engine 'torch'", "torch")
     from gru_audio.network.device import choose_device
     from gru_audio.synthesis.torch_engine.engine import TorchEngine
 
-    return TorchEngine(network, choose_device(device), voiced)
+    return TorchEngine(network, choose_device(device), own)
 
 
-def _float32(network: FoldedNetwork, device: str, voiced: VoicedDraws) -> Engine:
+def _float32(network: FoldedNetwork, device: str, own: VoiceSampling) -> Engine:
     from gru_audio.synthesis.compiled import CompiledEngine
     from gru_audio.synthesis.float32_engine import Float32Loop
 
     _require_cpu("float32", device)
-    return CompiledEngine(network.config, Float32Loop(network), voiced)
+    return CompiledEngine(network.config, Float32Loop(network), own)
 
 
-def _int8(network: FoldedNetwork, device: str, voiced: VoicedDraws) -> Engine:
+def _int8(network: FoldedNetwork, device: str, own: VoiceSampling) -> Engine:
     from gru_audio.synthesis.compiled import CompiledEngine
     from gru_audio.synthesis.int8.engine import Int8Loop
 
     _require_cpu("int8", device)
-    return CompiledEngine(network.config, Int8Loop(network), voiced)
+    return CompiledEngine(network.config, Int8Loop(network), own)
 
 
 def _require_cpu(engine: str, device: str) -> None:
@@ -41,7 +41,7 @@ def _require_cpu(engine: str, device: str) -> None:
         raise ConfigError(f"engine '{engine}' runs on the CPU, not on '{device}'; use the engine torch")
 
 
-ENGINES: dict[str, Callable[[FoldedNetwork, str, VoicedDraws], Engine]] = {
+ENGINES: dict[str, Callable[[FoldedNetwork, str, VoiceSampling], Engine]] = {
     "int8": _int8,
     "float32": _float32,
     "torch": _torch,
@@ -112,11 +112,11 @@ def _has_gpu() -> bool:
 
 
 def make_engine(
-    name: str, network: FoldedNetwork, device: str, voiced: VoicedDraws = PLAIN
+    name: str, network: FoldedNetwork, device: str, own: VoiceSampling = UNCHANGED
 ) -> tuple[str, Engine]:
     """The engine of a name and the name it goes by; for `"auto"` see `choose_engine`.
 
-    `voiced` says how it draws in voiced frames.
+    `own` is what it draws with where nothing else is asked for.
 
     Raises:
         ConfigError: no such engine, it cannot run the voice, or there is no such device.
@@ -125,4 +125,4 @@ def make_engine(
         name, _ = choose_engine(network.config, device)
     if name not in ENGINES:
         raise ConfigError(f"engine '{name}' does not exist; choose one of auto, {', '.join(ENGINES)}")
-    return name, ENGINES[name](network, device, voiced)
+    return name, ENGINES[name](network, device, own)

@@ -86,7 +86,7 @@ class StreamsInStep:
             ready.engine.start(n_streams),
             [_Lane(ready, sampling.seed) for _ in range(n_streams)],
         )
-        self._temperature, self._tail_cut = sampling.temperature_of(ready.temperature), sampling.tail_cut
+        self._sampling = sampling
 
     def is_waiting(self, number: int) -> bool:
         """See `InStep`."""
@@ -117,7 +117,7 @@ class StreamsInStep:
         n_frames, filler = min(map(len, blocks)), blocks[0]
         uniforms = np.stack([lane.uniforms(n_frames * self._hop) for lane in self._lanes])
         taken = [(lane.waiting or filler)[:n_frames] for lane in self._lanes]
-        audio = self._engine.generate(self._state, taken, uniforms, self._temperature, self._tail_cut)
+        audio = self._engine.generate(self._state, taken, uniforms, self._sampling)
 
         def go_on(lane: _Lane, raw: FloatArray) -> Made:
             return Made.joined([]) if lane.waiting is None else Made(lane.go_on(raw, n_frames), raw)

@@ -49,9 +49,9 @@ class Sampling:
         """The same with another seed; None changes nothing."""
         return self if seed is None else replace(self, seed=seed)
 
-    def temperature_of(self, own: float) -> float:
-        """The temperature of a voice whose own is `own`."""
-        return own if self.temperature is None else self.temperature
+    def temperature_of(self, own: "VoiceSampling") -> float:
+        """The temperature with which a voice is drawn."""
+        return own.temperature if self.temperature is None else self.temperature
 
 
 PLAIN_SAMPLING = Sampling()
@@ -126,6 +126,9 @@ class VoiceSampling:
             "noise_taps": list(self.voiced.taps),
         }
 
+
+UNCHANGED = VoiceSampling(1.0)
+"""The network's distribution as it is."""
 
 CANDIDATES = (
     VoiceSampling(),

@@ -39,14 +39,12 @@ class ReadyVoice:
         weights: of the front end.
         engine: that runs the sample loop.
         n_corrections: rounds of the spectral correction after it.
-        temperature: of streams that ask for none.
     """
 
     voice: Voice
     weights: ConditioningWeights
     engine: Engine
     n_corrections: int
-    temperature: float
 
     @cached_property
     def judge(self) -> MelJudge | None:
@@ -82,9 +80,7 @@ class Stream:
         self._ready, self._config = ready, ready.voice.config
         self._front_end, self._state = FrontEnd(ready.weights), ready.engine.start(1)
         self._corrections = Corrections(self._config.mel, ready.n_corrections)
-        self._random = np.random.default_rng(sampling.seed)
-        self._temperature = sampling.temperature_of(ready.temperature)
-        self._tail_cut = sampling.tail_cut
+        self._random, self._sampling = np.random.default_rng(sampling.seed), sampling
         self._recent = np.zeros((0, self._config.mel.n_mels), np.float32)  # the last frames pushed
         self._n_generated = 0  # frames
         self._ended = False
@@ -134,11 +130,12 @@ class Stream:
             MelError: the stream has ended.
         """
         self._require_open()
+        temperature = self._sampling.temperature_of(self._ready.engine.own)
         return {
             "voice": self._ready.digest.copy(),
             "n_frames": np.array([self.n_frames], np.int64),
             "recent_mel": self._recent.copy(),
-            "sampling": np.array([self._temperature, self._tail_cut]),
+            "sampling": np.array([temperature, self._sampling.tail_cut]),
             "random": _words_of(self._random),
             "n_corrections": np.array([self._corrections.n_rounds], np.int64),
             **{f"{_CORRECTION}{name}": array for name, array in self._corrections.export_state().items()},
@@ -185,7 +182,7 @@ class Stream:
         if not len(block):
             return np.zeros(0, np.float32)
         uniforms = self._random.random((1, len(block) * self._config.mel.hop_samples), np.float32)
-        audio = self._ready.engine.generate(self._state, [block], uniforms, self._temperature, self._tail_cut)
+        audio = self._ready.engine.generate(self._state, [block], uniforms, self._sampling)
         first, hop = self._n_generated, self._config.mel.hop_samples
         self._n_generated += len(block)
         require_finite(audio[0], first, hop)

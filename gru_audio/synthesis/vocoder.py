@@ -63,10 +63,10 @@ class Vocoder:
         self.engine_reason = ""
         if engine == "auto":
             engine, self.engine_reason = choose_engine(voice.config, device, n_clips)
-        self.engine_name, self.engine = make_engine(engine, network, device, own.voiced)
+        self.engine_name, self.engine = make_engine(engine, network, device, own)
         n_rounds = default_corrections(voice.config.mel) if corrections is None else corrections
         self.lookahead_frames = CONTEXT_FRAMES + check_corrections(voice.config.mel, n_rounds)
-        self._ready = ReadyVoice(voice, weights, self.engine, n_rounds, own.temperature)
+        self._ready = ReadyVoice(voice, weights, self.engine, n_rounds)
 
     @property
     def sample_rate(self) -> int:
@@ -91,7 +91,7 @@ class Vocoder:
     @property
     def temperature(self) -> float:
         """Of the draws, where none is asked for: what the voice was found to sound best with."""
-        return self._ready.temperature
+        return self.engine.own.temperature
 
     @property
     def streams_at_once(self) -> int:

@@ -124,7 +124,7 @@ def test_streams_make_what_they_do_by_the_cpu(
     ready, engine, conditioner = ready_of(vocoder_of(corrections))
     mels, sampling = mels_of([9, 2, 0, 14]), Sampling(seed=3, tail_cut=0.01)
     expected = driven(StreamsInStep(ready, 4, sampling), mels, size)
-    streams = DeviceStreams(engine, conditioner, corrections, 4, sampling, ready.temperature)
+    streams = DeviceStreams(engine, conditioner, corrections, 4, sampling)
     for ours, theirs, mel in zip(driven(streams, mels, size), expected, mels, strict=True):
         assert len(ours.audio) == len(ours.raw) == len(mel) * ready.voice.config.mel.hop_samples
         np.testing.assert_allclose(ours.raw, theirs.raw, atol=1e-5)
@@ -136,9 +136,7 @@ def test_a_stream_that_is_given_up_changes_no_other() -> None:
     ready, engine, conditioner = ready_of(vocoder_of())
     mels, sampling = mels_of([12, 12]), Sampling()
     expected = driven(StreamsInStep(ready, 2, sampling), mels, 4)[0]
-    found = driven(
-        DeviceStreams(engine, conditioner, 2, 2, sampling, ready.temperature), mels, 4, given_up=1
-    )[0]
+    found = driven(DeviceStreams(engine, conditioner, 2, 2, sampling), mels, 4, given_up=1)[0]
     np.testing.assert_allclose(found.audio, expected.audio, atol=1e-4)
 
 

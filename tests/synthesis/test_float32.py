@@ -1,5 +1,7 @@
 """The float32 engine's loop against its naive version, with every instruction set; test_synthesis.py has torch's."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from support import naive
@@ -8,6 +10,7 @@ from support.folded import HOP, random_block, random_network, voiceless_config
 from gru_audio.config import Config
 from gru_audio.synthesis.compiled import CompiledEngine
 from gru_audio.synthesis.float32_engine import Float32Loop
+from gru_audio.synthesis.sampling import Sampling
 
 N_FRAMES = 4
 CASES = {
@@ -22,7 +25,7 @@ CASES = {
 @pytest.mark.parametrize(("config", "densities"), CASES.values(), ids=CASES)
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 0.7, "tail_cut": 0.05}])
 def test_the_loop_draws_what_the_naive_one_does(
-    config: Config, densities: tuple[float, ...], sampling: dict[str, float]
+    config: Config, densities: tuple[float, ...], sampling: dict[str, Any]
 ) -> None:
     """Each uniform number lies in the interval of the code that it drew."""
     network, block = random_network(config, densities=densities), random_block(config, N_FRAMES)
@@ -33,14 +36,14 @@ def test_the_loop_draws_what_the_naive_one_does(
     audio, codes = [], []
     for frame in range(N_FRAMES):
         part = uniforms[:, frame * HOP : (frame + 1) * HOP]
-        audio.append(engine.generate([state], [block[frame : frame + 1]], part, **sampling))
+        audio.append(engine.generate([state], [block[frame : frame + 1]], part, Sampling(**sampling)))
         codes.append(state.codes[-HOP:])
     drawn = np.concatenate(codes)
     layers = naive.FloatNetwork(network)
     low, high = naive.intervals(network, layers, block, drawn, past, **sampling)
     assert ((uniforms[0] > low - 1e-5) & (uniforms[0] < high + 1e-5)).all()
     assert len(set(drawn)) > 10
-    whole = engine.generate(engine.start(1), [block], uniforms, **sampling)
+    whole = engine.generate(engine.start(1), [block], uniforms, Sampling(**sampling))
     np.testing.assert_array_equal(np.concatenate(audio, 1), whole)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gru_audio.network.model import Network
 from gru_audio.synthesis.folding import fold
-from gru_audio.synthesis.sampling import PLAIN, VoicedDraws
+from gru_audio.synthesis.sampling import PLAIN, VoicedDraws, VoiceSampling
 from gru_audio.synthesis.torch_engine import fused
 from gru_audio.synthesis.torch_engine.engine import TorchEngine
 from gru_audio.synthesis.torch_engine.fused import FusedLoop, Way
@@ -33,12 +33,12 @@ def engine_of(voiced: VoicedDraws, **settings: Any) -> TorchEngine:
     torch.manual_seed(0)
     config = small_config(**settings)
     tensors = {name: 2 * tensor.numpy() for name, tensor in Network(config).state_dict().items()}
-    return TorchEngine(fold(Voice(config, tensors)), CPU, voiced)
+    return TorchEngine(fold(Voice(config, tensors)), CPU, VoiceSampling(1.0, voiced))
 
 
 def by_torch(engine: TorchEngine, voiced: VoicedDraws, frames: FrameInputs) -> tuple[Tensor, TorchState]:
     n_streams, n_frames, _ = frames.uniforms.shape
-    loop, parts = SampleLoop(engine._network, n_streams, TEMPERATURE, TAIL_CUT, voiced), []
+    loop, parts = SampleLoop(engine.network, n_streams, TEMPERATURE, TAIL_CUT, voiced), []
     for frame in range(n_frames):
         loop.inputs.take(frames, frame)
         loop.run()
@@ -59,9 +59,9 @@ def by_torch(engine: TorchEngine, voiced: VoicedDraws, frames: FrameInputs) -> t
 @torch.inference_mode()
 def test_it_makes_what_torchs_operations_make(voiced: VoicedDraws, settings: dict[str, Any]) -> None:
     engine = engine_of(voiced, **settings)
-    frames = fused.trial_frames(engine._network, n_streams=3, n_frames=2)
+    frames = fused.trial_frames(engine.network, n_streams=3, n_frames=2)
     expected, after = by_torch(engine, voiced, frames)
-    loop, state, parts = FusedLoop(engine._network, voiced, WAY), engine.start(3), []
+    loop, state, parts = FusedLoop(engine.network, voiced, WAY), engine.start(3), []
     for frame in range(2):  # so that the second goes on from a state
         piece = FrameInputs(**{name: part[:, frame : frame + 1] for name, part in vars(frames).items()})
         parts.append(loop.run(state, piece, TEMPERATURE, TAIL_CUT))
@@ -75,10 +75,10 @@ def test_it_makes_what_torchs_operations_make(voiced: VoicedDraws, settings: dic
 @torch.inference_mode()
 def test_streams_may_share_a_row_of_uniform_numbers() -> None:
     engine = engine_of(PLAIN)
-    frames = fused.trial_frames(engine._network, n_streams=2, n_frames=1)
+    frames = fused.trial_frames(engine.network, n_streams=2, n_frames=1)
     frames.uniforms = frames.uniforms[:1].expand(2, -1, -1)
     expected, _ = by_torch(engine, PLAIN, frames)
-    found = FusedLoop(engine._network, PLAIN, WAY).run(engine.start(2), frames, TEMPERATURE, TAIL_CUT)
+    found = FusedLoop(engine.network, PLAIN, WAY).run(engine.start(2), frames, TEMPERATURE, TAIL_CUT)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
@@ -88,7 +88,7 @@ def test_streams_may_share_a_row_of_uniform_numbers() -> None:
 def chosen(engine: TorchEngine, ways: tuple[Way, ...], monkeypatch: pytest.MonkeyPatch) -> fused.Choice:
     monkeypatch.setattr(fused, "_TRIAL_FRAMES", 1)
     with torch.inference_mode():
-        return fused.choose(engine._network, PLAIN, engine.start, engine._in_torch_alone, ways)
+        return fused.choose(engine.network, PLAIN, engine.start, engine.in_torch_alone, ways)
 
 
 def test_the_first_way_that_is_right_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -85,11 +85,11 @@ class RecordedEngine:
     def __init__(self, engine: CompiledEngine, state: list[StreamState] | None = None) -> None:
         self.engine, self.state = engine, state or engine.start(1)
 
-    def codes_of(self, block: FrameBlock, uniforms: Floats, **sampling: float) -> Codes:
+    def codes_of(self, block: FrameBlock, uniforms: Floats, **sampling: Any) -> Codes:
         codes, hop = [], uniforms.shape[1] // len(block)
         for frame in range(len(block)):
             part = uniforms[:, frame * hop : (frame + 1) * hop]
-            audio = self.engine.generate(self.state, [block[frame : frame + 1]], part, **sampling)
+            audio = self.engine.generate(self.state, [block[frame : frame + 1]], part, Sampling(**sampling))
             assert np.isfinite(audio).all()
             codes.append(self.state[0].codes[-hop:])
         return np.concatenate(codes)
@@ -176,7 +176,7 @@ def test_the_loop_is_the_naive_network(case: Case) -> None:
 @pytest.mark.parametrize(
     "sampling", [{"temperature": 0.6}, {"tail_cut": 0.1}, {"temperature": 2.0, "tail_cut": 0.2}]
 )
-def test_temperature_and_tail_cut(case: Case, sampling: dict[str, float]) -> None:
+def test_temperature_and_tail_cut(case: Case, sampling: dict[str, Any]) -> None:
     """As above; but a node near the cut may fall on its other side, which moves all that is below it."""
     uniforms, past = case.uniforms(), case.int8.start(1)[0].codes
     codes = RecordedEngine(case.int8).codes_of(case.block, uniforms, **sampling)
@@ -252,7 +252,7 @@ def test_a_held_state_stays_in_its_byte(plain: Case) -> None:
         {"temperature": 0.01, "tail_cut": 0.49},
     ],
 )
-def test_extreme_draws(case: Case, uniform: float, sampling: dict[str, float]) -> None:
+def test_extreme_draws(case: Case, uniform: float, sampling: dict[str, Any]) -> None:
     uniforms = np.full((1, case.n_samples), uniform, np.float32)
     codes = RecordedEngine(case.int8).codes_of(case.block, uniforms, **sampling)
     assert codes.min() >= 0
@@ -409,7 +409,7 @@ def test_float32_draws_what_torch_draws_for_a_whole_clip(
         block_of(voice, mel),
         np.random.default_rng(0).random((1, 16_000), np.float32),
     )
-    vocoder.engine.generate(vocoder.engine.start(1), [block], uniforms, 1.0, 0.0)
+    vocoder.engine.generate(vocoder.engine.start(1), [block], uniforms, Sampling(temperature=1.0))
     found = RecordedEngine(CompiledEngine(config, Float32Loop(fold(voice)))).codes_of(block, uniforms)
     codes = np.array([code for code, _, _ in drawn])
     differing = np.flatnonzero(found != codes)

@@ -14,11 +14,11 @@ from gru_audio.errors import CheckpointError, ConfigError
 from gru_audio.signal.mulaw import expansion_table, group_means, thresholds
 from gru_audio.synthesis.compiled import CompiledEngine
 from gru_audio.synthesis.engines import ENGINES
-from gru_audio.synthesis.sampling import PLAIN, Sampling, VoicedDraws, VoiceSampling
+from gru_audio.synthesis.sampling import PLAIN_SAMPLING, UNCHANGED, Sampling, VoicedDraws, VoiceSampling
 from gru_audio.synthesis.torch_engine.engine import TorchEngine
 
 Floats = NDArray[np.float32]
-SHAPED = VoicedDraws(0.7, (0.6, 0.3, -0.1))
+SHAPED = VoiceSampling(1.0, VoicedDraws(0.7, (0.6, 0.3, -0.1)))
 COMPILED = ("float32", "int8")
 
 
@@ -31,12 +31,12 @@ def uniforms_of(n_frames: int) -> Floats:
 
 
 def drawn_by(
-    engine: Any, block: Any, uniforms: Floats, cuts: tuple[int, ...] = (), **options: float
+    engine: Any, block: Any, uniforms: Floats, cuts: tuple[int, ...] = (), sampling: Sampling = PLAIN_SAMPLING
 ) -> Floats:
     """The audio of a block, cut before some frames."""
     state, bounds, hop = engine.start(1), [0, *cuts, len(block)], uniforms.shape[1] // len(block)
     parts = [
-        engine.generate(state, [block[a:b]], uniforms[:, a * hop : b * hop], **options)
+        engine.generate(state, [block[a:b]], uniforms[:, a * hop : b * hop], sampling)
         for a, b in pairwise(bounds)
     ]
     audio: Floats = np.concatenate(parts, 1)[0]
@@ -48,8 +48,9 @@ def drawn_by(
 def test_float32_draws_what_torch_draws(stride: int) -> None:
     network = folded(stride)
     block, uniforms = random_block(network.config, 6), uniforms_of(6)
-    expected = drawn_by(TorchEngine(network, torch.device("cpu"), SHAPED), block, uniforms, temperature=0.9)
-    found = drawn_by(ENGINES["float32"](network, "cpu", SHAPED), block, uniforms, temperature=0.9)
+    colder = Sampling(temperature=0.9)
+    expected = drawn_by(TorchEngine(network, torch.device("cpu"), SHAPED), block, uniforms, sampling=colder)
+    found = drawn_by(ENGINES["float32"](network, "cpu", SHAPED), block, uniforms, sampling=colder)
     differs = np.abs(found - expected) > 1e-3 * np.abs(expected).max()
     assert not differs[: differs.size // 2].any()
 
@@ -68,7 +69,7 @@ def test_shaping_changes_voiced_frames_alone(engine: str) -> None:
     network = folded()
     block, uniforms = random_block(network.config, 8), uniforms_of(8)
     unvoiced = replace(block, lags=np.zeros_like(block.lags))
-    plain, shaped = (ENGINES[engine](network, "cpu", voiced) for voiced in (PLAIN, SHAPED))
+    plain, shaped = (ENGINES[engine](network, "cpu", own) for own in (UNCHANGED, SHAPED))
     assert not np.array_equal(drawn_by(plain, block, uniforms), drawn_by(shaped, block, uniforms))
     np.testing.assert_array_equal(drawn_by(plain, unvoiced, uniforms), drawn_by(shaped, unvoiced, uniforms))
 
@@ -77,8 +78,8 @@ def test_shaping_changes_voiced_frames_alone(engine: str) -> None:
 def test_no_taps_and_no_factor_are_plain_draws(engine: str) -> None:
     network = folded()
     block, uniforms = random_block(network.config, 6), uniforms_of(6)
-    plain = ENGINES[engine](network, "cpu", PLAIN)
-    same = ENGINES[engine](network, "cpu", VoicedDraws(1.0, (0.0, 0.0, 0.0)))
+    plain = ENGINES[engine](network, "cpu", UNCHANGED)
+    same = ENGINES[engine](network, "cpu", VoiceSampling(1.0, VoicedDraws(1.0, (0.0, 0.0, 0.0))))
     np.testing.assert_array_equal(drawn_by(plain, block, uniforms), drawn_by(same, block, uniforms))
 
 
@@ -87,7 +88,7 @@ def test_likelihood_knows_nothing_of_it(engine: str) -> None:
     network = folded()
     block = random_block(network.config, 6)
     codes = np.random.default_rng(0).integers(0, 256, uniforms_of(6).size)
-    plain, shaped = (ENGINES[engine](network, "cpu", voiced) for voiced in (PLAIN, SHAPED))
+    plain, shaped = (ENGINES[engine](network, "cpu", own) for own in (UNCHANGED, SHAPED))
     assert isinstance(plain, CompiledEngine) and isinstance(shaped, CompiledEngine)
     np.testing.assert_array_equal(plain.probabilities(block, codes), shaped.probabilities(block, codes))
 
@@ -102,9 +103,9 @@ def test_group_means_are_means() -> None:
 
 
 def test_a_voices_settings_go_through_its_metadata() -> None:
-    own = VoiceSampling(1.0, SHAPED)
+    own = SHAPED
     assert VoiceSampling.of({"sampling": own.told()}) == own
-    assert VoiceSampling.of({}) == VoiceSampling(0.8, PLAIN)
+    assert VoiceSampling.of({}) == VoiceSampling(0.8)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from gru_audio.signal.lpc import FrameFilters
 from gru_audio.synthesis.engines import make_engine
 from gru_audio.synthesis.folding import FoldedNetwork, can_compile, fold
 from gru_audio.synthesis.frontend import FrameBlock
+from gru_audio.synthesis.sampling import Sampling
 from gru_audio.synthesis.torch_engine import graph, sample_loop
 from gru_audio.synthesis.torch_engine.engine import TorchEngine
 from gru_audio.synthesis.torch_engine.sample_loop import DeviceNetwork, SampleLoop, TorchState
@@ -36,6 +37,7 @@ from gru_audio.voice.voice import Voice
 Floats = NDArray[np.float32]
 
 HOP = 20
+COLDER = Sampling(temperature=0.8, tail_cut=0.02)
 CPU = torch.device("cpu")
 small_config = partial(small.small_config, hop_samples=HOP)
 MODELS: list[dict[str, Any]] = [
@@ -86,7 +88,7 @@ def generate(
     for size in sizes:
         piece = [block[first : first + size] for block in blocks]
         draws = uniforms[:, first * HOP : (first + size) * HOP]
-        parts.append(engine.generate(state, piece, draws, 0.8, 0.02))
+        parts.append(engine.generate(state, piece, draws, COLDER))
         first += size
     return np.concatenate(parts, 1)
 
@@ -206,7 +208,7 @@ def test_captures_are_kept_for_each_number_of_streams_and_setting(gpu: Pretended
     def captured(n_streams: int, temperature: float, tail_cut: float, n_frames: int = 1) -> int:
         before, blocks = len(gpu.graphs), [block[:n_frames]] * n_streams
         uniforms = uniforms_of(n_streams, n_frames)
-        engine.generate(engine.start(n_streams), blocks, uniforms, temperature, tail_cut)
+        engine.generate(engine.start(n_streams), blocks, uniforms, Sampling(0, temperature, tail_cut))
         return len(gpu.graphs) - before
 
     settings = [(1, 1.0, 0.0), (3, 1.0, 0.0), (1, 0.8, 0.0), (1, 1.0, 0.1)]
@@ -225,7 +227,7 @@ def test_streams_that_take_turns_share_a_graph(gpu: PretendedGpu) -> None:
     for frame in range(6):
         for i in range(2):
             draws = uniforms[i : i + 1, frame * HOP : (frame + 1) * HOP]
-            parts[i].append(engine.generate(states[i], [blocks[i][frame : frame + 1]], draws, 0.8, 0.02))
+            parts[i].append(engine.generate(states[i], [blocks[i][frame : frame + 1]], draws, COLDER))
     for i in range(2):
         np.testing.assert_array_equal(np.concatenate(parts[i], 1), alone[i])
     assert len(gpu.graphs) == 1
@@ -238,7 +240,7 @@ def test_a_frame_does_the_same_whatever_its_tensors_hold(model: dict[str, Any]) 
     engine, config = TorchEngine(network, CPU), network.config
     shapes, places = [], []
     with torch.inference_mode():
-        loop = SampleLoop(engine._network, 2, 0.8, 0.02)
+        loop = SampleLoop(engine.network, 2, 0.8, 0.02)
         for seed in range(2):  # an unvoiced frame, then a voiced one
             blocks = [random_block(config, 1, seed)] * 2
             loop.inputs.take(engine._inputs(blocks, uniforms_of(2, 1, seed)), 0)
@@ -368,10 +370,10 @@ def test_a_stream_goes_on_in_another_engine(model: dict[str, Any], names: tuple[
     for seed in range(4):
         block, uniforms = random_block(network.config, 4, seed), uniforms_of(1, 4, seed)
         state = first.start(1)
-        first.generate(state, [block[:3]], uniforms[:, : 3 * HOP], 1.0, 0.0)
+        first.generate(state, [block[:3]], uniforms[:, : 3 * HOP])
         moved = second.import_state(first.export_state(state))
-        expected = first.generate(state, [block[3:]], uniforms[:, 3 * HOP :], 1.0, 0.0)[0]
-        found = second.generate(moved, [block[3:]], uniforms[:, 3 * HOP :], 1.0, 0.0)[0]
+        expected = first.generate(state, [block[3:]], uniforms[:, 3 * HOP :])[0]
+        found = second.generate(moved, [block[3:]], uniforms[:, 3 * HOP :])[0]
         differs = np.abs(found - expected) > 1e-3 * np.abs(expected).max()
         shares.append((differs.argmax() if differs.any() else HOP) / HOP)
     assert np.mean(shares) > 0.7, "the same samples, until rounding tips a draw"

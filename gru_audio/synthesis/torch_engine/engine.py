@@ -16,7 +16,7 @@ from gru_audio.network.cpu.memory import keep_freed_memory
 from gru_audio.synthesis.engine import require_saved
 from gru_audio.synthesis.folding import FoldedNetwork
 from gru_audio.synthesis.frontend import FrameBlock
-from gru_audio.synthesis.sampling import N_TAPS, PLAIN, Sampling, VoicedDraws
+from gru_audio.synthesis.sampling import N_TAPS, PLAIN_SAMPLING, UNCHANGED, Sampling, VoiceSampling
 from gru_audio.synthesis.stream import ReadyVoice
 from gru_audio.synthesis.torch_engine.frontend import DeviceConditioner, tried_conditioner
 from gru_audio.synthesis.torch_engine.fused import Choice, choose
@@ -34,11 +34,15 @@ class TorchEngine:
 
     On a CUDA GPU many frames are one launch of a kernel of ours, where that runs and fits the voice. Else a frame is
     one: it is captured at the first use of each number of streams and setting of the sampling, and replayed then.
+
+    Attributes:
+        network: on its device.
+        own: see `Engine`.
     """
 
-    def __init__(self, network: FoldedNetwork, device: torch.device, voiced: VoicedDraws = PLAIN) -> None:
-        """Move a folded network to a device; `voiced` says how it draws in voiced frames."""
-        self._folded, self._network, self._voiced = network, DeviceNetwork(network, device), voiced
+    def __init__(self, network: FoldedNetwork, device: torch.device, own: VoiceSampling = UNCHANGED) -> None:
+        """Move a folded network to a device; `own` is what it draws with where nothing else is asked for."""
+        self._folded, self.network, self.own = network, DeviceNetwork(network, device), own
         self._idle: dict[tuple[int, float, float], SampleLoop] = {}
         self._choice: Choice | None = None
         self._conditioner: DeviceConditioner | str | None = None  # or why there is none
@@ -60,7 +64,7 @@ class TorchEngine:
     @property
     def streams_at_once(self) -> int:
         """See `Engine`; on a GPU as many as its processors have places for: more take turns."""
-        device = self._network.device
+        device = self.network.device
         if device.type == "cpu":
             return _STREAMS_ON_CPU
         fused = self.choice.loop
@@ -71,33 +75,32 @@ class TorchEngine:
     @property
     def groups_at_once(self) -> int:
         """See `Engine`; a second one fills what the first leaves of a GPU. A graph is captured by one thread alone."""
-        return 1 if self._network.device.type == "cpu" or self.choice.loop is None else 2
+        return 1 if self.network.device.type == "cpu" or self.choice.loop is None else 2
 
     @property
     def choice(self) -> Choice:
         """The kernel of ours that runs on the device, as it was tried."""
         with self._choosing, torch.inference_mode():
             if self._choice is None:
-                self._choice = choose(self._network, self._voiced, self.start, self._in_torch_alone)
+                self._choice = choose(self.network, self.own.voiced, self.start, self.in_torch_alone)
         return self._choice
 
     def in_step(self, ready: ReadyVoice, n_streams: int, sampling: Sampling) -> DeviceStreams | None:
         """Streams that go through all on the device; None where there is no kernel for it."""
-        if self._network.device.type == "cpu" or self.choice.loop is None:
+        if self.network.device.type == "cpu" or self.choice.loop is None:
             return None
         with self._choosing:
             if self._conditioner is None:
                 self._conditioner = tried_conditioner(
-                    ready.voice, self._folded, ready.weights, self._network.device
+                    ready.voice, self._folded, ready.weights, self.network.device
                 )
         if isinstance(self._conditioner, str):
             return None
-        temperature = sampling.temperature_of(ready.temperature)
-        return DeviceStreams(self, self._conditioner, ready.n_corrections, n_streams, sampling, temperature)
+        return DeviceStreams(self, self._conditioner, ready.n_corrections, n_streams, sampling)
 
     def start(self, n_streams: int) -> TorchState:
         """The state of streams that have been silent for ever."""
-        config, device = self._network.config, self._network.device
+        config, device = self.network.config, self.network.device
         middle = config.signal.n_classes // 2
         return TorchState(
             hidden=torch.zeros(n_streams, config.model.gru_size, device=device),
@@ -114,8 +117,7 @@ class TorchEngine:
         state: TorchState,
         blocks: Sequence[FrameBlock],
         uniforms: FloatArray,
-        temperature: float = 1.0,
-        tail_cut: float = 0.0,
+        sampling: Sampling = PLAIN_SAMPLING,
     ) -> FloatArray:
         """Go on by one block of each stream, all with k frames.
 
@@ -123,28 +125,28 @@ class TorchEngine:
             state: advanced in place.
             blocks: B blocks.
             uniforms: (B, k * hop) in [0, 1), one for each sample.
-            temperature: see `distribution.draw`.
-            tail_cut: see `distribution.draw`.
+            sampling: temperature and tail cut; the seed has made the uniforms.
 
         Returns:
             (B, k * hop) audio, full scale 1; it may go beyond.
         """
-        return self.run(state, self._inputs(blocks, uniforms), temperature, tail_cut).cpu().numpy()
+        return self.run(state, self._inputs(blocks, uniforms), sampling).cpu().numpy()
 
-    def run(self, state: TorchState, frames: FrameInputs, temperature: float, tail_cut: float) -> Tensor:
+    def run(self, state: TorchState, frames: FrameInputs, sampling: Sampling) -> Tensor:
         """Go on by frames that are on the device; see `generate`.
 
         Returns:
             (B, k * hop) audio, there.
         """
-        fused = self.choice.loop if self._network.device.type != "cpu" else None
+        temperature, tail_cut = sampling.temperature_of(self.own), sampling.tail_cut
+        fused = self.choice.loop if self.network.device.type != "cpu" else None
         if fused is not None and frames.uniforms.shape[1]:
             return fused.run(state, frames, temperature, tail_cut)
         settings = (len(frames.uniforms), temperature, tail_cut)
         # Taken out while it runs, so that two threads never share a loop's tensors.
-        loop = self._idle.pop(settings, None) or SampleLoop(self._network, *settings, self._voiced)
+        loop = self._idle.pop(settings, None) or SampleLoop(self.network, *settings, self.own.voiced)
         loop.state.take(state)
-        audio = torch.empty(frames.uniforms.shape, device=self._network.device)  # (B, k, hop)
+        audio = torch.empty(frames.uniforms.shape, device=self.network.device)  # (B, k, hop)
         for frame in range(audio.shape[1]):
             loop.inputs.take(frames, frame)
             loop.run()
@@ -155,9 +157,9 @@ class TorchEngine:
         self._idle[settings] = loop
         return audio.flatten(1)
 
-    def _in_torch_alone(self, frames: FrameInputs) -> Tensor:
+    def in_torch_alone(self, frames: FrameInputs) -> Tensor:
         """What torch's own operations make of frames, uncaptured; see `fused.Reference`."""
-        loop = SampleLoop(self._network, len(frames.uniforms), 1.0, 0.0, self._voiced, captured=False)
+        loop = SampleLoop(self.network, len(frames.uniforms), 1.0, 0.0, self.own.voiced, captured=False)
         loop.state.take(self.start(len(frames.uniforms)))
         parts = []
         for frame in range(frames.uniforms.shape[1]):
@@ -181,7 +183,7 @@ class TorchEngine:
         """
         state = self.start(1)
         wanted = self.export_state(state)
-        if "cell" not in arrays and self._network.config.model.cell != "lstm":
+        if "cell" not in arrays and self.network.config.model.cell != "lstm":
             del wanted["cell"]
         require_saved(arrays, wanted)
         for name in wanted:
@@ -190,10 +192,10 @@ class TorchEngine:
 
     def _inputs(self, blocks: Sequence[FrameBlock], uniforms: FloatArray) -> FrameInputs:
         """The blocks of B streams and their uniforms (B, k * hop), stacked on the device."""
-        hop = self._network.config.mel.hop_samples
+        hop = self.network.config.mel.hop_samples
 
         def place(arrays: Sequence[Array]) -> Tensor:
-            return torch.from_numpy(np.stack(arrays)).to(self._network.device)
+            return torch.from_numpy(np.stack(arrays)).to(self.network.device)
 
         return FrameInputs(
             gate_inputs=place([block.gate_inputs for block in blocks]),

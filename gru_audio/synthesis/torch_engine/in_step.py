@@ -30,9 +30,7 @@ class FrameLoop(Protocol):
     def start(self, n_streams: int) -> TorchState:
         """The state of streams that have been silent for ever."""
 
-    def run(
-        self, state: TorchState, frames: FrameInputs, temperature: float, tail_cut: float
-    ) -> torch.Tensor:
+    def run(self, state: TorchState, frames: FrameInputs, sampling: Sampling) -> torch.Tensor:
         """See `engine.TorchEngine.run`."""
 
 
@@ -73,7 +71,6 @@ class DeviceStreams:
         n_rounds: int,
         n_streams: int,
         sampling: Sampling,
-        temperature: float,
     ) -> None:
         """Begin them, all with the same seed.
 
@@ -82,8 +79,7 @@ class DeviceStreams:
             conditioner: of the voice.
             n_rounds: of the correction.
             n_streams: how many.
-            sampling: the seed, and what is never drawn.
-            temperature: of the draws.
+            sampling: how they are drawn, and the seed.
         """
         config, device = conditioner.config, conditioner.device
         self._loop, self._config, self._device = loop, config, device
@@ -93,7 +89,7 @@ class DeviceStreams:
             self._corrections = DeviceCorrections(config.mel, n_rounds, n_streams, device)
         self._lanes = [_Lane(config.mel.n_mels) for _ in range(n_streams)]
         self._random, self._n_made = np.random.default_rng(sampling.seed), 0  # frames of each stream
-        self._temperature, self._tail_cut = temperature, sampling.tail_cut
+        self._sampling = sampling
 
     def is_waiting(self, number: int) -> bool:
         """See `InStep`."""
@@ -168,5 +164,5 @@ class DeviceStreams:
         n_frames, hop = valid.shape[1], self._config.mel.hop_samples
         row = torch.from_numpy(self._random.random(n_frames * hop, np.float32)).to(self._device)
         inputs.uniforms = row.view(1, n_frames, hop).expand(len(self._lanes), -1, -1)
-        audio = self._loop.run(self._state, inputs, self._temperature, self._tail_cut)
+        audio = self._loop.run(self._state, inputs, self._sampling)
         return audio.view(len(self._lanes), n_frames, hop).mul(valid[..., None]).flatten(1)
