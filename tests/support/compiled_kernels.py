@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 CAPABILITY = 90
+GRU_NUMBERS = ("gates", "weight", "hidden", "inner", "above", "grad_gates", "grad_inner")
 
 
 def compiled(kernel: Any, types: dict[str, str], constants: dict[str, Any], **options: Any) -> dict[str, int]:
@@ -46,7 +47,7 @@ def main() -> None:
     loop = dict.fromkeys(floats, "*fp32") | dict.fromkeys(codes, "*i16") | {"noise": "*i8"}
     doubles = ("x", "rows", "out", "correlation", "window_energy", "solved", "previous")
     recursion = dict.fromkeys(doubles, "*fp64")
-    gru = dict.fromkeys(("gates", "weight", "hidden", "inner", "above"), "*bf16")
+    gru = dict.fromkeys(GRU_NUMBERS, "*bf16")
     gru |= dict.fromkeys(("inner_bias", "state", "carried"), "*fp32") | {"counters": "*i32"}
     found = {
         "closed_loop": compiled(closed_loop, loop, {"ORDER": 16, "BITS": 8, "CROPS": 32}, **exact),
@@ -64,12 +65,14 @@ def main() -> None:
         "ROWS": way.rows,
         "UNITS": way.units,
         "CHUNK": 128,
-        "AHEAD": way.ahead,
+        "SUMS": way.n_sums,
         "WAITS": True,
+        "IN_DATA": True,
+        "FIRSTS": True,
     }
     launch: dict[str, Any] = {"num_warps": way.warps, "launch_cooperative_grid": True}
-    found["gru_forward"] = compiled(gru_forward, gru, {**shape, "SAVES": True}, **launch)
-    found["gru_backward"] = compiled(gru_backward, gru, shape, **launch)
+    found["gru_forward"] = compiled(gru_forward, gru, {**shape, "AHEAD": 3, "SAVES": True}, **launch)
+    found["gru_backward"] = compiled(gru_backward, gru, {**shape, "AHEAD": 9}, **launch)
     found["sample_loop"] = compiled(sample_loop, *sample_loop_types(sample_loop.arg_names), num_warps=8)
     print(json.dumps(found))
 

@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from gru_audio.network import triton_ready
 from gru_audio.network.cell import run_cell
-from gru_audio.network.gpu.gru import TYPES, Way, run_gru
+from gru_audio.network.gpu.gru import TYPES, ScanWay, run_gru
 
 WAYS = (
-    Way(16, 32, 4, 4),
-    Way(32, 16, 4, 4),
-    Way(64, 16, 4, 4),
-    Way(64, 32, 2, 4),
+    ScanWay(16, 32, 9, 4, "first data"),
+    ScanWay(16, 32, 9, 4, "data"),
+    ScanWay(64, 16, 1, 4, "first data"),
+    ScanWay(16, 32, 3, 4, "counter"),
+    ScanWay(64, 16, 1, 4, "counter"),
 )
 _AT_ONCE = 2  # programs of a multiprocessor, where its shared memory has room for both
 _STEPS, _INPUTS = 100, 64  # of a trial
@@ -28,7 +29,7 @@ _RUNS = 3
 _LARGEST_ERROR = 0.03  # of the norm, of bf16 against float32
 
 
-class Choice(NamedTuple):
+class ScanChoice(NamedTuple):
     """What was tried.
 
     Attributes:
@@ -37,12 +38,12 @@ class Choice(NamedTuple):
         refused: why the others were not taken, each as a clause.
     """
 
-    way: Way | None
+    way: ScanWay | None
     milliseconds: dict[str, float]
     refused: dict[str, str]
 
 
-def way_of(cell: nn.Module, inputs: Tensor) -> Way | None:
+def way_of(cell: nn.Module, inputs: Tensor) -> ScanWay | None:
     """How to run a cell on inputs (B, ..) on a GPU; None: as on any device."""
     if inputs.device.type != "cuda" or not isinstance(cell, nn.GRU) or not torch.is_autocast_enabled("cuda"):
         return None
@@ -53,17 +54,22 @@ def way_of(cell: nn.Module, inputs: Tensor) -> Way | None:
 
 
 @functools.cache
-def choose(n_batch: int, size: int, numbers: torch.dtype, device: torch.device) -> Choice:
+def choose(n_batch: int, size: int, numbers: torch.dtype, device: torch.device) -> ScanChoice:
     """Try all ways for a batch B and a size H; takes some seconds, in which Triton compiles."""
     if reason := triton_ready.why_not(device):
-        return Choice(None, {}, {"all": reason})
+        return ScanChoice(None, {}, {"all": reason})
     n_places = _AT_ONCE * torch.cuda.get_device_properties(device).multi_processor_count
     return tried(WAYS, n_batch, size, numbers, device, n_places)
 
 
 def tried(
-    ways: tuple[Way, ...], n_batch: int, size: int, numbers: torch.dtype, device: torch.device, n_places: int
-) -> Choice:
+    ways: tuple[ScanWay, ...],
+    n_batch: int,
+    size: int,
+    numbers: torch.dtype,
+    device: torch.device,
+    n_places: int,
+) -> ScanChoice:
     """Try ways; no more than `n_places` programs can run at once, or fewer: a launch of too many is refused."""
     milliseconds, refused = dict[str, float](), dict[str, str]()
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng([]):
@@ -85,10 +91,10 @@ def tried(
             except Exception as error:  # whatever a compiler or a driver of another version may raise
                 refused[str(way)] = triton_ready.failure(error)
     fastest = min(milliseconds, key=milliseconds.__getitem__)
-    return Choice(next((way for way in ways if str(way) == fastest), None), milliseconds, refused)
+    return ScanChoice(next((way for way in ways if str(way) == fastest), None), milliseconds, refused)
 
 
-def _run(way: Way, trial: "_Trial") -> Tensor:
+def _run(way: ScanWay, trial: "_Trial") -> Tensor:
     return run_gru(trial.cell, trial.inputs.transpose(0, 1), None, way)[0].transpose(0, 1)
 
 

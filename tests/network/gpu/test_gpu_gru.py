@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gru_audio.network import model
 from gru_audio.network.gpu import choice
-from gru_audio.network.gpu.gru import Way, run_gru
+from gru_audio.network.gpu.gru import ScanWay, launch, run_gru
 from gru_audio.network.model import CodeInputs, SampleNetwork
 
 pytest.importorskip("triton", minversion="3.9")
@@ -33,11 +33,14 @@ WEIGHTS = ("weight_ih_l0", "bias_ih_l0", "weight_hh_l0", "bias_hh_l0")
 @pytest.mark.parametrize(
     ("n_batch", "size", "way"),
     [
-        (3, 16, Way(rows=16, units=16, ahead=1)),
-        (17, 32, Way(rows=16, units=16)),  # two programs of streams, and two of units
+        (3, 32, ScanWay(rows=16, units=32, ahead=1)),  # one program: all steps in one launch, with its looks
+        (3, 32, ScanWay(rows=16, units=32, ahead=1, meeting="data")),
+        (16, 32, ScanWay(rows=16, units=32, ahead=2, meeting="first data")),
+        (17, 64, ScanWay(rows=16, units=16)),  # two programs of streams, and four of units
+        (17, 96, ScanWay(rows=16, units=32, ahead=2, meeting="first data")),  # of three parts
     ],
 )
-def test_it_is_torchs_gru(n_batch: int, size: int, way: Way) -> None:
+def test_it_is_torchs_gru(n_batch: int, size: int, way: ScanWay) -> None:
     numbers = torch.float16  # the interpreter multiplies the bits of bf16 as whole numbers
     torch.manual_seed(size)
     cell = nn.GRU(8, size)
@@ -60,7 +63,7 @@ def test_it_is_torchs_gru(n_batch: int, size: int, way: Way) -> None:
 
 def test_without_gradients_nothing_is_kept_and_the_result_is_the_same() -> None:
     torch.manual_seed(1)
-    cell, inputs, way = nn.GRU(8, 32), torch.randn(3, 2, 8), Way(rows=16)
+    cell, inputs, way = nn.GRU(8, 32), torch.randn(3, 2, 8), ScanWay(rows=16)
     with torch.autocast("cpu", torch.float16):
         kept, _ = run_gru(cell, inputs, None, way)
         with torch.no_grad():
@@ -68,18 +71,35 @@ def test_without_gradients_nothing_is_kept_and_the_result_is_the_same() -> None:
     assert torch.equal(alone, kept)
 
 
+def test_what_is_not_written_yet_is_waited_for_and_nobody_waits_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The state before the first step is missing for good, as if another program never ran: the result is NaN."""
+    kernels = pytest.importorskip("gru_audio.network.gpu.kernels.gru")
+    monkeypatch.setattr(kernels, "LOOKS", 3)
+    way = ScanWay(rows=16, units=32, meeting="first data")
+    gates = torch.randn(2, 3, 96, dtype=torch.float16)
+    hidden = torch.empty(3, 3, 32, dtype=torch.float16)
+    hidden.view(torch.int16).fill_(-1)
+    inner, state = torch.empty(2, 3, 32, dtype=torch.float16), torch.zeros(3, 32)
+    weight, bias = torch.randn(96, 32, dtype=torch.float16), torch.zeros(32)
+    launch("gru_forward", way, 3, 32, 2, (gates, weight, bias, hidden, inner, state), (), SAVES=True)
+    assert hidden[1:].isnan().all()
+
+
 def test_what_is_cut_where() -> None:
-    assert Way(rows=64, units=16).n_programs(n_batch=65, size=896) == 112
-    assert Way(units=16).fits(48)
-    assert not Way(units=32).fits(48)
+    assert ScanWay(rows=64, units=16).n_programs(n_batch=65, size=896) == 112
+    assert ScanWay(units=16).fits(96)
+    assert not ScanWay(units=64).fits(96)
+    assert not ScanWay(units=16).fits(48), "halves of parts are too small to be multiplied"
 
 
 def test_a_way_is_taken_where_its_result_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU, in the interpreter: there cuDNN's place is torch's own cell, which is faster."""
     monkeypatch.setattr(choice, "_STEPS", 2)
     monkeypatch.setattr(choice, "_RUNS", 1)
-    right, too_many, odd = Way(rows=16), Way(rows=1), Way(units=13)
-    found = choice.tried((right, too_many, odd), 3, 16, torch.float16, torch.device("cpu"), n_places=1)
+    right, too_many, odd = ScanWay(rows=16, units=32), ScanWay(rows=1, units=32), ScanWay(units=13)
+    found = choice.tried((right, too_many, odd), 3, 32, torch.float16, torch.device("cpu"), n_places=1)
     assert found.way is None
     assert found.milliseconds.keys() == {"cuDNN", str(right)}, found.refused
     assert found.refused[str(too_many)] == "3 programs do not run at once"
@@ -90,7 +110,7 @@ def test_a_way_is_taken_where_its_result_is_right(monkeypatch: pytest.MonkeyPatc
         return hidden * 1.1, last
 
     monkeypatch.setattr(choice, "run_gru", wrong)
-    found = choice.tried((right,), 3, 16, torch.float16, torch.device("cpu"), n_places=1)
+    found = choice.tried((right,), 3, 32, torch.float16, torch.device("cpu"), n_places=1)
     assert "off by 10" in found.refused[str(right)]
 
 
@@ -98,14 +118,14 @@ def test_the_network_gives_what_it_gives_on_a_cpu(monkeypatch: pytest.MonkeyPatc
     """The path of a GPU, with a way that is chosen, against the cell of torch."""
     torch.manual_seed(0)
     config = small_config(
-        "model.gru_size=16", "mel.hop_samples=8", "mel.window_samples=16", "signal.pitch_min_hz=100.0"
+        "model.gru_size=32", "mel.hop_samples=8", "mel.window_samples=16", "signal.pitch_min_hz=100.0"
     )
     network = SampleNetwork(config)
     conditioning = torch.randn(2, 1, config.model.conditioning_size)
     codes = CodeInputs(*(torch.randint(256, (2, 8 + extra)) for extra in (3, 0, 0, 0)))
     monkeypatch.setattr(model, "can_scan", lambda *_: False)
     expected, expected_state = network(conditioning, codes)
-    monkeypatch.setattr(model, "way_of", lambda *_: Way(rows=16))
+    monkeypatch.setattr(model, "way_of", lambda *_: ScanWay(rows=16))
     with torch.autocast("cpu", torch.float16):
         found, state = network(conditioning, codes)
     torch.testing.assert_close(found.float(), expected, rtol=0, atol=0.02)
