@@ -14,11 +14,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gru_audio import text_files
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 _MOST_LEVELS = 32
 _MOST_DIGITS = 18  # any integer of as many fits into 64 bits
 
@@ -32,7 +27,13 @@ class DocumentError(ValueError):
 class Document(BaseModel):
     """A document's types; what is not named in it may be there, and is kept."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="allow",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        defer_build=True,  # most commands read few kinds
+    )
 
     @classmethod
     def of(cls: type[_Model], content: Any) -> _Model:
@@ -94,7 +95,11 @@ def parse_toml(text: str) -> dict[str, Any]:
     Raises:
         DocumentError: not TOML, or past a bound.
     """
-    if _LONG_KEY.search(text):  # the parser's time grows with the square of a key's parts
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    if re.search(_LONG_KEY, text, re.ASCII):  # the parser's time grows with the square of a key's parts
         raise DocumentError(_TOO_DEEP)
     try:
         content: dict[str, Any] = tomllib.loads(text)
@@ -107,9 +112,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 _TOO_DEEP = f"is nested deeper than {_MOST_LEVELS} levels"
-_LONG_KEY = re.compile(
-    rf"""(?<![\w-])(?:(?:[\w-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')[ \t]*\.[ \t]*){{{_MOST_LEVELS}}}""", re.ASCII
-)
+_LONG_KEY = rf"""(?<![\w-])(?:(?:[\w-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*')[ \t]*\.[ \t]*){{{_MOST_LEVELS}}}"""
 
 
 def _integer(digits: str) -> int:

@@ -1,11 +1,8 @@
 """Maps over tasks in several threads, for work whose loops need no interpreter's lock."""
 
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
-from queue import SimpleQueue
-from threading import Event
 from typing import TypeVar
 
 from gru_audio.progress import Progress, ProgressCallback
@@ -27,13 +24,20 @@ def map_in_threads(
 
     Args:
         function: what to do with a task; it reports its progress through the callback, now and then.
-        tasks: what to do.
+        tasks: what to do; a single one is done in the caller's thread.
         threads: how many tasks are under way together.
         progress: called in the caller's thread with a task's index and its report.
 
     Raises:
         Exception: what the function raises is raised here as it is.
     """
+    if len(tasks) == 1:  # which may be shorter than the import of what a pool needs
+        yield function(tasks[0], partial(progress, 0))
+        return
+    from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+    from queue import SimpleQueue
+    from threading import Event
+
     events: SimpleQueue[tuple[int, Progress | Future[_Result]]] = SimpleQueue()
     stop, finished, waiting = Event(), dict[int, _Result](), iter(range(len(tasks)))
 

@@ -7,6 +7,9 @@ from pathlib import Path
 # The tests run in one process a core (see pyproject.toml); threads that spin would stall them all. The
 # libraries read this when they are imported, and so do the commands that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop(
+    "PYTHONDONTWRITEBYTECODE", None
+)  # each command that tests start would compile the package again
 # A machine's GPU is out of the tests' sight: torch's backward would start threads for it, after which no process may be
 # forked, and two processes would share it. benchmarks/gpu.py is for it.
 if os.environ.get("GRU_AUDIO_TEST_GPU") != "1":

@@ -30,7 +30,8 @@ def padded(array: FloatArray, *multiples: int) -> DoubleArray:
     before = [(0, 0)] * (array.ndim - len(multiples))
     last = array.shape[array.ndim - len(multiples) :]
     behind = [(0, -size % multiple) for size, multiple in zip(last, multiples, strict=True)]
-    return np.pad(array.astype(np.float64), before + behind)
+    doubles = array.astype(np.float64)
+    return np.pad(doubles, before + behind) if np.any(behind) else doubles
 
 
 def widened(tables: npt.NDArray[Any], multiple: int) -> npt.NDArray[Any]:
@@ -39,9 +40,9 @@ def widened(tables: npt.NDArray[Any], multiple: int) -> npt.NDArray[Any]:
     return np.pad(tables, [(0, 0)] * (tables.ndim - 1) + [(0, behind)]) if behind else tables
 
 
-def largest_of_rows(tables: FloatArray) -> DoubleArray:
-    """The largest magnitude of each row of tables (n, Q, …)."""
-    return np.asarray(np.maximum(tables.max((0, 1)), -tables.min((0, 1))), np.float64)
+def reach_of(tables: FloatArray) -> FloatArray:
+    """(n, …): the largest magnitude of each row of each of the tables (n, Q, …)."""
+    return np.asarray(np.maximum(tables.max(1), -tables.min(1)), np.float32)
 
 
 def in_blocks(weight: DoubleArray) -> DoubleArray:

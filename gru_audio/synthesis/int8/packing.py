@@ -24,8 +24,8 @@ from gru_audio.synthesis.int8.layout import (
     in_blocks,
     in_pairs,
     in_quads,
-    largest_of_rows,
     padded,
+    reach_of,
     table_bytes,
     whole_quads,
     widened,
@@ -110,7 +110,8 @@ def pack(network: FoldedNetwork) -> Int8Network:
     Raises:
         ConfigError: its gates may reach more than the loop computes up to.
     """
-    _require_moderate(network)
+    reach = reach_of(network.step_tables)  # (n, 3 H)
+    _require_moderate(network, reach)
     model, signal = network.config.model, network.config.signal
     readout, readout_unit = _pack_readout(network)
     return Int8Network(
@@ -119,7 +120,7 @@ def pack(network: FoldedNetwork) -> Int8Network:
         samples_per_step=model.samples_per_step,
         order=signal.lpc_order,
         bits=signal.bits,
-        **_pack_gru(network),
+        **_pack_gru(network, reach),
         **readout,
         **_pack_tree(network, readout_unit),
         **_signal_tables(signal),
@@ -139,7 +140,7 @@ class _Kept(NamedTuple):
     columns: list[Int64Array]
 
 
-def _pack_gru(network: FoldedNetwork) -> dict[str, Any]:
+def _pack_gru(network: FoldedNetwork, reach: FloatArray) -> dict[str, Any]:
     size = network.config.model.gru_size
     weight = padded(network.recurrent.reshape(GATES, size, size), _PAIR_ROWS, _PAIR_ROWS)  # (3, H', H')
     own = np.einsum("gii->gi", weight).copy()  # (3, H'), the diagonal
@@ -148,9 +149,8 @@ def _pack_gru(network: FoldedNetwork) -> dict[str, Any]:
     kept = _kept_blocks(weight)
     by_gate = network.step_tables.reshape(*network.step_tables.shape[:2], GATES, size)
     tables = widened(by_gate, _PAIR_ROWS)  # (n, Q, 3, H')
-    units = _gate_units(
-        kept, tables
-    )  # (3, N, 16), those of the inputs; the new gate's product has twice its unit
+    of_tables = widened(reach.max(0).reshape(GATES, size), _PAIR_ROWS)  # (3, H')
+    units = _gate_units(kept, of_tables)  # (3, N, 16); the new gate's product has twice its unit
     of_product = units * np.array([1, 1, 2])[:, None, None]
     blocks = [
         np.rint(part / (unit[:, None, :, None] * FULL_ACTIVATION))
@@ -191,9 +191,12 @@ def _kept_blocks(weight: DoubleArray) -> _Kept:
     return _Kept(blocks, columns)
 
 
-def _gate_units(kept: _Kept, tables: FloatArray) -> DoubleArray:
-    """(3, N, 16) float32 numbers: weights and table rows fit into bytes. The new gate's product counts half."""
-    for_tables = largest_of_rows(tables) / (_LARGEST_BYTE * TABLE_FACTOR)  # (3, H')
+def _gate_units(kept: _Kept, of_tables: FloatArray) -> DoubleArray:
+    """(3, N, 16) float32 numbers: weights, and table rows up to (3, H'), fit into bytes.
+
+    The new gate's product counts half.
+    """
+    for_tables = of_tables.astype(np.float64) / (_LARGEST_BYTE * TABLE_FACTOR)
     units = [
         np.maximum(_unit_of_blocks(part) / part_of_unit, rows.reshape(-1, BLOCK_ROWS))
         for part, rows, part_of_unit in zip(kept.blocks, for_tables, (1, 1, 2), strict=True)
@@ -233,7 +236,7 @@ def _pack_readout(network: FoldedNetwork) -> tuple[dict[str, Any], float]:
     blocks = in_blocks(weight)  # (S, R' / 16, H' / 4, 16, 4)
     units = np.maximum(
         _unit_of_blocks(blocks).max(0).ravel(),
-        largest_of_rows(tables) / (_LARGEST_BYTE * TABLE_FACTOR),
+        reach_of(tables).max(0) / (_LARGEST_BYTE * TABLE_FACTOR),
     )  # (R',)
     units = np.maximum(units, _LEAST_UNIT).astype(np.float32).astype(np.float64)
     quantised = np.rint(blocks / (units.reshape(-1, 1, BLOCK_ROWS, 1) * FULL_ACTIVATION))
@@ -299,11 +302,11 @@ def _signal_tables(signal: SignalConfig) -> dict[str, Any]:
     }
 
 
-def _require_moderate(network: FoldedNetwork) -> None:
+def _require_moderate(network: FoldedNetwork, reach: FloatArray) -> None:
     """Refuse a voice whose gates could get too much; activations and conditioning are within ±1."""
     most = np.abs(network.recurrent).sum(1) + np.abs(network.recurrent_bias)
     most += np.abs(network.gate_conditioning).sum(1) + np.abs(network.gate_bias)
-    most += np.maximum(network.step_tables.max(1), -network.step_tables.min(1)).sum(0)
+    most += reach.sum(0)
     if most.max() > _LARGEST_GATE:
         raise ConfigError(
             f"engine 'int8': this voice's gates may reach {most.max():.3g}, and it computes up to {_LARGEST_GATE:g}; "

@@ -2,8 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -167,10 +166,13 @@ def run_together(
     with contextlib.ExitStack() as stack:
         for one in under_way:
             stack.callback(one.steps.close)
-        # Files and mels: C, which lets go of the interpreter.
-        pool = stack.enter_context(ThreadPoolExecutor(_THREADS)) if len(group) >= _JOBS_FOR_THREADS else None
+        in_turn: Callable[..., Iterable[None]] = map
+        if len(group) >= _JOBS_FOR_THREADS:  # files and mels: C, which lets go of the interpreter
+            from concurrent.futures import ThreadPoolExecutor
+
+            in_turn = stack.enter_context(ThreadPoolExecutor(_THREADS)).map
         while len(results) < len(group):
-            for _ in (pool.map if pool else map)(feed, range(len(group))):
+            for _ in in_turn(feed, range(len(group))):
                 pass
             for one, made in zip(under_way, streams.run(), strict=True):
                 one.made.append(made)
