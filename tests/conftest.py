@@ -1,8 +1,9 @@
-"""What several test files use: the bundled clips and made-up tones, at 16 kHz."""
+"""What several test files use: the bundled clips and made-up tones, at 16 kHz; and what training begins with."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # The tests run in one process a core (see pyproject.toml); threads that spin would stall them all. The
 # libraries read this when they are imported, and so do the commands that tests start.
@@ -23,6 +24,9 @@ from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
 from gru_audio.native import library
+
+if TYPE_CHECKING:
+    from support.warm_process import WarmProcess
 
 # A compilation, a first import or a busy core is no failure.
 settings.register_profile("shared-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -57,3 +61,21 @@ def tones() -> NDArray[np.float32]:
     tone = sum(np.sin(2 * np.pi * 200 * k * t) / k for k in range(1, 20))
     noise = np.random.default_rng(0).standard_normal(4_000)
     return np.concatenate([0.2 * tone, 0.05 * noise, np.zeros(4_000)]).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six seconds of buzzes at 8 kHz, see `support.runs.make_dataset`; leave it as it is."""
+    from support.runs import make_dataset
+
+    return make_dataset(tmp_path_factory.mktemp("buzzes"), licence="CC0", source_note="made up")
+
+
+@pytest.fixture(scope="session")
+def warm(dataset: Path) -> "Iterator[WarmProcess]":
+    """A process to fork `gru-audio train` from, which has trained on the dataset for a step."""
+    from support.warm_process import warm_process
+
+    begin = f"from support.runs import train_a_step; train_a_step({str(dataset)!r})"
+    with warm_process(begin) as process:
+        yield process

@@ -1,11 +1,11 @@
 """A plain install: what it lacks is one line that says how to get it."""
 
-import os
-import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.warm_process import WarmProcess, warm_process
 
 from gru_audio.errors import MissingPackageError
 from gru_audio.extras import require
@@ -17,16 +17,20 @@ import sys
 for package in ("torch", "torchaudio", "tensorboard", "librosa", "scipy", "pesq", "pystoi", "speechmos", "distillmos",
                 "onnxruntime", "numba", "pyloudnorm"):
     sys.modules[package] = None  # as if it were not installed
-from gru_audio.cli import main
-main()
+import gru_audio.cli
 """
 
 
-def on_plain_install(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-c", PLAIN, *arguments]
-    return subprocess.run(
-        command, cwd=cwd, env={**os.environ, "NO_COLOR": "1"}, capture_output=True, text=True, check=False
-    )
+@pytest.fixture(scope="module")
+def plain_install() -> Iterator[WarmProcess]:
+    with warm_process(PLAIN) as process:
+        yield process
+
+
+def said(plain_install: WarmProcess, command: str, folder: Path) -> tuple[int, str]:
+    """A command's exit code, and what it wrote to stderr."""
+    pid = plain_install.start(command.split(), folder / "said", folder=folder, NO_COLOR="1")
+    return plain_install.wait(pid), (folder / "said.err").read_text()
 
 
 @pytest.mark.parametrize(
@@ -44,11 +48,10 @@ def on_plain_install(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess
     ],
 )
 def test_what_is_missing_is_one_line(
-    command: str, purpose: str, package: str, extra: str, tmp_path: Path
+    command: str, purpose: str, package: str, extra: str, plain_install: WarmProcess, tmp_path: Path
 ) -> None:
-    done = on_plain_install(*command.split(), cwd=tmp_path)
     line = f"error: {purpose} needs {package}, which is not installed; pip install 'gru-audio[{extra}]'\n"
-    assert (done.returncode, done.stderr) == (1, line)
+    assert said(plain_install, command, tmp_path) == (1, line)
 
 
 def test_only_what_is_taken_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,9 +73,8 @@ def test_only_what_is_taken_must_be_there(monkeypatch: pytest.MonkeyPatch) -> No
         f"prep {CLIP} --dry-run",
     ],
 )
-def test_the_rest_works_without_them(command: str, tmp_path: Path) -> None:
-    done = on_plain_install(*command.split(), cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_the_rest_works_without_them(command: str, plain_install: WarmProcess, tmp_path: Path) -> None:
+    assert said(plain_install, command, tmp_path) == (0, "")
 
 
 def test_what_is_installed_is_not_missing() -> None:

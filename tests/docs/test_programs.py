@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from support import c_interface
 from support.documentation import ROOT, program
@@ -31,7 +32,9 @@ def test_python() -> None:
     np.testing.assert_array_equal(np.concatenate(played), spoken())
 
 
+@pytest.mark.slow
 def test_c(tmp_path: Path) -> None:
+    """By default tests/native/test_c_example.py builds a program, which makes the same samples."""
     (tmp_path / "speak.c").write_text(program("c.md", "c"))
     told = re.search(r"python (-m ziglang cc .*) speak.c (.*) -o speak\n", (ROOT / "docs/c.md").read_text())
     assert told

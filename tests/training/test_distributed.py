@@ -8,14 +8,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from support.runs import WarmProcess, kill, logged, make_dataset, tiny_config, wait_for, warm_process
+from support.runs import kill, logged, tiny_config, wait_for
+from support.warm_process import WarmProcess
 
 from gru_audio.config import CONTEXT_FRAMES, to_toml
 from gru_audio.data.dataset import Dataset
@@ -30,7 +30,7 @@ LONG = "train.steps=100000"
 
 
 class World:
-    """A dataset, a process to fork from, and a run of one process."""
+    """A process to fork from, and a run of one process."""
 
     def __init__(self, folder: Path, warm: WarmProcess, dataset: Path) -> None:
         self.folder, self.warm, self.dataset = folder, warm, dataset
@@ -45,7 +45,8 @@ class World:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        command = ["train", str(self.dataset), "-o", str(run), "--config", str(config), "--device", "cpu"]
+        command = ["train", str(self.dataset), "-o", str(run)]
+        command += ["--config", str(config), "--device", "cpu"]
         return [
             self.warm.start(
                 [*command, *(["--resume"] if resume else [])],
@@ -69,11 +70,8 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("distributed")
-    dataset = make_dataset(folder)
-    with warm_process(dataset) as warm:
-        yield World(folder, warm, dataset)
+def world(tmp_path_factory: pytest.TempPathFactory, warm: WarmProcess, dataset: Path) -> World:
+    return World(tmp_path_factory.mktemp("distributed"), warm, dataset)
 
 
 def newest(run: Path) -> Checkpoint:

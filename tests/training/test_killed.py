@@ -2,21 +2,12 @@
 
 import random
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.runs import (
-    WarmProcess,
-    assert_same_runs,
-    kill,
-    logged,
-    make_dataset,
-    tiny_config,
-    wait_for,
-    warm_process,
-)
+from support.runs import assert_same_runs, kill, logged, tiny_config, wait_for
+from support.warm_process import WarmProcess
 
 from gru_audio.config import to_toml
 from gru_audio.training.saved.checkpoint import load_checkpoint
@@ -49,7 +40,7 @@ Path.write_bytes = full
 
 
 class World:
-    """A dataset, a config, a process to fork from, and a run that nothing disturbed."""
+    """A config, a process to fork from, and a run that nothing disturbed."""
 
     def __init__(self, folder: Path, warm: WarmProcess, dataset: Path) -> None:
         self.folder, self.warm, self.dataset = folder, warm, dataset
@@ -79,11 +70,8 @@ def is_half_way(run: Path) -> bool:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("killed")
-    dataset = make_dataset(folder)
-    with warm_process(dataset) as warm:
-        yield World(folder, warm, dataset)
+def world(tmp_path_factory: pytest.TempPathFactory, warm: WarmProcess, dataset: Path) -> World:
+    return World(tmp_path_factory.mktemp("killed"), warm, dataset)
 
 
 def without_clock(run: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.runs import make_dataset
 from support.trained import logged, run_to_end, small_config
 from typer.testing import CliRunner
 
@@ -18,11 +17,6 @@ from gru_audio.errors import MissingPackageError, TrainingError
 from gru_audio.progress import ignore_note
 from gru_audio.training.loggers.logger import LOGGERS, open_loggers
 from gru_audio.training.loggers.weights_and_biases import ID_FILE
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_dataset(tmp_path_factory.mktemp("loggers"))
 
 
 class FakeRun:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.runs import assert_same_runs, logged, make_dataset, tiny_config
+from support.runs import assert_same_runs, logged, tiny_config
 
 from gru_audio.config import CONTEXT_FRAMES, TrainConfig
 from gru_audio.data.dataset import Dataset
@@ -29,11 +29,6 @@ from gru_audio.voice.run_folder import checkpoint_paths, checkpoint_steps
 
 CPU = torch.device("cpu")
 STEPS = ("train.steps=20", "train.max_bad_steps=3", "train.checkpoints_kept=20")
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_dataset(tmp_path_factory.mktemp("recovery"))
 
 
 def run_to_end(dataset: Path, run: Path, *overrides: str, **options: Any) -> TrainResult:

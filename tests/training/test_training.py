@@ -10,7 +10,6 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from support.runs import assert_same_runs, make_dataset
+from support.runs import assert_same_runs, wait_for
 from support.trained import run_to_end, small_config, stop_at
+from support.warm_process import WarmProcess
 from torch import Tensor
 
 from gru_audio.config import CONTEXT_FRAMES, TrainConfig, load_config, to_toml
@@ -58,11 +58,6 @@ CPU = torch.device("cpu")
 SAMPLES = Path(__file__).parents[2] / "samples"
 # torch starts data workers by fork, of which Python 3.12 warns where there are threads.
 forks = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_dataset(tmp_path_factory.mktemp("training"), licence="CC0", source_note="made up")
 
 
 @pytest.fixture(autouse=True)
@@ -733,14 +728,12 @@ def test_a_signal_asks_and_a_second_one_acts(number: signal.Signals) -> None:
         signal.signal(number, outside)
 
 
-@contextmanager
-def sigint_ignored() -> Iterator[None]:
-    """As a shell starts the background jobs of a script; what is started inside inherits it."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+OF_A_SCRIPT = """
+import os, signal
+os.setsid()
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+"""
+"""What a shell does for a background job of a script: a group of its own, and SIGINT is ignored."""
 
 
 @pytest.mark.parametrize(
@@ -748,45 +741,26 @@ def sigint_ignored() -> Iterator[None]:
     [(signal.SIGINT, 1, True), (signal.SIGTERM, 0, False), (signal.SIGHUP, 1, True)],
 )
 def test_a_signal_saves_and_stops_the_command(
-    dataset: Path, tmp_path: Path, number: signal.Signals, workers: int, to_group: bool
+    warm: WarmProcess, dataset: Path, tmp_path: Path, number: signal.Signals, workers: int, to_group: bool
 ) -> None:
-    """As a terminal's Ctrl-C goes to the whole group, workers included, and a scheduler's SIGTERM to one process.
-
-    Started with SIGINT ignored, as the background jobs of a script are.
-    """
-    run, config = tmp_path / "run", tmp_path / "config.toml"
+    """As a terminal's Ctrl-C goes to the whole group, workers included, and a scheduler's SIGTERM to one process."""
+    run, config, says = tmp_path / "run", tmp_path / "config.toml", tmp_path / "says"
     settings = small_config(
         "train.steps=1000000", "train.checkpoint_every=1000000", f"train.workers={workers}"
     )
     config.write_text(to_toml(settings))
-    command = [sys.executable, "-m", "gru_audio", "train", str(dataset), "-o", str(run)]
-    with sigint_ignored():
-        process = subprocess.Popen(
-            [*command, "--config", str(config), "--device", "cpu", "--threads", "1"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-    try:
-        deadline = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < deadline:
-            if (run / "metrics.jsonl").is_file() and (run / "metrics.jsonl").read_text().count("\n") > 5:
-                break
-            time.sleep(0.05)
-        if to_group:
-            os.killpg(process.pid, number)
-        else:
-            process.send_signal(number)
-        out, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 128 + number, err
+    command = ["train", str(dataset), "-o", str(run), "--config", str(config)]
+    process = warm.start([*command, "--device", "cpu", "--threads", "1"], says, OF_A_SCRIPT)
+    log = run / "metrics.jsonl"
+    wait_for(lambda: log.is_file() and log.read_text().count("\n") > 5)
+    (os.killpg if to_group else os.kill)(process, number)
+    code, err = warm.wait(process), says.with_suffix(".err").read_text()
+    assert code == 128 + number, err
     assert "Traceback" not in err
     assert "--resume" in err
     (saved,) = checkpoint_paths(run)
     step = load_checkpoint(saved).step
-    assert f"step {step:,} of 1,000,000" in out
+    assert f"step {step:,} of 1,000,000" in says.with_suffix(".out").read_text()
     result = train(
         dataset,
         run,
