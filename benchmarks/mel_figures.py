@@ -42,6 +42,8 @@ STORED: dict[str, Callable[[Floats], Floats]] = {
     "log10": lambda mel: mel / np.log(10),
     "decibels mapped to [0, 1]": lambda mel: np.clip((mel * DECIBELS + 100) / 100, 0, 1),
     "magnitudes": np.exp,
+    "bands reversed": lambda mel: mel[:, ::-1],
+    "rows of bands": lambda mel: mel.T.copy().reshape(mel.shape),
 }
 
 

@@ -9,6 +9,7 @@ A mel in decibels that is taken for natural logarithms becomes full-scale noise.
    these (Mahalanobis', squared) is compared with the distance it would have if it were stored in another way: as log10,
    in decibels, mapped to [0, 1] and so on.
 3. Whether bands move together, as speech and music do. Steady noise is no speech, but may be copied.
+4. The order of its values: bands that come from the highest to the lowest, and rows that are bands; see order.
 
 Shapes: F frames, M bands.
 """
@@ -44,6 +45,10 @@ _RARE = 10.0  # added to the distance of what few tools do
 _TOGETHER = 0.35
 _NEAR_MARGIN, _FRAMES_FOR_NEAR = 30.0, 160
 _LEAST_FRAMES = 60
+_REVERSED_FITS, _REVERSED_GAIN = (
+    25.0,
+    15.0,
+)  # distance with the bands turned round, and by how much that is better
 
 
 class MelJudge:
@@ -81,6 +86,8 @@ class MelJudge:
         best, gain = self._best(tally, figures, _NAMED if reason else _FITS)
         if tally.n_frames < _LEAST_FRAMES and not reason:
             return None
+        if tally.n_frames >= _LEAST_FRAMES and (order := self._wrong_order(tally, figures)):
+            return f"looks like {order}, or add --force (in Python: check=False)"
         too_even = figures[0] > _TOO_LOUD and _distance(figures) > _TOO_FAR
         moves = tally.moves_together > _TOGETHER and figures[0] > _LOUDER
         fits_better = best and moves and gain > self._margin(best, tally)
@@ -92,6 +99,16 @@ class MelJudge:
                 f"cannot be speech under the voice's contract: {reason or made_of}; make it with that contract "
                 "(gru-audio info prints it), or add --force (in Python: check=False)"
             )
+        return None
+
+    def _wrong_order(self, tally: Tally, figures: Doubles) -> str | None:
+        """What the order of the mel's values looks like, and what to do; None where it is as wanted."""
+        if tally.order.is_transposed:
+            return "bands x frames, not like frames x bands; transpose it (in NumPy: mel.T.copy())"
+        turned = _distance(self._figures(tally.bands.reversed()))
+        fits_better = turned < _REVERSED_FITS and _distance(figures) - turned > _REVERSED_GAIN
+        if fits_better and tally.order.is_rougher_above and tally.moves_together > _TOGETHER:
+            return "bands from the highest to the lowest; turn them round (in NumPy: mel[:, ::-1])"
         return None
 
     def _margin(self, storage: Storage, tally: Tally) -> float:

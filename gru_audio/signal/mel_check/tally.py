@@ -7,6 +7,7 @@ import numpy as np
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.signal.mel_check.levels import Doubles
+from gru_audio.signal.mel_check.order import Order
 from gru_audio.signal.mel_check.storages import line_of
 
 _UNDER_FLOOR = 2.0  # nepers: what a network predicts may fall a little short of the floor
@@ -33,6 +34,10 @@ class Bands:
             factor * self.lowest + offset,
             factor * self.highest + offset,
         )
+
+    def reversed(self) -> "Bands":
+        """Those of the same mel with its bands the other way round."""
+        return Bands(self.mean[::-1], self.deviation[::-1], self.lowest[::-1], self.highest[::-1])
 
 
 class _Sums:
@@ -72,7 +77,9 @@ class Tally:
         factor, offset = line_of(config)
         floor = factor * float(np.log(config.floor)) + offset
         self._step = factor  # a neper
-        self._bound = floor - _UNDER_FLOOR * factor * (2 if config.spectrum == "power" else 1)
+        neper = factor * (2 if config.spectrum == "power" else 1)
+        self.order = Order(config.n_mels, neper)
+        self._bound = floor - _UNDER_FLOOR * neper
         self._n_under = self._n_loud = self._n_lowest = 0
         self._lowest, self._floor = np.inf, floor
         self._power = 0.0
@@ -96,6 +103,7 @@ class Tally:
             self._lowest, self._n_lowest = float(values.min()), 0
         self._n_lowest += int(np.count_nonzero(values == self._lowest))
         self._bands.add(values)
+        self.order.add(values)
         self._frames.add(values.mean(1, keepdims=True))
         if values.min() < 0:
             self._logarithms = None

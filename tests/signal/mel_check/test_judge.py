@@ -1,6 +1,7 @@
 """The check of given mels: what is stored in another way is told by name; speech, whispers, music and silence pass."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,6 +49,18 @@ STORED: dict[str, tuple[Callable[[Floats], Floats], str]] = {
     "log of powers": (
         lambda mel: np.maximum(2 * mel, -23),
         "looks like logarithms of powers, .*--mel scale=2, or",
+    ),
+    "reversed": (
+        lambda mel: mel[:, ::-1],
+        r"looks like bands from the highest to the lowest; turn them round .*, or add --force",
+    ),
+    "transposed": (
+        lambda mel: mel.T.copy().reshape(mel.shape),
+        r"looks like bands x frames, not like frames x bands; transpose it .*, or add --force",
+    ),
+    "transposed decibels": (
+        lambda mel: (mel.T.copy() * DB).reshape(mel.shape),
+        "looks like bands x frames, not like frames x bands",
     ),
     "normalised": (lambda mel: (mel - mel.mean(0)) / (mel.std(0) + 0.1), "bands brought to mean 0"),
     "zeros": (np.zeros_like, "cannot be speech .*: it is louder and more even than any speech"),
@@ -134,9 +147,16 @@ def music(n_samples: int) -> Floats:
     return np.asarray(made / np.abs(made).max(), np.float32)
 
 
+def of_bands(audio: NDArray[Any], low_hz: float, high_hz: float) -> NDArray[np.float64]:
+    """Audio without what lies outside these frequencies."""
+    spectrum, frequencies = np.fft.rfft(audio), np.fft.rfftfreq(audio.size, 1 / 16_000)
+    inside = (frequencies >= low_hz) & (frequencies <= high_hz)
+    return np.fft.irfft(spectrum * inside, audio.size)
+
+
 def test_what_is_no_speech_but_audio_passes(speech: Floats) -> None:
     rng = np.random.default_rng(0)
-    noise = rng.normal(size=32_000)
+    noise, beat = rng.normal(size=32_000), np.arange(32_000) % 2000 < 700
     heard = {
         "whisper": whisper(speech),
         "music": music(48_000),
@@ -146,6 +166,12 @@ def test_what_is_no_speech_but_audio_passes(speech: Floats) -> None:
         "silence": np.zeros(32_000),
         "tone": 0.9 * np.sin(np.arange(32_000) * 0.1),
         "a click": np.eye(1, 32_000, 9_000)[0],
+        "beeps": 0.5 * np.sin(np.arange(32_000) * 0.4) * beat,
+        "beats of noise": 0.1 * noise * beat + 0.001 * noise,
+        "beats of a telephone's bands": 0.3 * of_bands(noise, 300, 3400) * beat + 0.001 * noise,
+        "speech twice differentiated": 2 * np.diff(speech, 2),
+        "speech without its low bands": of_bands(speech, 2000, 8000),
+        "speech whose spectrum is turned round": speech * np.cos(np.pi * np.arange(speech.size)),
     }
     for name, audio in heard.items():
         mel = log_mel(audio.astype(np.float32), CONTRACT)

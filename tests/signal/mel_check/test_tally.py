@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from gru_audio.config import MEL_PRESETS, MelConfig
 from gru_audio.signal.mel import log_mel, to_linear
 from gru_audio.signal.mel_check.levels import frame_levels
+from gru_audio.signal.mel_check.order import Order
 from gru_audio.signal.mel_check.tally import Tally
 
 Floats = NDArray[np.float32]
@@ -30,3 +31,15 @@ def test_a_tally_does_not_depend_on_its_pieces(speech: Floats) -> None:
     np.testing.assert_allclose(pieces.bands.deviation, whole.bands.deviation, rtol=1e-9)
     assert pieces.moves_together == pytest.approx(whole.moves_together)
     assert (pieces.n_frames, pieces.is_cut) == (whole.n_frames, whole.is_cut)
+
+
+@pytest.mark.parametrize("n_at_once", [1, 7, 400])
+def test_the_order_of_values_is_told_from_any_pieces(speech: Floats, n_at_once: int) -> None:
+    mel = log_mel(speech, CONTRACT)
+    told = []
+    for values in (mel, mel[:, ::-1], mel.T.copy().reshape(mel.shape)):
+        order = Order(CONTRACT.n_mels, 1.0)
+        for first in range(0, len(mel), n_at_once):
+            order.add(values[first : first + n_at_once].astype(np.float64))
+        told.append((order.is_rougher_above, order.is_transposed))
+    assert told == [(False, False), (True, False), (False, True)]
