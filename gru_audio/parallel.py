@@ -2,11 +2,13 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TypeVar
 
 from gru_audio.errors import GruAudioError
@@ -48,7 +50,8 @@ def map_in_order(
         initializer=_end_with_the_parent,
         initargs=(os.getpid(),),
     )
-    results = pool(joblib.delayed(function)(task) for task in tasks)
+    with _interrupts_held() if n_jobs > 1 else nullcontext():
+        results = pool(joblib.delayed(function)(task) for task in tasks)
     try:
         for result in results:  # noqa: UP028 - `yield from` would close `results` outside the filter below
             yield result
@@ -63,11 +66,35 @@ def map_in_order(
             results.close()
 
 
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold back Ctrl-C in this thread, and for good in the processes and threads that it starts.
+
+    A terminal's Ctrl-C goes to all processes. A worker that still imports what it needs would answer with a traceback;
+    the parent, which learns of it at the end of this, ends it.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    # The helpers that are started with the first process let interrupts through again, so they are started before:
+    # Python's, and joblib's own, which may move.
+    resource_tracker.ensure_running()
+    with suppress(ImportError):
+        from joblib.externals.loky.backend.resource_tracker import ensure_running
+
+        ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _end_with_the_parent(parent: int) -> None:
     """In a process of joblib's: end it where the parent is killed. It would wait five minutes for more to do."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # a terminal's Ctrl-C is for the parent, which ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as `_interrupts_held`; Windows has no masks
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -73,3 +73,14 @@ def test_processes_end_with_a_killed_parent() -> None:
     assert [process.stdout.readline() for _ in range(3)] == [b"1\n", b"2\n", b"1\n"]
     os.kill(process.pid, signal.SIGKILL)
     assert process.communicate(timeout=30)[0] == b""
+
+
+def test_processes_hold_back_a_terminals_ctrl_c() -> None:
+    """It goes to them too, and one that still imports what it needs would answer with a traceback."""
+    script = (
+        "import signal\nfrom gru_audio.parallel import map_in_order\n"
+        "def is_held(_):\n    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])\n"
+        "print(list(map_in_order(is_held, range(2), jobs=2)), is_held(0))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[True, True] False\n", "")
