@@ -147,7 +147,8 @@ def gates_of(place, kept, SIZE: tl.constexpr):
     return r, tl.load(place + SIZE, mask=kept, other=0.0), tl.load(place + 2 * SIZE, mask=kept, other=0.0)
 
 
-@triton.jit
+# Not compiled anew for numbers that are 1, or multiples of 16.
+@triton.jit(do_not_specialize=["n_batch", "first", "last"])
 def gru_forward(  # noqa: PLR0915
     gates, weight, inner_bias, hidden, inner, state, counters, n_batch, first, last,
     SIZE: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr, CHUNK: tl.constexpr, AHEAD: tl.constexpr,
@@ -228,7 +229,7 @@ def saved_of(gates, hidden, inner, above, at_gates, at, kept, SIZE: tl.constexpr
     return r, z, n, product, before, tl.load(above + at, mask=kept, other=0.0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n_batch", "n_steps", "first", "last"])
 def gru_backward(  # noqa: PLR0915
     gates, weight, hidden, inner, above, carried, grad_gates, grad_inner, counters, n_batch, n_steps, first, last,
     SIZE: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr, CHUNK: tl.constexpr, AHEAD: tl.constexpr,
