@@ -174,6 +174,7 @@ def run_together(
         while len(results) < len(group):
             for _ in in_turn(feed, range(len(group))):
                 pass
+            shares.tell()
             for one, made in zip(under_way, streams.run(), strict=True):
                 one.made.append(made)
     return [results[number] for number in range(len(group))]
@@ -229,22 +230,29 @@ def _steps(
 
 
 class _Shares:
-    """How far the jobs of a group are together: the mean of their frames and shares."""
+    """How far the jobs of a group are together: the mean of their frames and shares.
+
+    It is told once a round, not for each job: those who listen would take the interpreter from hundreds of others.
+    """
 
     def __init__(self, n_jobs: int, progress: ProgressCallback) -> None:
         self._n_done, self._shares, self._progress = [0] * n_jobs, [0.0] * n_jobs, progress
         self._n_jobs, self._sums, self._counting = n_jobs, (0.0, 0.0), Lock()
 
     def report(self, number: int, n_done: int, n_frames: int) -> None:
-        """Report the frames that are done of a job, and how many it has."""
+        """The frames that are done of a job, and how many it has."""
         with self._counting:
             self._sums = (
                 self._sums[0] + n_done - self._n_done[number],
                 self._sums[1] + n_done / n_frames - self._shares[number],
             )
             self._n_done[number], self._shares[number] = n_done, n_done / n_frames
-            done, share = (value / self._n_jobs for value in self._sums)
-        self._progress(Progress(done, done / share))
+
+    def tell(self) -> None:
+        """Report progress, if there is any."""
+        done, share = (value / self._n_jobs for value in self._sums)
+        if share:
+            self._progress(Progress(done, done / share))
 
 
 def _size(path: Path) -> int:
