@@ -66,9 +66,10 @@ def fold(voice: Voice) -> FoldedNetwork:
     inside[2 * size :] = model.cell == "gru"
     n_step_tables, n_readout_tables = config.table_counts
     embedding = take("step_embedding.weight", n_step_tables, config.signal.n_classes, model.conditioning_size)
+    rows = embedding.reshape(-1, model.conditioning_size) @ input_weight.T  # one product, not one a table
     return FoldedNetwork(
         config=config,
-        step_tables=np.ascontiguousarray(embedding @ input_weight.T),
+        step_tables=rows.reshape(*embedding.shape[:2], width),
         gate_conditioning=input_weight,
         gate_bias=input_bias + np.where(inside, np.float32(0), hidden_bias),
         recurrent=take("cell.weight_hh_l0", width, size),

@@ -424,7 +424,7 @@ def silence(state: object, blocks: Sequence[FrameBlock], *_: object) -> Floats:
 
 def test_stopping_early_in_step_leaves_nothing(tmp_path: Path, in_step: Vocoder) -> None:
     for name in "ab":
-        write(tmp_path / "in" / f"{name}.wav", 20_000)
+        write(tmp_path / "in" / f"{name}.wav", 10_000)
 
     def stop(_: Progress) -> None:
         raise KeyboardInterrupt

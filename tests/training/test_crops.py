@@ -185,7 +185,7 @@ def test_codes_are_the_closed_loop_over_the_same_audio(
     tmp_path: Path, clips: list[Pcm], padding: Any, code_noise: int, order: int
 ) -> None:
     """From the whole clip's mel and audio, with the naive loop: where a crop begins is all that it is told."""
-    config = config_for(padding, code_noise=code_noise, batch_size=8)
+    config = config_for(padding, code_noise=code_noise, batch_size=4)
     config = config.model_copy(update={"signal": SignalConfig(lpc_order=order)})
     hop, run_in = 200, config.run_in_samples // 200
     lead = 100 if padding == "center" else 0

@@ -25,7 +25,7 @@ from gru_audio.training.batches.raw_crops import RawCrops, bounds_within, mirror
 
 ArrayBatch = Batch[npt.NDArray[Any]]
 
-_STATISTICS_CROPS = 512
+_STATISTICS_CROPS = 512  # at most
 _SMALLEST_STD = 0.1  # of a mel band over the training set: a band that never changes stays usable
 _STATISTICS_STREAM = 1 << 40  # a step that no run reaches: its random stream is the statistics' own
 
@@ -139,11 +139,12 @@ class CropSource:
             yield np.random.default_rng(seeds)
 
     def mel_statistics(self) -> tuple[FloatArray, FloatArray]:
-        """Mean and standard deviation (M,) of the mel over random crops."""
+        """Mean and standard deviation (M,) of the mel over random crops, no more than the clips hold side by side."""
         rng = np.random.default_rng((self._config.train.seed, _STATISTICS_STREAM))
         n_frames = self._config.train.crop_samples // self._config.mel.hop_samples
+        n_held = int(self._clips.n_samples.sum()) // self._config.train.crop_samples
         frames = []
-        for _ in range(_STATISTICS_CROPS):
+        for _ in range(min(_STATISTICS_CROPS, max(1, n_held))):
             place = self._place(rng, n_frames)
             reach = range(place.first - self._context, place.first + n_frames + self._context)
             frames.append(self._mel(place, self._recording(place, reach), reach))
