@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gru_audio.errors import OutputError
+from gru_audio.locks import lock
 
 _NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_PLACE = frozenset(
@@ -23,16 +24,17 @@ _NO_PLACE = frozenset(
 _LIMITS = {errno.EFBIG: "ulimit -f", errno.EMFILE: "ulimit -n", errno.ENFILE: "fs.file-max"}
 _TEMPORARY = re.compile(r"\.gru-audio-([0-9a-f]{4})?[0-9a-f]{12}\.partial(\.\w{1,16})?", re.ASCII)
 _MACHINE = os.uname().nodename if hasattr(os, "uname") else os.environ.get("COMPUTERNAME", "")
-_MARK = f"{zlib.crc32(os.fsencode(_MACHINE)) & 0xFFFF:04x}"
+MARK = f"{zlib.crc32(os.fsencode(_MACHINE)) & 0xFFFF:04x}"
+"""Of this machine, in its temporary files' names."""
+
 _DAY_S = 86_400
 _PLAIN = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 """Bytes as they are, no pipe that is waited for, and nothing for a process that is started meanwhile."""
 
 _OTHER_FILES = 128  # that are open beside those that somebody counts
-_PATIENCE_S = 60
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
-_BUSY = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES})
-_PAUSE_S = 0.1
+PATIENCE_S = 60
+"""That another machine's file is waited for."""
+
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -128,7 +130,7 @@ def size_when_there(path: Path) -> int:
     Raises:
         OutputError: it does not come within a minute.
     """
-    for _ in range(_PATIENCE_S):
+    for _ in range(PATIENCE_S):
         with contextlib.suppress(FileNotFoundError):
             return path.stat().st_size
         with contextlib.suppress(OSError):
@@ -198,7 +200,7 @@ def remove_abandoned(folder: Path) -> None:
             if (found := _TEMPORARY.fullmatch(entry.name)) is None:
                 continue
             with contextlib.suppress(OSError):
-                is_ours = found[1] in (None, _MARK)
+                is_ours = found[1] in (None, MARK)
                 if is_ours or time.time() - entry.stat(follow_symlinks=False).st_mtime > _DAY_S:
                     _remove_unlocked(Path(entry.path))
 
@@ -210,7 +212,7 @@ def _created(path: Path) -> tuple[Path, RawIOBase]:
     """A new, locked file beside `path`, by its name and open."""
     suffix = path.suffix if re.fullmatch(r"\.\w{1,16}", path.suffix, re.ASCII) else ""
     while True:
-        temporary = path.with_name(f".gru-audio-{_MARK}{os.urandom(6).hex()}.partial{suffix}")
+        temporary = path.with_name(f".gru-audio-{MARK}{os.urandom(6).hex()}.partial{suffix}")
         held = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _PLAIN | _NO_FOLLOW, 0o666)
         file = os.fdopen(held, "rb+", buffering=0)
         if sys.platform != "win32":
@@ -242,57 +244,6 @@ def _remove_unlocked(path: Path) -> None:
     with os.fdopen(descriptor, "rb+") as file:
         if lock(file.fileno(), wait=False):
             path.unlink()
-
-
-def lock(descriptor: int, *, wait: bool, with_children: bool = True) -> bool | None:
-    """Lock an open file until it is closed.
-
-    Args:
-        descriptor: of the file, which may be written to where `with_children` is false.
-        wait: for another process that holds it.
-        with_children: whether a process that this one forks holds it, too. If not, it is lost as well when this process
-            opens the file once more and closes that.
-
-    Returns:
-        True: it is locked; False: another process holds it; None: the file's system knows no locks.
-
-    Raises:
-        OSError: anything else.
-    """
-    while True:
-        try:
-            _lock(descriptor, with_children)
-        except OSError as error:
-            if error.errno in _NO_LOCKS:
-                return None
-            if error.errno not in _BUSY:
-                raise
-            if not wait:
-                return False
-            time.sleep(_PAUSE_S)
-        else:
-            return True
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    _PLACE = 1 << 30  # of the byte that is locked, and then cannot be read: beyond all that these files hold
-
-    def _lock(descriptor: int, with_children: bool) -> None:
-        place = os.lseek(descriptor, 0, os.SEEK_CUR)
-        os.lseek(descriptor, _PLACE, os.SEEK_SET)
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        finally:
-            os.lseek(descriptor, place, os.SEEK_SET)
-
-else:
-    import fcntl
-
-    def _lock(descriptor: int, with_children: bool) -> None:
-        take = fcntl.flock if with_children else fcntl.lockf
-        take(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _why_not_regular(mode: int) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gru_audio.files import lock
+from gru_audio.locks import lock
 
 _RATE_HZ = 16_000
 

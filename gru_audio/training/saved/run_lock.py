@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gru_audio.errors import TrainingError
-from gru_audio.files import lock, output_errors
+from gru_audio.files import output_errors
+from gru_audio.locks import lock
 
 _FILE = ".lock"
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
