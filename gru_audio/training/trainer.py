@@ -5,7 +5,6 @@ as the interrupted one would have.
 """
 
 import contextlib
-import math
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from gru_audio.config import CONTEXT_FRAMES, Config
 from gru_audio.data.dataset import Dataset
-from gru_audio.errors import CheckpointError, TrainingError
+from gru_audio.errors import TrainingError
 from gru_audio.progress import NoteCallback, Progress, ProgressCallback, ignore_note, ignore_progress
 from gru_audio.training.batches.batch import Batch
 from gru_audio.training.batches.crops import CropSource
@@ -26,19 +25,14 @@ from gru_audio.training.distributed import Processes
 from gru_audio.training.fine_tuning import StartingVoice
 from gru_audio.training.interrupt import StopRequest
 from gru_audio.training.judging.judge import Judge
+from gru_audio.training.judging.measuring import Measuring
 from gru_audio.training.learner import Learner
 from gru_audio.training.recovery import Diverged
 from gru_audio.training.result import TrainResult
-from gru_audio.training.saved.checkpoint import (
-    Checkpoint,
-    Part,
-    PartState,
-    newest_checkpoint,
-    save_checkpoint,
-)
+from gru_audio.training.saved.checkpoint import Checkpoint, Part, newest_checkpoint
 from gru_audio.training.saved.metrics import MetricsLog, TrainingMeter
+from gru_audio.training.saved.saver import Saver
 from gru_audio.training.schedules import samples_of_steps
-from gru_audio.voice.run_folder import checkpoint_path
 
 
 class Trainer:
@@ -73,8 +67,10 @@ class Trainer:
         self._source = CropSource(dataset, config, "train", CONTEXT_FRAMES)
         self.learner = Learner(config, device, self._source, self.processes)
         self.judge = Judge(dataset, run, config, device, self.learner.average, self.learner.pruning)
-        self._saved_step = 0
-        self._first_bits, self._last_bits = math.nan, math.nan
+        self._measuring = Measuring(config, self.learner, self.judge)
+        learner = self.learner
+        parts: list[Part] = [learner, learner.pruning, learner.watch, learner.returns, self.judge]
+        self._saver = Saver(run, config, dataset.fingerprint, parts)
         self._audio_s, self._began = 0.0, time.perf_counter()
 
     def start_from(self, start: StartingVoice) -> None:
@@ -100,7 +96,7 @@ class Trainer:
             ProcessLostError: another process of the run failed; this one stands after its last whole step.
         """
         stop, meter = None, TrainingMeter(self.config)
-        self._measure_the_start(log)
+        self._measuring.measure_the_start(log)
         steps = self._steps_to_do()
         with contextlib.closing(self._batches(steps, stopped, tell)) as supply:
             for batch in supply:
@@ -132,7 +128,7 @@ class Trainer:
                 f"{diverged}, before the first checkpoint; start again with a lower train.learning_rate"
             )
         scale = learner.scaler.get_scale()
-        self._restore([part for part in self._parts if part is not returns], checkpoint)
+        self._saver.restore(checkpoint, but=returns)
         learner.limit_scale(scale)
         self.processes.gather(None)  # all have read it
         if self.processes.leads:
@@ -145,9 +141,7 @@ class Trainer:
 
     def save(self) -> Path:
         """Write a checkpoint: all that the run needs to go on exactly from here."""
-        own = PartState({"config": self.config.model_dump(), "dataset": self.dataset.fingerprint})
-        checkpoint = Checkpoint.of(self.step, [own, *(part.state() for part in self._parts)])
-        return save_checkpoint(self.run, checkpoint, self.config.train.checkpoints_kept)
+        return self._saver.save(self.step)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Put the run where the checkpoint's was, whatever it has done since.
@@ -155,40 +149,14 @@ class Trainer:
         Raises:
             CheckpointError: its tensors are not the network's, or its header lacks what a part keeps.
         """
-        self._restore(self._parts, checkpoint)
+        self._saver.restore(checkpoint)
 
     @property
     def step(self) -> int:
         """Optimiser steps done."""
         return self.learner.step
 
-    @property
-    def _parts(self) -> list[Part]:
-        """What a checkpoint keeps; the learner first, which refuses one that does not fit."""
-        return [self.learner, self.learner.pruning, self.learner.watch, self.learner.returns, self.judge]
-
-    def _restore(self, parts: list[Part], checkpoint: Checkpoint) -> None:
-        for part in parts:
-            try:
-                part.restore(checkpoint)
-            except KeyError as error:
-                raise CheckpointError(
-                    f"{checkpoint_path(self.run, checkpoint.step)}: damaged: its header lacks {error}; delete it, and "
-                    "resume from the one before"
-                ) from error
-        self._saved_step = checkpoint.step
-
     # Before the first step
-
-    def _measure_the_start(self, log: MetricsLog | None) -> None:
-        if log is None:
-            return
-        # A resumed run measures where it stands, but logs and exports no more than an uninterrupted one.
-        self._last_bits = self.judge.measure()["bits"] if self.step else self.judge.validate(log, 0)
-        if not self.step and self.judge.origin is not None and self.judge.is_free_run_due(0):
-            self.judge.free_run(log, 0)
-        if math.isnan(self._first_bits):
-            self._first_bits = self._last_bits
 
     def _steps_to_do(self) -> range:
         return range(self.step, self.step if self._is_settled() else self.config.train.steps)
@@ -220,18 +188,18 @@ class Trainer:
             Diverged: a bound was passed.
         """
         is_last, is_sound, is_calm = self.step == self.config.train.steps, False, False
-        if is_last or self._is_save_due or self._may_look(stopped):
+        if is_last or self._saver.is_due(self.step) or self._may_look(stopped):
             sighting = self.learner.watch.read()
             if sighting.has_diverged:
                 raise Diverged(self.step, sighting.reason)
             is_sound, is_calm = not sighting.n_bad, sighting.is_calm
-        figures = {} if log is None else self._log_what_is_due(meter, log)
+        figures = {} if log is None else self._measuring.log_what_is_due(meter, log)
         return _Seen(figures, is_sound, is_calm, is_last or self._is_settled())
 
     def _save_where_due(self, seen: "_Seen", meter: TrainingMeter, log: MetricsLog | None) -> None:
         """Write a checkpoint, at a later step than is due where the losses are not calm."""
-        if seen.is_last or (self._is_save_due and seen.is_calm):
-            self._saved_step = self.step
+        if seen.is_last or (self._saver.is_due(self.step) and seen.is_calm):
+            self._saver.saved_step = self.step
             if log is not None:
                 with meter.paused():
                     self.save()
@@ -239,10 +207,7 @@ class Trainer:
     def _tell(self, seen: "_Seen", progress: ProgressCallback) -> None:
         """Show the user what was logged."""
         if seen.figures:
-            shown, returns = _shown(seen.figures, self._last_bits), self.learner.returns
-            if returns.times:
-                shown["returns"] = f"{returns.times}, from step {returns.diverged_at:,}"
-            progress(Progress(self.step, self.config.train.steps, shown))
+            progress(Progress(self.step, self.config.train.steps, self._measuring.shown(seen.figures)))
 
     # What they ask
 
@@ -250,26 +215,6 @@ class Trainer:
         """Whether to read the device: a CPU at every step, a GPU only where its figures are logged."""
         is_logged = self.step % self.config.train.log_every == 0
         return self.device.type == "cpu" or is_logged or (self.processes.alone and bool(stopped))
-
-    def _log_what_is_due(self, meter: TrainingMeter, log: MetricsLog) -> dict[str, float]:
-        """Log the training's figures, those of a validation and of a free run; returns the first, empty if not due."""
-        settings, learner, figures = self.config.train, self.learner, dict[str, float]()
-        if self.step % settings.log_every == 0 or self.step == settings.steps:
-            rate = learner.learning_rate(self.step)
-            figures = {**meter.figures(), **learner.pruning.densities(), "learning_rate": rate}
-            log.log("train", self.step, figures)
-        with meter.paused():
-            if self.judge.is_due(self.step):
-                self._last_bits = self.judge.validate(log, self.step)
-            if self.judge.is_free_run_due(self.step):
-                self.judge.free_run(log, self.step)
-        return figures
-
-    @property
-    def _is_save_due(self) -> bool:
-        """Whether a step at which to save has come since the last checkpoint."""
-        every = self.config.train.checkpoint_every
-        return self.step // every > self._saved_step // every
 
     def _is_settled(self) -> bool:
         """Whether further steps are not worth it; the first process, which runs free, decides for all."""
@@ -284,8 +229,7 @@ class Trainer:
         """Save where it stands, if that is worth anything, and see to it that there is a voice."""
         if not self.step or self.learner.watch.read().n_bad:
             return
-        if not self.judge.has_voice:
-            self._last_bits = self.judge.validate(log, self.step)
+        self._measuring.make_sure_of_a_voice(log)
         self.save()
 
     def _result(self, stop: int | None) -> TrainResult:
@@ -293,8 +237,8 @@ class Trainer:
         finished = settled or self.step >= self.config.train.steps
         wall_s = time.perf_counter() - self._began
         return TrainResult(
-            self.step, finished, self._first_bits, self._last_bits, self.judge.best_bits, self._audio_s, wall_s,
-            stop, self.learner.returns.times, steps=self.config.train.steps, settled=settled,
+            self.step, finished, self._measuring.first_bits, self._measuring.last_bits, self.judge.best_bits,
+            self._audio_s, wall_s, stop, self.learner.returns.times, steps=self.config.train.steps, settled=settled,
             keeps_the_start=self.judge.keeps_the_start(self.step),
         )  # fmt: skip
 
@@ -314,14 +258,3 @@ class _Seen(NamedTuple):
     is_sound: bool
     is_calm: bool
     is_last: bool
-
-
-def _shown(figures: Mapping[str, float], valid_bits: float) -> dict[str, str]:
-    return {
-        "loss": f"{figures['loss']:.3f}",
-        "bits": f"{figures['bits']:.3f}",
-        "valid": f"{valid_bits:.3f}",
-        "lr": f"{figures['learning_rate']:.1e}",
-        "grad": f"{figures['gradient_norm']:.2f}",
-        "speed": f"{figures['samples_per_s']:,.0f}/s ({figures['times_real_time']:.1f} x real time)",
-    }
