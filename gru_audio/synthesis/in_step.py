@@ -11,14 +11,14 @@ from typing import Protocol
 import numpy as np
 
 from gru_audio.arrays import FloatArray, Made
+from gru_audio.progress import Progress, ProgressCallback
 from gru_audio.signal.mel import MelFrames
 from gru_audio.synthesis.correction import Corrections
 from gru_audio.synthesis.frontend import FrameBlock, FrontEnd
 from gru_audio.synthesis.sampling import Sampling
-from gru_audio.synthesis.stream import ReadyVoice
+from gru_audio.synthesis.stream import ReadyVoice, chunks_of, require_finite
 
 _LANES_FOR_THREADS = 16
-_FRAMES_AT_ONCE = 64  # between two reports of progress, and two looks at Ctrl-C
 
 
 class _Lane:
@@ -128,12 +128,6 @@ class StreamsInStep:
             return list(pool.map(go_on, self._lanes, audio))
 
 
-def chunks_of(frames: MelFrames) -> list[MelFrames]:
-    """A whole mel in pieces, so that progress can be reported between them."""
-    starts = range(0, len(frames.stored), _FRAMES_AT_ONCE)
-    return [frames.part(slice(first, first + _FRAMES_AT_ONCE)) for first in starts]
-
-
 def drain_in_step(
     streams: InStep, mels: Sequence[MelFrames], hop_samples: int, report: Callable[[int], None]
 ) -> list[Made]:
@@ -155,3 +149,28 @@ def drain_in_step(
             pieces.append(piece)
         n_done += max(piece.raw.size for piece in made) // hop_samples
         report(n_done)
+
+
+def make_together(
+    ready: ReadyVoice, mels: Sequence[MelFrames], sampling: Sampling, progress: ProgressCallback
+) -> list[Made]:
+    """The audio of whole mels, as many together as the engine takes at once.
+
+    Raises:
+        AudioError: the voice made NaN or infinite samples.
+    """
+    n_at_once, hop = ready.engine.streams_at_once, ready.voice.config.mel.hop_samples
+    groups = [mels[first : first + n_at_once] for first in range(0, len(mels), n_at_once)]
+    lengths = [max(len(mel.stored) for mel in group) for group in groups]
+    n_frames, n_before, all_made = sum(lengths), 0, list[Made]()
+    for group, length in zip(groups, lengths, strict=True):
+
+        def report(n_done: int, before: int = n_before) -> None:
+            progress(Progress(before + n_done, n_frames))
+
+        for made in drain_in_step(streams_in_step(ready, len(group), sampling), group, hop, report):
+            for audio in made:
+                require_finite(audio, 0, hop)
+            all_made.append(made)
+        n_before += length
+    return all_made

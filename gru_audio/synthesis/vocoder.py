@@ -10,16 +10,16 @@ import numpy.typing as npt
 from gru_audio.arrays import FloatArray, Made
 from gru_audio.config import CONTEXT_FRAMES, Config, MelConfig
 from gru_audio.errors import CheckpointError
-from gru_audio.progress import Progress, ProgressCallback, ignore_progress
+from gru_audio.progress import ProgressCallback, ignore_progress
 from gru_audio.signal.audio import check_audio, resample
 from gru_audio.signal.mel import MelFrames, check_mel, log_mel, silent_frames
 from gru_audio.synthesis.correction import check_corrections, default_corrections
 from gru_audio.synthesis.engines import choose_engine, make_engine
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.frontend import ConditioningWeights
-from gru_audio.synthesis.in_step import InStep, chunks_of, drain_in_step, streams_in_step
+from gru_audio.synthesis.in_step import InStep, make_together, streams_in_step
 from gru_audio.synthesis.sampling import PLAIN_SAMPLING, Sampling, VoiceSampling
-from gru_audio.synthesis.stream import ReadyVoice, Stream, require_finite
+from gru_audio.synthesis.stream import ReadyVoice, Stream, drain
 from gru_audio.voice.bundled import DEFAULT_VOICE
 from gru_audio.voice.voice import Voice, load_voice
 
@@ -32,6 +32,7 @@ class Vocoder:
         lookahead_frames: frames that `stream` waits for before it gives a frame's audio.
         engine_name: of the engine that was taken.
         engine_reason: why `"auto"` took it, as a clause; empty where it was asked for.
+        ready: the voice, made ready for the engine: what streams share.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Vocoder:
         self.engine_name, self.engine = make_engine(engine, network, device, own)
         n_rounds = default_corrections(voice.config.mel) if corrections is None else corrections
         self.lookahead_frames = CONTEXT_FRAMES + check_corrections(voice.config.mel, n_rounds)
-        self._ready = ReadyVoice(voice, weights, self.engine, n_rounds)
+        self.ready = ReadyVoice(voice, weights, self.engine, n_rounds)
 
     @property
     def sample_rate(self) -> int:
@@ -76,7 +77,7 @@ class Vocoder:
     @property
     def voice(self) -> Voice:
         """Its weights, settings and provenance."""
-        return self._ready.voice
+        return self.ready.voice
 
     @property
     def config(self) -> Config:
@@ -92,16 +93,6 @@ class Vocoder:
     def temperature(self) -> float:
         """Of the draws, where none is asked for: what the voice was found to sound best with."""
         return self.engine.own.temperature
-
-    @property
-    def streams_at_once(self) -> int:
-        """How many mels `synthesize_batch` goes through together: so many cost the engine less than one by one."""
-        return self.engine.streams_at_once
-
-    @property
-    def groups_at_once(self) -> int:
-        """How many such groups may be under way in threads of their own."""
-        return self.engine.groups_at_once
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -136,7 +127,7 @@ class Vocoder:
 
     def judged(self, mel: FloatArray, name: str = "mel") -> MelFrames:
         """A whole mel (F, M) that `check_mel` has seen, once it is what this voice wants; see `check`."""
-        return self._ready.judge.require(mel, name) if self._ready.judge else MelFrames(mel)
+        return self.ready.judge.require(mel, name) if self.ready.judge else MelFrames(mel)
 
     def synthesize(
         self,
@@ -165,16 +156,7 @@ class Vocoder:
             ConfigError: a setting is out of range.
         """
         checked, stream = check_mel(mel, self.mel_config), self.start(sampling, seed=seed, check=False)
-        frames = self.judged(checked) if check else MelFrames(checked)
-        parts, n_done, n_frames = [np.zeros(0, np.float32)], 0, len(checked)
-        for chunk in chunks_of(frames):
-            parts.append(stream.push_checked(chunk))
-            n_done += parts[-1].size // self.mel_config.hop_samples
-            progress(Progress(n_done, n_frames))
-        if n_frames:
-            parts.append(stream.finish())
-            progress(Progress(n_frames, n_frames))
-        return np.concatenate(parts)
+        return drain(stream, self.judged(checked) if check else MelFrames(checked), progress)
 
     def synthesize_batch(
         self,
@@ -192,7 +174,7 @@ class Vocoder:
         checked = self._checked(mels)
         if check:
             checked = [self.judged(mel.stored, f"mel {i}") for i, mel in enumerate(checked)]
-        return [made.audio for made in self._make(checked, sampling.seeded(seed), progress)]
+        return [made.audio for made in make_together(self.ready, checked, sampling.seeded(seed), progress)]
 
     def synthesize_both(
         self,
@@ -203,29 +185,10 @@ class Vocoder:
         progress: ProgressCallback = ignore_progress,
     ) -> list[Made]:
         """The audio of several mels as `synthesize_batch` makes it, and before the correction; they are not judged."""
-        return self._make(self._checked(mels), sampling.seeded(seed), progress)
+        return make_together(self.ready, self._checked(mels), sampling.seeded(seed), progress)
 
     def _checked(self, mels: Sequence[npt.ArrayLike]) -> list[MelFrames]:
         return [MelFrames(check_mel(mel, self.mel_config, f"mel {i}")) for i, mel in enumerate(mels)]
-
-    def _make(self, mels: Sequence[MelFrames], sampling: Sampling, progress: ProgressCallback) -> list[Made]:
-        """The audio of checked mels, as many together as the engine takes at once."""
-        n_at_once = self.engine.streams_at_once
-        groups = [mels[first : first + n_at_once] for first in range(0, len(mels), n_at_once)]
-        lengths = [max(len(mel.stored) for mel in group) for group in groups]
-        n_frames, n_before, all_made = sum(lengths), 0, list[Made]()
-        for group, length in zip(groups, lengths, strict=True):
-
-            def report(n_done: int, before: int = n_before) -> None:
-                progress(Progress(before + n_done, n_frames))
-
-            streams, hop = self.start_in_step(len(group), sampling), self.mel_config.hop_samples
-            for made in drain_in_step(streams, group, hop, report):
-                for audio in made:
-                    require_finite(audio, 0, self.mel_config.hop_samples)
-                all_made.append(made)
-            n_before += length
-        return all_made
 
     def stream(
         self,
@@ -269,7 +232,7 @@ class Vocoder:
         Raises:
             ConfigError: a setting is out of range.
         """
-        return Stream(self._ready, sampling.seeded(seed), check)
+        return Stream(self.ready, sampling.seeded(seed), check)
 
     def warm_up(self) -> None:
         """Generate a few frames of silence and forget them, so that a stream's first audio is not late.
@@ -289,7 +252,7 @@ class Vocoder:
         Raises:
             ConfigError: it is of another voice, or an array is missing, unknown, or of another shape or type.
         """
-        return Stream.restore(self._ready, saved, check)
+        return Stream.restore(self.ready, saved, check)
 
     def start_in_step(
         self, n_streams: int, sampling: Sampling = PLAIN_SAMPLING, *, seed: int | None = None
@@ -299,7 +262,7 @@ class Vocoder:
         Raises:
             ConfigError: a setting is out of range.
         """
-        return streams_in_step(self._ready, n_streams, sampling.seeded(seed))
+        return streams_in_step(self.ready, n_streams, sampling.seeded(seed))
 
 
 def load(

@@ -18,7 +18,6 @@ from gru_audio.network.blocks import BLOCK_COLUMNS, BLOCK_ROWS
 from gru_audio.signal.mulaw import expansion_table, thresholds
 from gru_audio.synthesis.folding import FoldedNetwork
 from gru_audio.synthesis.int8.layout import (
-    TABLE_FACTOR,
     DoubleArray,
     aligned,
     in_blocks,
@@ -30,21 +29,15 @@ from gru_audio.synthesis.int8.layout import (
     whole_quads,
     widened,
 )
+from gru_audio.synthesis.int8.units import FULL_ACTIVATION, LEAST_UNIT, unit_of_blocks, unit_of_tables
 
 STATE_ONE = 1 << 14
 """What a state of 1 is stored as, in 16 bits."""
-
-FULL_ACTIVATION = 64
-"""What an activation of 1 is stored as: 7 bits, so that two products fit into 16 bits where a processor needs that."""
 
 SUBTREE_BITS = 4
 """Levels of the output tree whose nodes are computed together."""
 
 GATES = 3
-_LARGEST_BYTE = 127
-_LARGEST_PAIRS = 255
-"""Of four neighbouring weights of two blocks, those of one sign sum up to no more: times 127 that fits into 16 bits."""
-_LEAST_UNIT = 2.0**-20  # a row without weights has frame inputs all the same
 _READOUT_STEPS = (1 << 14) - 1  # of the readout's values, which are two times 7 bits
 _PAIR_ROWS = 2 * BLOCK_ROWS
 _LARGEST_FIXED = (1 << 15) - 1
@@ -196,33 +189,12 @@ def _gate_units(kept: _Kept, of_tables: FloatArray) -> DoubleArray:
 
     The new gate's product counts half.
     """
-    for_tables = of_tables.astype(np.float64) / (_LARGEST_BYTE * TABLE_FACTOR)
+    for_tables = unit_of_tables(of_tables)
     units = [
-        np.maximum(_unit_of_blocks(part) / part_of_unit, rows.reshape(-1, BLOCK_ROWS))
+        np.maximum(unit_of_blocks(part) / part_of_unit, rows.reshape(-1, BLOCK_ROWS))
         for part, rows, part_of_unit in zip(kept.blocks, for_tables, (1, 1, 2), strict=True)
     ]
-    return np.asarray(np.maximum(np.stack(units), _LEAST_UNIT).astype(np.float32), np.float64)
-
-
-def _unit_of_blocks(blocks: DoubleArray) -> DoubleArray:
-    """(..., 16), of blocks (..., n, 16, 4) that are multiplied two by two with activations of 7 bits."""
-    if not blocks.shape[-3]:
-        return np.zeros((*blocks.shape[:-3], BLOCK_ROWS))
-    largest = np.abs(blocks).max((-3, -1)) / _LARGEST_BYTE
-    return np.asarray(np.maximum(largest, _largest_pairs(blocks) / _LARGEST_PAIRS) / FULL_ACTIVATION)
-
-
-def _largest_pairs(blocks: DoubleArray) -> DoubleArray:
-    """(..., 16), the most that weights of one sign sum up to in two columns of two blocks; (..., n, 16, 4) blocks."""
-    n_odd = blocks.shape[-3] % 2
-    even = np.pad(blocks, [(0, 0)] * (blocks.ndim - 3) + [(0, n_odd), (0, 0), (0, 0)])
-    pairs = even.reshape(*even.shape[:-3], -1, 2, BLOCK_ROWS, BLOCK_COLUMNS // 2, 2)
-    largest = np.zeros(())
-    for sign in (1, -1):
-        part = np.maximum(sign * pairs, 0)
-        of_two_blocks = part[..., 0, :, :, :] + part[..., 1, :, :, :]
-        largest = np.maximum(largest, of_two_blocks[..., 0] + of_two_blocks[..., 1])  # (..., n / 2, 16, 2)
-    return np.asarray(largest.max((-3, -1)), np.float64)
+    return np.asarray(np.maximum(np.stack(units), LEAST_UNIT).astype(np.float32), np.float64)
 
 
 def _pack_readout(network: FoldedNetwork) -> tuple[dict[str, Any], float]:
@@ -235,10 +207,10 @@ def _pack_readout(network: FoldedNetwork) -> tuple[dict[str, Any], float]:
     stride, width = bias.shape
     blocks = in_blocks(weight)  # (S, R' / 16, H' / 4, 16, 4)
     units = np.maximum(
-        _unit_of_blocks(blocks).max(0).ravel(),
-        reach_of(tables).max(0) / (_LARGEST_BYTE * TABLE_FACTOR),
+        unit_of_blocks(blocks).max(0).ravel(),
+        unit_of_tables(reach_of(tables).max(0)),
     )  # (R',)
-    units = np.maximum(units, _LEAST_UNIT).astype(np.float32).astype(np.float64)
+    units = np.maximum(units, LEAST_UNIT).astype(np.float32).astype(np.float64)
     quantised = np.rint(blocks / (units.reshape(-1, 1, BLOCK_ROWS, 1) * FULL_ACTIVATION))
     by_pair = quantised.reshape(
         stride * (width // BLOCK_ROWS), -1, _PAIR_ROWS // BLOCK_COLUMNS, BLOCK_ROWS, BLOCK_COLUMNS
@@ -276,7 +248,7 @@ def _pack_tree(network: FoldedNetwork, readout_unit: float) -> dict[str, Any]:
             rows.append(weight)
             biases.append(bias)
     blocks = in_blocks(np.stack(rows))[:, 0]  # (subtrees, R' / 4, 16, 4)
-    units = np.maximum(_unit_of_blocks(blocks) * FULL_ACTIVATION, 1e-20)  # (subtrees, 16)
+    units = np.maximum(unit_of_blocks(blocks) * FULL_ACTIVATION, 1e-20)  # (subtrees, 16)
     return {
         "tree_blocks": aligned(np.rint(blocks / units[:, None, :, None]), np.int8),
         "tree_units": aligned(units * readout_unit, np.float32),
