@@ -20,7 +20,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ROOT = Path(__file__).parent
 NATIVE = ROOT / "gru_audio" / "native"
-# By machine, what the compiler is told for each of library.INSTRUCTION_SETS.
+# By machine, what the compiler is told for each of instruction_sets.INSTRUCTION_SETS.
 PROCESSORS = {
     "x86_64": {
         "baseline": "x86_64",
@@ -59,7 +59,7 @@ class Platform:
     link: tuple[str, ...] = ()
 
 
-# By the name of a platform's folder in native/lib, as library.py finds it.
+# By the name of a platform's folder in native/lib, as instruction_sets.py finds it.
 PLATFORMS = {
     "linux-x86_64": Platform(
         "x86_64", "x86_64-linux-gnu.2.17", ".so", "manylinux_2_17_x86_64", ("-nostdlib",)

@@ -92,12 +92,12 @@ def memory_divergence(network: Network, batch: Batch[Tensor]) -> list[float]:
         (T / 2,), the mean over the crops of KL(with its own state || with the other's), in bits, of the
         distribution of the sample k samples after the exchange, k = 0, 1, ….
     """
-    conditioning, codes = _inputs(network, batch)
+    conditioning, codes = inputs_of(network, batch)
     n_first, n_samples = conditioning.shape[1] // 2, batch.target.shape[1]
     samples_per_step = network.config.model.samples_per_step
     middle = n_first * network.config.mel.hop_samples
-    first = _cut(codes, 0, middle, samples_per_step)
-    rest = _cut(codes, middle, n_samples, samples_per_step)
+    first = cut(codes, 0, middle, samples_per_step)
+    rest = cut(codes, middle, n_samples, samples_per_step)
     _, state = network.sample_network(conditioning[:, :n_first], first)
     parts = state if isinstance(state, tuple) else (state,)
     moved = tuple(part.roll(1, dims=1) for part in parts)
@@ -176,7 +176,7 @@ def _stepped(network: Network) -> tuple[Network, SteppedCell]:
     return network, stepped
 
 
-def _inputs(network: Network, batch: Batch[Tensor]) -> tuple[Tensor, CodeInputs]:
+def inputs_of(network: Network, batch: Batch[Tensor]) -> tuple[Tensor, CodeInputs]:
     """Conditioning (B, F, C) and codes, as in training before the pitch head takes over."""
     lags = None if network.pitch_head is None else batch.lags
     return network.conditioner(network.normalise(batch.mel), lags), code_inputs(network, batch, lags)
@@ -184,11 +184,11 @@ def _inputs(network: Network, batch: Batch[Tensor]) -> tuple[Tensor, CodeInputs]
 
 def _logits(network: Network, batch: Batch[Tensor]) -> Tensor:
     """(B, T, Q - 1) or (B, T, Q)."""
-    logits, _ = network.sample_network(*_inputs(network, batch))
+    logits, _ = network.sample_network(*inputs_of(network, batch))
     return logits  # type: ignore[no-any-return]
 
 
-def _cut(codes: CodeInputs, start: int, stop: int, samples_per_step: int) -> CodeInputs:
+def cut(codes: CodeInputs, start: int, stop: int, samples_per_step: int) -> CodeInputs:
     """The codes that samples `start` to `stop` read."""
     columns = (None if column is None else column[:, start:stop] for column in codes[1:])
     return CodeInputs(codes.excitation[:, start : stop + samples_per_step - 1], *columns)

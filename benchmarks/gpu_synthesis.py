@@ -169,7 +169,7 @@ def folder(work: Path, device: torch.device, n_clips: int, seconds: float, found
             f"{speed:.0f} times real time, {told['wall_s']:.1f} s; the command from start to end {wall_s:.1f} s"
         )
     vocoder, spent = load(engine="torch", device=str(device)), dict[str, float]()
-    found["together"] = f"{vocoder.groups_at_once} groups of up to {vocoder.streams_at_once}"
+    found["together"] = f"{vocoder.engine.groups_at_once} groups of up to {vocoder.engine.streams_at_once}"
     with timed_stages(spent):
         began = time.perf_counter()
         results = list(synthesize_files(vocoder, plan_jobs([work / "in"], work / "again", ".wav")))

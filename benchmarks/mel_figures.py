@@ -91,7 +91,7 @@ class Judged:
         return tally
 
     def figures(self, mel: Floats) -> NDArray[np.float64]:
-        return self.judge._figures(self.tally(mel).bands)
+        return self.judge.figures(self.tally(mel).bands)
 
     def refuses(self, mel: Floats) -> bool:
         return self.judge.complaint(self.tally(mel)) is not None

@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 
 import gru_audio
-from gru_audio.native import library
+from gru_audio.native import instruction_sets
 from gru_audio.synthesis.int8.voice_file import export_voice
 from gru_audio.voice.bundled import DEFAULT_VOICE
 
@@ -94,7 +94,7 @@ def main() -> None:
                 )
         programs = {
             name: program("x86_64-linux-gnu.2.17", PROCESSORS["x86_64"][name], folder)
-            for name in library.supported()
+            for name in instruction_sets.supported()
         }
         spent: dict[str, list[float]] = {name: [] for name in programs}
         for _ in range(turns):

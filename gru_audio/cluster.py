@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _PATTERN = re.compile(r"tcp://[^\s/]+:\d{1,5}")
-_ANSWER_S = 10
-_WORKERS_S = 60
-_LOOK_S = 5
+ANSWER_S, WORKERS_S, LOOK_S = 10, 60, 5
+"""How long a cluster is waited for, and its workers; how often it is looked at while it works."""
+
 _AHEAD = 256
 _PACKAGES = ("gru_audio", "numpy", "soxr", "soundfile", "joblib", "distributed")
 """Whose versions a result depends on, or whether it arrives."""
@@ -64,7 +64,7 @@ def on_cluster(address: str, note: NoteCallback = ignore_note) -> Iterator[None]
     }  # a clip's samples are no large graph
     with _without_dasks_own_words(), dask.config.set(quiet):
         try:
-            client = distributed.Client(address, timeout=_ANSWER_S, set_as_default=False)
+            client = distributed.Client(address, timeout=ANSWER_S, set_as_default=False)
         except (OSError, ValueError, RuntimeError, ImportError) as error:
             raise ClusterError(
                 f"{address}: no scheduler answers ({_why(error)}); start one with `dask scheduler`, and check the "
@@ -120,7 +120,7 @@ class _Watch:
         from tornado.ioloop import PeriodicCallback
 
         self._client, self._note, self._are_gone = client, note, False
-        self._timer = PeriodicCallback(self._look, _LOOK_S * 1000)
+        self._timer = PeriodicCallback(self._look, LOOK_S * 1000)
 
     def __enter__(self) -> None:
         self._client.loop.add_callback(self._timer.start)
@@ -142,10 +142,10 @@ def _require_workers(client: "Client", address: str) -> None:
         ClusterError: there is none, or one differs.
     """
     try:
-        client.wait_for_workers(1, timeout=_WORKERS_S)
+        client.wait_for_workers(1, timeout=WORKERS_S)
     except TimeoutError as error:
         raise ClusterError(
-            f"{address}: has no workers after {_WORKERS_S} s; start some with `dask worker {address}`"
+            f"{address}: has no workers after {WORKERS_S} s; start some with `dask worker {address}`"
         ) from error
     told = {"the scheduler": _asked(functools.partial(client.run_on_scheduler, _versions))}
     answers = client.run(_versions, on_error="return")

@@ -23,7 +23,7 @@ import soundfile
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 
-from gru_audio.native import library
+from gru_audio.native import instruction_sets, library
 
 if TYPE_CHECKING:
     from support.warm_process import WarmProcess
@@ -35,7 +35,7 @@ settings.load_profile("shared-machine")
 SAMPLES = Path(__file__).parent.parent / "samples"
 
 
-@pytest.fixture(params=library.supported())
+@pytest.fixture(params=instruction_sets.supported())
 def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs a test once with each instruction set that this machine has."""
     with library.using(request.param):

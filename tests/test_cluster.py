@@ -43,7 +43,7 @@ def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture
 def corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two clips a shard, one file that is no audio; named by a relative path."""
-    monkeypatch.setattr(shard_making, "_GROUP_FILES", 2)
+    monkeypatch.setattr(shard_making, "GROUP_FILES", 2)
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     Path("corpus/ann").mkdir(parents=True)
@@ -119,7 +119,7 @@ def test_the_commands(dask: Cluster, corpus: Path, tmp_path: Path, monkeypatch: 
 def test_ctrl_c_stops_and_the_same_command_goes_on(dask: Cluster, corpus: Path, tmp_path: Path) -> None:
     command = [
         sys.executable, "-c",
-        "import time; from gru_audio.data import shard_making; shard_making._GROUP_FILES = 2;"
+        "import time; from gru_audio.data import shard_making; shard_making.GROUP_FILES = 2;"
         "from gru_audio.data import prepare as p; size = p.size_when_there;"
         "p.size_when_there = lambda path: time.sleep(0.2) or size(path);"
         "from gru_audio.cli import main; main()",
@@ -165,7 +165,7 @@ def test_what_is_wrong_with_a_cluster_is_one_line(
         odd.wait()
         wait_for_workers(dask, sum(worker.poll() is None for worker in dask.workers[:n_before]))
 
-    monkeypatch.setattr(seam, "_LOOK_S", 0.2)
+    monkeypatch.setattr(seam, "LOOK_S", 0.2)
     notes = list[str]()
     with (
         pytest.raises(ClusterError, match="a task was given up when 4 workers had died of it"),
@@ -175,7 +175,7 @@ def test_what_is_wrong_with_a_cluster_is_one_line(
             dask.add_worker()
         list(map_in_order(os._exit, [1]))
 
-    monkeypatch.setattr(seam, "_WORKERS_S", 1)
+    monkeypatch.setattr(seam, "WORKERS_S", 1)
     with (
         dask_cluster(tmp_path, 0) as empty,
         pytest.raises(ClusterError, match="has no workers after 1 s"),
@@ -197,7 +197,7 @@ def wait_for_workers(dask: Cluster, n_workers: int) -> None:
 
 @pytest.mark.slow
 def test_a_folder_that_only_the_workers_see_is_told(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gru_audio.files._PATIENCE_S", 1)
+    monkeypatch.setattr("gru_audio.files.PATIENCE_S", 1)
     monkeypatch.setattr("gru_audio.data.prepare.make_shard", elsewhere)
     with pytest.raises(
         OutputError, match=r"there.shard-00000.* was made, but is not seen here; let all machines"
@@ -234,7 +234,7 @@ def test_a_wrong_address_is_one_line(
 ) -> None:
     from gru_audio.cli import main
 
-    monkeypatch.setattr(seam, "_ANSWER_S", 1)
+    monkeypatch.setattr(seam, "ANSWER_S", 1)
     shutil.copy(corpus / "ann/00.wav", "a.wav")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and does not listen

@@ -106,7 +106,7 @@ def test_a_planted_link_is_not_followed(tmp_path: Path, monkeypatch: pytest.Monk
     target = tmp_path / "precious"
     target.write_text("precious")
     monkeypatch.setattr("os.urandom", bytes)
-    monkeypatch.setattr("gru_audio.files._MARK", "abcd")
+    monkeypatch.setattr("gru_audio.files.MARK", "abcd")
     (tmp_path / ".gru-audio-abcd000000000000.partial.txt").symlink_to(target)
     with pytest.raises(OutputError, match="cannot be written"), atomic_path(tmp_path / "a.txt") as temporary:
         temporary.write_text("other")

@@ -43,7 +43,7 @@ class Limits:
         read: by rising size of the working set; the caches show as steps.
         float32_macs_per_s: multiply-adds of float32.
         int8_macs_per_s: multiply-adds of int8 into int32.
-        int8_instructions: the instruction set that these were measured with; see native/library.py.
+        int8_instructions: the instruction set that these were measured with; see native/instruction_sets.py.
     """
 
     read: tuple[ReadSpeed, ...]

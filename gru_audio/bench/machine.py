@@ -22,7 +22,7 @@ class Machine:
         load: processes that wanted a core over the last minute, before anything was measured;
             None where the system does not tell, as Windows.
         torch: its version; None where it is not installed.
-        instructions: the instruction set that the compiled core uses, such as `"avx512"`; see native/library.py.
+        instructions: the set that the compiled core uses, such as `"avx512"`; see native/instruction_sets.py.
     """
 
     cpu: str

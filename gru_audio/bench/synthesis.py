@@ -93,10 +93,10 @@ class Subject:
     def tasks(self, pool: Executor, n_cores: int) -> list[Task]:
         """All that is timed of it; `pool` has a thread for each core."""
         runs: dict[str, Callable[[], int]] = {_ONE: lambda: self._synthesize(self._mel)}
-        if self._vocoder.streams_at_once > 1:
+        if self._vocoder.engine.streams_at_once > 1:
             runs[_MANY] = partial(self._synthesize_in_step, N_STREAMS)
             if self._device != "cpu":
-                runs[_MOST] = partial(self._synthesize_in_step, self._vocoder.streams_at_once)
+                runs[_MOST] = partial(self._synthesize_in_step, self._vocoder.engine.streams_at_once)
         else:
             n_frames = -(-len(self._mel) * n_cores // N_STREAMS)  # a turn takes as long as one stream's
             clip = self._mel[:n_frames]
@@ -127,7 +127,7 @@ class Subject:
             times_one_stream=None if each_core is None else each_core / one.samples_per_s,
             many_streams=Speed.of(figures[_MANY], rate),
             most_streams=None if most is None else Speed.of(most, rate),
-            n_most=0 if most is None else self._vocoder.streams_at_once,
+            n_most=0 if most is None else self._vocoder.engine.streams_at_once,
             stages=stages,
             correction=1e6 / figures[_CORRECTION],
             work=work,

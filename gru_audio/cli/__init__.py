@@ -133,7 +133,7 @@ def main() -> None:
             raise
         from gru_audio.files import mend_of
 
-        _let_go_of_stdout()
+        let_go_of_stdout()
         _fail(f"{error.filename or 'cannot go on'}: {error.strerror}; {mend_of(error)}")
 
 
@@ -147,7 +147,7 @@ def _fail(message: str) -> NoReturn:
     sys.exit(1)
 
 
-def _let_go_of_stdout() -> None:
+def let_go_of_stdout() -> None:
     """Leave unsaid what could not be written to a full stdout; else Python would try again at its exit."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)

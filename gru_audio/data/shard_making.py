@@ -21,8 +21,9 @@ from gru_audio.data.treatment import make_clips
 from gru_audio.errors import AudioError, MelError
 from gru_audio.files import atomic_path
 
-_GROUP_FILES = 64
-_GROUP_BYTES = 64 << 20
+GROUP_FILES, GROUP_BYTES = 64, 64 << 20
+"""At most so much is read by one task."""
+
 _PCM_SUFFIXES = frozenset({".wav", ".aiff", ".aif", ".au", ".w64", ".caf", ".rf64"})
 _COMPRESSION = 8
 """Bytes of PCM in a byte of other formats, roughly; a two-hour podcast is a group of its own."""
@@ -79,7 +80,7 @@ def group(sources: Iterable[Source]) -> Iterator[tuple[Source, ...]]:
         stored = PurePosixPath(source.relative if source.member else source.path)
         expansion = 1 if stored.suffix.lower() in _PCM_SUFFIXES else _COMPRESSION
         size = max(0, source.size_bytes) * expansion
-        if gathered and (len(gathered) == _GROUP_FILES or weight + size > _GROUP_BYTES):
+        if gathered and (len(gathered) == GROUP_FILES or weight + size > GROUP_BYTES):
             yield tuple(gathered)
             gathered, weight = [], 0
         gathered.append(source)

@@ -1,9 +1,7 @@
-"""Loads the C core that fits this processor, and declares its functions.
+"""The functions of the C core, as Python calls them.
 
-One library file is built for each instruction set (hatch_build.py). The least one, which every processor runs, tells
-which others this one can run; the best of these is loaded when the first function is called. The environment variable
-GRU_AUDIO_INSTRUCTIONS names another one; GRU_AUDIO_LIBRARIES names another folder to take the files from, such as
-one with a sanitizer's build.
+The file of the best instruction set that this processor has is loaded when the first function is called; see
+instruction_sets.py. The environment variable GRU_AUDIO_INSTRUCTIONS names another set.
 
     closed_loop = library.function("gru_closed_loop", [library.Floats, library.Int])
     closed_loop(array, 3)                   # with the library in use
@@ -15,32 +13,19 @@ ctypes lets go of the interpreter's lock while a function runs.
 import contextlib
 import ctypes
 import os
-import platform
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gru_audio.errors import ConfigError, GruAudioError
-
-INSTRUCTION_SETS = {
-    "x86_64": ("baseline", "avx2", "avxvnni", "avx512", "avx512bf16"),
-    "aarch64": ("neon", "dotprod"),
-}
-"""By machine, the sets from least to best: set i is bit i of the C function `gru_instruction_sets`."""
-
-INTERFACE = 0x1CB38D2B
-"""The number of the declarations that this package is written for: INTERFACE of native/processor.c."""
+from gru_audio.errors import ConfigError
+from gru_audio.native.instruction_sets import load, supported
 
 VARIABLE = "GRU_AUDIO_INSTRUCTIONS"
 
-_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}  # other names of the same
 _CACHE_LINE = 64
-_SUFFIXES = {"win32": ".dll", "darwin": ".dylib"}
 
 Int = ctypes.c_int64
 Float = ctypes.c_float
@@ -186,30 +171,6 @@ def _arrays_of(struct: type[Struct]) -> dict[str, type[Array] | None]:
     }
 
 
-class Library:
-    """One instruction set's functions."""
-
-    def __init__(self, path: Path, instructions: str) -> None:
-        """Load a file.
-
-        Raises:
-            GruAudioError: it is damaged, or of another system.
-        """
-        self.path, self.instructions = path, instructions
-        try:
-            self._code = ctypes.CDLL(str(path))
-        except OSError as error:
-            raise GruAudioError(
-                f"{path}: cannot be loaded ({str(error).removeprefix(f'{path}: ')}); install gru-audio again"
-            ) from error
-
-    def function(self, name: str, arguments: Sequence[Any], result: Any = None) -> Callable[..., Any]:
-        """A function by its C name, the types of its arguments and of its result."""
-        found = self._code[name]  # a new object each time, so that declarations do not meet
-        found.argtypes, found.restype = arguments, result
-        return found
-
-
 def function(name: str, arguments: Sequence[Any], result: Any = None) -> Callable[..., Any]:
     """A function of the library in use when it is called; nothing is loaded before.
 
@@ -262,48 +223,6 @@ def using(name: str) -> Iterator[None]:
         _in_use.pop()
 
 
-def supported() -> tuple[str, ...]:
-    """The instruction sets that this processor has and the package was built for, from least to best."""
-    names = INSTRUCTION_SETS.get(_machine(), ())
-    if not names or not _path(names[0]).exists():
-        raise GruAudioError(
-            f"{_folder()}: no compiled core for {sys.platform} on {_machine()}; install a wheel for this machine, or "
-            "run `pip install .` in a clone"
-        )
-    bits = _asked(Library(_path(names[0]), names[0]), "gru_instruction_sets")
-    if bits is None:
-        raise _of_other_sources(names[0])
-    return tuple(name for i, name in enumerate(names) if bits >> i & 1 and _path(name).exists())
-
-
-@cache
-def load(name: str) -> Library:
-    """The library of an instruction set, whether the processor has it or not.
-
-    Raises:
-        GruAudioError: compiled from other sources than this package's, whose structs may differ: it would crash.
-    """
-    library = Library(_path(name), name)
-    if _asked(library, "gru_interface") != INTERFACE:
-        raise _of_other_sources(name)
-    return library
-
-
-def _asked(library: Library, function: str) -> int | None:
-    """A number that a library tells; None from one that has no such function, of another time."""
-    try:
-        return int(library.function(function, [], Int)())
-    except AttributeError:
-        return None
-
-
-def _of_other_sources(name: str) -> GruAudioError:
-    return GruAudioError(
-        f"{_path(name)}: compiled from other sources than this package's; run `python hatch_build.py` in the "
-        "clone, or install gru-audio again"
-    )
-
-
 _in_use: list[str] = []  # the last one is; a list, as `using` puts one on the other
 
 
@@ -312,17 +231,3 @@ def _chosen() -> str:
     if wanted and wanted not in sets:
         raise ConfigError(f"{VARIABLE}={wanted}: this machine has {', '.join(sets)}")
     return wanted or sets[-1]
-
-
-def _path(name: str) -> Path:
-    return _folder() / f"{name}{_SUFFIXES.get(sys.platform, '.so')}"
-
-
-def _folder() -> Path:
-    here = Path(__file__).parent / "lib" / f"{sys.platform}-{_machine()}"
-    return Path(os.environ.get("GRU_AUDIO_LIBRARIES") or here)
-
-
-def _machine() -> str:
-    machine = platform.machine().lower()
-    return _MACHINES.get(machine, machine)

@@ -1,12 +1,13 @@
 // Which instruction sets this processor and its operating system have: bit i stands for set i of
-// library.INSTRUCTION_SETS. The loader asks the library of the least set and then loads the best.
+// instruction_sets.INSTRUCTION_SETS. The loader asks the library of the least set and then loads the best.
 //
 //     x86-64     bit 0 baseline, 1 avx2, 2 avxvnni, 3 avx512, 4 avx512bf16
 //     aarch64    bit 0 neon, 1 dotprod
 #include "vectors.h"
 
-// The number of the interface that Python's side is written for, library.INTERFACE: a library that was compiled before
-// the two changed is refused. tests/native/test_native.py makes it from all declarations, and tells what it must be.
+// The number of the interface that Python's side is written for, instruction_sets.INTERFACE: a library that was
+// compiled before the two changed is refused. tests/native/test_native.py makes it from all declarations, and tells
+// what it must be.
 enum { INTERFACE = 0x1CB38D2B };
 
 GRU_API int64_t gru_interface(void) {

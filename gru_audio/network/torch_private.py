@@ -1,12 +1,9 @@
-"""What we use of torch that it does not promise to keep, in one place; each has a way round, or fails in a test.
-
-`torch._foreach_lerp_` apart, which torch's own optimisers are made of.
-"""
+"""What we use of torch that it does not promise to keep, in one place; each has a way round, or fails in a test."""
 
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def cpu_multiplies_bf16() -> bool:
@@ -15,6 +12,38 @@ def cpu_multiplies_bf16() -> bool:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported() and torch.cpu._is_avx512_bf16_supported())
     except AttributeError:
         return False
+
+
+def can_use_amx() -> bool:
+    """Whether this processor has AMX, and the operating system lets this process use it, which is asked for here."""
+    return all(getattr(torch.cpu, name, bool)() for name in ("_is_amx_tile_supported", "_init_amx"))
+
+
+def weights_of(cell: nn.RNNBase) -> list[Tensor]:
+    """A cell's weights in the order in which torch's functions want them."""
+    return [weight for weight in cell._flat_weights if weight is not None]
+
+
+@torch.no_grad()
+def put_end_to_end(cell: nn.RNNBase, weights: list[Tensor]) -> None:
+    """Lay a cell's weights out as cuDNN wants them, which would otherwise copy them, and warn, at every call."""
+    # Of float32, as torch does not count bf16 among cuDNN's types, which it is.
+    if not torch.backends.cudnn.is_acceptable(cell.weight_hh_l0.data):  # type: ignore[no-untyped-call]
+        return
+    mode = torch.backends.cudnn.rnn.get_cudnn_mode(cell.mode)  # type: ignore[no-untyped-call]
+    torch._cudnn_rnn_flatten_weight(
+        weights, 4 if cell.bias else 2, cell.input_size, mode, cell.hidden_size, 0, 1, True, False
+    )
+
+
+def move_towards(tensors: list[Tensor], goals: list[Tensor], share: float) -> None:
+    """Move each tensor a share of the way to its goal, in place, all in few launches."""
+    torch._foreach_lerp_(tensors, goals, share)
+
+
+def copy_each(tensors: list[Tensor], sources: list[Tensor]) -> None:
+    """Write to each tensor what its source holds, all in few launches."""
+    torch._foreach_copy_(tensors, sources)
 
 
 def packed_product(weight: Tensor, n_rows: int) -> Callable[[Tensor], Tensor] | None:

@@ -140,7 +140,7 @@ def log_mel_distance_db(
     Raises:
         AudioError: shorter than a frame, or a silent reference.
     """
-    difference = np.subtract(*_mel_levels_db(reference, made, sample_rate_hz, contract))  # (F, M)
+    difference = np.subtract(*mel_levels_db(reference, made, sample_rate_hz, contract))  # (F, M)
     return float(np.sqrt(np.mean(difference**2, axis=1)).mean())
 
 
@@ -154,7 +154,7 @@ def mel_cepstral_distortion_db(
 
     Source: Kubichek, Mel-Cepstral Distance Measure (1993), eq. 3, on a mel filterbank's log magnitudes.
     """
-    difference = np.subtract(*_mel_levels_db(reference, made, sample_rate_hz, contract))  # (F, M)
+    difference = np.subtract(*mel_levels_db(reference, made, sample_rate_hz, contract))  # (F, M)
     n_mels = difference.shape[1]
     places = np.pi * (np.arange(n_mels) + 0.5) / n_mels
     cosines = 2 * np.cos(np.outer(places, np.arange(1, 1 + _N_CEPSTRA))) / n_mels  # (M, cepstra)
@@ -227,7 +227,7 @@ def _stoi(reference: FloatArray, made: FloatArray, sample_rate_hz: int, *, exten
             ) from error
 
 
-def _mel_levels_db(
+def mel_levels_db(
     reference: FloatArray, made: FloatArray, sample_rate_hz: int, contract: MelConfig | None
 ) -> tuple[FloatArray, FloatArray]:
     """(F, M) magnitudes of both in dB, none lower than the range below the reference's loudest."""

@@ -15,7 +15,9 @@ LIMIT_VARIABLE = "GRU_AUDIO_LIMIT_GIB"
 
 _LIMIT_GIB = 2.0  # 3.4 hours at 44.1 kHz
 _EXPANSION = 1_000  # a codec's samples in bytes for a byte of its file; speech at 5 kbit/s has 300
-_ALWAYS_BYTES = 256 << 20  # however small the file
+ALWAYS_BYTES = 256 << 20
+"""What a file may take, however small it is."""
+
 _SAMPLE_BYTES = 4
 
 
@@ -47,7 +49,7 @@ def check_size(n_samples: float, name: str = "audio", file_bytes: int | None = N
     if limit is None:
         limit = _LIMIT_GIB * 2**30
         if file_bytes is not None:
-            limit = min(limit, max(_ALWAYS_BYTES, _EXPANSION * file_bytes))
+            limit = min(limit, max(ALWAYS_BYTES, _EXPANSION * file_bytes))
     if wanted > limit:
         of = f" out of a file of {file_bytes} bytes" if file_bytes is not None else ""
         raise AudioError(

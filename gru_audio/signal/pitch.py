@@ -42,7 +42,7 @@ _CHANGE_COST = 1.0
 """Of each unit by which the lag's logarithm changes; an octave is 0.69."""
 _SWITCH_COST = 0.3
 """Of going from voiced to unvoiced or back."""
-_BLOCK_FRAMES = 256
+BLOCK_FRAMES = 256
 """Frames correlated at once: bounds the memory, whatever the clip's length."""
 
 
@@ -102,8 +102,8 @@ def track_pitch(
     )
     bands = _bands(sample_rate_hz)
     blocks = []
-    for first in range(0, n_frames, _BLOCK_FRAMES):
-        middles = search.first_middle + search.hop * np.arange(first, min(first + _BLOCK_FRAMES, n_frames))
+    for first in range(0, n_frames, BLOCK_FRAMES):
+        middles = search.first_middle + search.hop * np.arange(first, min(first + BLOCK_FRAMES, n_frames))
         correlation = _correlate(audio, peak, bands, middles, search)
         blocks.append(_candidates(correlation, search))
     lags = np.concatenate([block[0] for block in blocks])  # (F, C)
@@ -239,8 +239,8 @@ def _best_path(lags: _Floats, heights: _Floats, lag_max: int) -> _Floats:
     costs[:, :-1] = 1 - heights * (1 - _LAG_WEIGHT * lags / lag_max)
     came_from = np.zeros(costs.shape, np.int8)
     score = costs[0]
-    for first in range(1, n_frames, _BLOCK_FRAMES):
-        steps = _transitions(np.log(lags[first - 1 : first + _BLOCK_FRAMES]))
+    for first in range(1, n_frames, BLOCK_FRAMES):
+        steps = _transitions(np.log(lags[first - 1 : first + BLOCK_FRAMES]))
         for frame, step in enumerate(steps, start=first):
             total = score[:, None] + step  # (S from, S to)
             came_from[frame] = total.argmin(axis=0)

@@ -82,7 +82,7 @@ def choose_engine(config: Config, device: str = "auto", n_clips: int = 1) -> tup
         )
     fastest = f"the fastest on this processor, with {library.instructions()}"
     by_cpu, by_gpu = seconds_of_clips(config, max(1, n_clips))
-    if device == "cpu" or by_gpu > by_cpu or not _has_gpu():
+    if device == "cpu" or by_gpu > by_cpu or not has_gpu():
         return "int8", fastest
     return "torch", f"{n_clips} clips take about {by_gpu:.0f} s on this GPU, {by_cpu:.0f} s on the processor"
 
@@ -100,7 +100,7 @@ def seconds_of_clips(config: Config, n_clips: int) -> tuple[float, float]:
     return by_cpu, _GPU_START_S + -(-n_clips // _STREAMS_ON_GPU) * together + n_clips * _GPU_CLIP_S
 
 
-def _has_gpu() -> bool:
+def has_gpu() -> bool:
     """Whether kernels of ours can run on a GPU here."""
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("triton") is None:
         return False

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from gru_audio.arrays import FloatArray
 from gru_audio.config import CONTEXT_FRAMES
 from gru_audio.errors import AudioError, CheckpointError, ConfigError, MelError
+from gru_audio.progress import Progress, ProgressCallback
 from gru_audio.signal.mel import MelFrames, check_mel
 from gru_audio.signal.mel_check.judge import MelJudge, Watch
 from gru_audio.synthesis.correction import Corrections
@@ -26,6 +27,7 @@ _REMEMBERED_FRAMES = 2 * CONTEXT_FRAMES
 _ENGINE = "engine."  # begins the names of the engine's arrays
 _CORRECTION = "correction."  # those of the correction's
 _WORD = (1 << 64) - 1
+_FRAMES_AT_ONCE = 64  # between two reports of progress, and two looks at Ctrl-C
 
 _MEND = "restore what Stream.save gave, unchanged"
 
@@ -71,6 +73,7 @@ class Stream:
 
     Attributes:
         n_frames: how many have been pushed.
+        hop_samples: of audio for each.
     """
 
     def __init__(self, ready: ReadyVoice, sampling: Sampling, check: bool = True) -> None:
@@ -78,6 +81,7 @@ class Stream:
         self.n_frames = 0
         self._watch = Watch(ready.judge) if check and ready.judge else None
         self._ready, self._config = ready, ready.voice.config
+        self.hop_samples = self._config.mel.hop_samples
         self._front_end, self._state = FrontEnd(ready.weights), ready.engine.start(1)
         self._corrections = Corrections(self._config.mel, ready.n_corrections)
         self._random, self._sampling = np.random.default_rng(sampling.seed), sampling
@@ -120,7 +124,7 @@ class Stream:
             return np.zeros(0, np.float32)
         last = self._generate(self._front_end.finish())
         rest = self._corrections.finish()
-        require_finite(rest, self._n_generated - self._corrections.delay, self._config.mel.hop_samples)
+        require_finite(rest, self._n_generated - self._corrections.delay, self.hop_samples)
         return np.concatenate([last, rest])
 
     def save(self) -> dict[str, Array]:
@@ -181,9 +185,9 @@ class Stream:
         """The audio that comes out as a block of frames goes in."""
         if not len(block):
             return np.zeros(0, np.float32)
-        uniforms = self._random.random((1, len(block) * self._config.mel.hop_samples), np.float32)
+        uniforms = self._random.random((1, len(block) * self.hop_samples), np.float32)
         audio = self._ready.engine.generate(self._state, [block], uniforms, self._sampling)
-        first, hop = self._n_generated, self._config.mel.hop_samples
+        first, hop = self._n_generated, self.hop_samples
         self._n_generated += len(block)
         require_finite(audio[0], first, hop)
         corrected = self._corrections.push(audio[0], block.linear)
@@ -193,6 +197,25 @@ class Stream:
     def _require_open(self) -> None:
         if self._ended:
             raise MelError("the stream has ended; start another")
+
+
+def chunks_of(frames: MelFrames) -> list[MelFrames]:
+    """A whole mel in pieces, so that progress can be reported between them."""
+    starts = range(0, len(frames.stored), _FRAMES_AT_ONCE)
+    return [frames.part(slice(first, first + _FRAMES_AT_ONCE)) for first in starts]
+
+
+def drain(stream: Stream, frames: MelFrames, progress: ProgressCallback) -> FloatArray:
+    """The audio (n_frames * hop,) that a new stream makes of a whole mel; progress is told in frames."""
+    parts, n_done, n_frames = [np.zeros(0, np.float32)], 0, len(frames.stored)
+    for chunk in chunks_of(frames):
+        parts.append(stream.push_checked(chunk))
+        n_done += parts[-1].size // stream.hop_samples
+        progress(Progress(n_done, n_frames))
+    if n_frames:
+        parts.append(stream.finish())
+        progress(Progress(n_frames, n_frames))
+    return np.concatenate(parts)
 
 
 def require_finite(audio: FloatArray, first_frame: int, hop_samples: int) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
+from gru_audio.network.torch_private import copy_each
 from gru_audio.training.batches.crops import Share
 from gru_audio.training.interrupt import STOP_SIGNALS, StopRequest
 from gru_audio.training.launch import Launch, ProcessLostError
@@ -83,7 +84,7 @@ class Processes:
         mean = summed.div_(summed[2 - n_scalars].clone())
         parts = torch.split(mean[:-n_scalars], [gradient.numel() for gradient in gradients])
         shaped = [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
-        torch._foreach_copy_(gradients, shaped)
+        copy_each(gradients, shaped)
         return losses._replace(nats=mean[-n_scalars].clone(), pitch=mean[1 - n_scalars].clone())
 
     def _together(self, parts: list[Tensor]) -> Tensor:

@@ -12,7 +12,7 @@ from gru_audio.config import Config, TrainConfig
 from gru_audio.errors import ConfigError
 from gru_audio.network.device import choose_dtype
 from gru_audio.network.model import Network
-from gru_audio.network.torch_private import forget_half_step, step_unless_bad
+from gru_audio.network.torch_private import forget_half_step, move_towards, step_unless_bad
 from gru_audio.training.batches.batch import Batch
 from gru_audio.training.batches.crops import CropSource
 from gru_audio.training.distributed import Processes
@@ -175,7 +175,7 @@ class Learner:
     def _update_average(self) -> None:
         averages: list[Tensor] = list(self.average.parameters())
         weights: list[Tensor] = list(self.network.parameters())
-        torch._foreach_lerp_(averages, weights, 1 - average_decay(self.config.train, self.step))
+        move_towards(averages, weights, 1 - average_decay(self.config.train, self.step))
 
 
 def _optimizer(network: Network, settings: TrainConfig, device: torch.device) -> torch.optim.Optimizer:

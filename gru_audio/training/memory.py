@@ -39,7 +39,7 @@ def require_memory(config: Config, device: torch.device, n_processes: int = 1) -
         TrainingError: it has less; both are named.
     """
     weights, step = needed_bytes(config)
-    needed, there = weights + step // n_processes, _memory_bytes(device)
+    needed, there = weights + step // n_processes, memory_bytes(device)
     if there is not None and needed > there:
         stage = max(config.train.all_stages, key=lambda stage: stage.batch_size * stage.crop_samples)
         raise TrainingError(
@@ -65,7 +65,7 @@ def memory_errors() -> Iterator[None]:
         raise TrainingError(f"not enough memory to train; {_MEND}") from error
 
 
-def _memory_bytes(device: torch.device) -> int | None:
+def memory_bytes(device: torch.device) -> int | None:
     """What a GPU or the machine has in all; None where that is not known."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)

@@ -86,9 +86,9 @@ def batch() -> Batch[Tensor]:
 def in_two_parts(network: Network, batch: Batch[Tensor], n_first: int = N_FRAMES // 2) -> tuple[Any, Any]:
     """A function that gives the logits of the later frames from a state, and the state after the first ones."""
     measures, hop = script("cells_measures"), network.config.mel.hop_samples
-    conditioning, codes = measures._inputs(network, batch)
-    first = measures._cut(codes, 0, n_first * hop, STRIDE)
-    rest = measures._cut(codes, n_first * hop, N_FRAMES * hop, STRIDE)
+    conditioning, codes = measures.inputs_of(network, batch)
+    first = measures.cut(codes, 0, n_first * hop, STRIDE)
+    rest = measures.cut(codes, n_first * hop, N_FRAMES * hop, STRIDE)
     _, state = network.sample_network(conditioning[:, :n_first], first)
     return lambda start: network.sample_network(conditioning[:, n_first:], rest, start)[0], state
 

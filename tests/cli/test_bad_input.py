@@ -826,7 +826,7 @@ def test_stray_errors_are_one_line(
         raise raised
 
     monkeypatch.setattr(cli, "make_app", lambda commands, only_listed: fail)
-    monkeypatch.setattr(cli, "_let_go_of_stdout", lambda: None)
+    monkeypatch.setattr(cli, "let_go_of_stdout", lambda: None)
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1

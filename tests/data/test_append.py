@@ -19,7 +19,7 @@ CONFIG = load_config("tiny", ["prep.min_duration_s=0.25"])
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard_making, "_GROUP_FILES", 2)
+    monkeypatch.setattr(shard_making, "GROUP_FILES", 2)
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def corpus(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard_making, "_GROUP_FILES", 2)
+    monkeypatch.setattr(shard_making, "GROUP_FILES", 2)
 
 
 # Finding sources
@@ -238,8 +238,8 @@ def test_names_of_any_bytes_can_be_stored(tmp_path: Path) -> None:
 def test_groups_are_bounded_by_number_and_by_bytes(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = list(plan_sources([corpus]).sources)
     assert [len(found) for found in group(sources)] == [2, 2, 2, 1]
-    monkeypatch.setattr(shard_making, "_GROUP_FILES", 64)
-    monkeypatch.setattr(shard_making, "_GROUP_BYTES", 3 * sources[0].size_bytes)
+    monkeypatch.setattr(shard_making, "GROUP_FILES", 64)
+    monkeypatch.setattr(shard_making, "GROUP_BYTES", 3 * sources[0].size_bytes)
     assert [len(found) for found in group(sources)] == [3, 3, 1]
     flac = [dataclasses.replace(source, path=Path("a.flac")) for source in sources]
     assert [len(found) for found in group(flac)] == [1] * 7

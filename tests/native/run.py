@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from gru_audio.native import library  # noqa: E402
+from gru_audio.native import instruction_sets  # noqa: E402
 from hatch_build import FLAGS, NATIVE, PROCESSORS  # noqa: E402
 
 ELSEWHERE = {
@@ -96,7 +96,7 @@ def jobs(folder: Path) -> dict[str, Callable[[], list[str]]]:
 
         found[name] = job
 
-    supported = library.supported()
+    supported = instruction_sets.supported()
     for name, processor in PROCESSORS["x86_64"].items():
         command = zig("x86_64-linux-gnu.2.17", f"-mcpu={processor}")
         (add if name in supported else add_alone)(name, command)

@@ -14,7 +14,7 @@ from support.small import small_config
 
 from gru_audio.config import Config, MelConfig
 from gru_audio.errors import ConfigError
-from gru_audio.native import library
+from gru_audio.native import instruction_sets, library
 from gru_audio.network.model import Network
 from gru_audio.signal.mel import from_linear
 from gru_audio.synthesis.int8.voice_file import pack_voice
@@ -110,7 +110,7 @@ def test_any_voice_speaks_as_in_python(mel: str, model: str) -> None:
 
 def test_every_instruction_set_gives_the_same(packed: bytes, instructions: str) -> None:
     frames = mel_like(tiny().config.mel)
-    with library.using(library.supported()[-1]):
+    with library.using(instruction_sets.supported()[-1]):
         expected = c.CVoice(packed).synthesize(frames)
     np.testing.assert_array_equal(c.CVoice(packed).synthesize(frames), expected, instructions)
 
@@ -151,7 +151,7 @@ def test_a_saved_stream_goes_on_bit_for_bit(packed: bytes) -> None:
         np.testing.assert_array_equal(
             np.concatenate([before, stream.push(frames[n_before:]), stream.finish()]), whole
         )
-        with library.using(library.supported()[0]):
+        with library.using(instruction_sets.supported()[0]):
             other = c.CVoice(packed).restore(saved)
             rest = np.concatenate([other.push(frames[n_before:]), other.finish()])
         np.testing.assert_array_equal(np.concatenate([before, rest]), whole)

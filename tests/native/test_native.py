@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gru_audio.config import MEL_PRESETS, MelConfig, SignalConfig
 from gru_audio.errors import GruAudioError
-from gru_audio.native import library
+from gru_audio.native import instruction_sets, library
 from gru_audio.signal.codec import de_emphasis, pre_emphasis, run_closed_loop
 from gru_audio.signal.loudness import integrated_loudness
 from gru_audio.signal.lpc import frame_filters, linear_prediction
@@ -52,7 +52,7 @@ def of_clip(audio: Floats) -> dict[str, Callable[[], object]]:
 
 def test_every_instruction_set_gives_the_same_bits(speech: Floats) -> None:
     first: dict[str, object] = {}
-    for name in library.supported():
+    for name in instruction_sets.supported():
         with library.using(name):
             for what, compute in of_clip(speech[10_000:40_000]).items():
                 np.testing.assert_array_equal(compute(), first.setdefault(what, compute()), f"{what}, {name}")
@@ -71,7 +71,7 @@ def test_the_processor_has_what_it_says() -> None:
         "avx512": {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnni"},
         "avx512bf16": {"avx512_vnni", "avx512_bf16"},
     }
-    told = library.load("baseline").function("gru_instruction_sets", [], library.Int)()
+    told = instruction_sets.load("baseline").function("gru_instruction_sets", [], library.Int)()
     assert told == sum(1 << i for i, needs in enumerate(wanted.values()) if needs <= set(flags))
 
 
@@ -87,7 +87,7 @@ def run(code: str, **environment: str) -> "subprocess.CompletedProcess[str]":
 
 def test_the_best_set_is_taken_or_the_one_that_is_named() -> None:
     code = "from gru_audio.native import library; print(library.instructions())"
-    sets = library.supported()
+    sets = instruction_sets.supported()
     assert run(code, GRU_AUDIO_INSTRUCTIONS="").stdout.split() == [sets[-1]]
     for name in sets:
         assert run(code, GRU_AUDIO_INSTRUCTIONS=name).stdout.split() == [name]
@@ -104,7 +104,7 @@ def test_a_set_that_is_not_there_is_refused_in_one_line() -> None:
 def test_no_library_for_a_machine_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     with pytest.raises(GruAudioError, match="no compiled core for linux on riscv64; install"):
-        library.supported()
+        instruction_sets.supported()
 
 
 # The interface
@@ -121,22 +121,21 @@ def declarations() -> str:
 def test_the_interfaces_number_is_that_of_its_declarations() -> None:
     number = zlib.crc32(declarations().encode()) >> 1
     in_c = re.search(r"INTERFACE = (\w+)", (NATIVE / "processor.c").read_text("utf-8"))
-    told = (
-        f"the interface changed: INTERFACE in native/processor.c and native/library.py must be 0x{number:08X}"
-    )
-    assert in_c is not None and int(in_c[1], 16) == library.INTERFACE == number, told
+    told = f"the interface changed: INTERFACE in processor.c and instruction_sets.py must be 0x{number:08X}"
+    assert in_c is not None and int(in_c[1], 16) == instruction_sets.INTERFACE == number, told
 
 
 @pytest.mark.parametrize(
-    ("name", "number"), [(b"gru_interface", library.INTERFACE + 1), (b"gru_interfacX", library.INTERFACE)]
+    ("name", "number"),
+    [(b"gru_interface", instruction_sets.INTERFACE + 1), (b"gru_interfacX", instruction_sets.INTERFACE)],
 )
 def test_a_core_of_other_sources_is_refused_in_one_line(name: bytes, number: int, tmp_path: Path) -> None:
     """With another number, or from before there was one."""
-    for path in Path(library.load("baseline").path).parent.iterdir():
+    for path in Path(instruction_sets.load("baseline").path).parent.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes().replace(b"gru_interface", name))
     code = (
-        "import sys; from gru_audio.native import library; from gru_audio.cli import main; "
-        f"library.INTERFACE = {number}; sys.argv[1:] = ['preview', 'samples/ru-nsh-0045.flac']; main()"
+        "import sys; from gru_audio.native import instruction_sets; from gru_audio.cli import main; "
+        f"instruction_sets.INTERFACE = {number}; sys.argv[1:] = ['preview', 'samples/ru-nsh-0045.flac']; main()"
     )
     done = run(code, GRU_AUDIO_LIBRARIES=str(tmp_path))
     assert done.returncode == 1
@@ -147,7 +146,7 @@ def test_a_core_of_other_sources_is_refused_in_one_line(name: bytes, number: int
 @pytest.mark.parametrize("damage", [b"", b"no library", None])
 def test_a_damaged_core_is_refused_in_one_line(damage: bytes | None, tmp_path: Path) -> None:
     """Empty, of other bytes, or without what it should tell."""
-    for path in Path(library.load("baseline").path).parent.iterdir():
+    for path in Path(instruction_sets.load("baseline").path).parent.iterdir():
         whole = path.read_bytes().replace(b"gru_instruction_sets", b"gru_instruction_setX")
         (tmp_path / path.name).write_bytes(whole if damage is None else damage)
     code = "import sys; from gru_audio.cli import main; sys.argv[1:] = ['voices']; main()"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from support.wheels import functions_of_the_interface, libraries_in, require_library
 
-from gru_audio.native import library
+from gru_audio.native import instruction_sets
 from hatch_build import PLATFORMS, PROCESSORS, this_platform
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +55,8 @@ def test_a_wheel_has_the_libraries_of_its_platform_alone(
     monkeypatch.setattr(sys, "platform", system)
     monkeypatch.setattr("platform.machine", lambda: machine)
     inside = set(wheels[name].namelist())
-    loaded = {library._path(each).relative_to(ROOT).as_posix() for each in library.INSTRUCTION_SETS[machine]}
+    sets = instruction_sets.INSTRUCTION_SETS[machine]
+    loaded = {instruction_sets.path_of(each).relative_to(ROOT).as_posix() for each in sets}
     assert {path for path in inside if "/lib/" in path} == libraries_in(name) == loaded
     assert PROCESSORS[machine].keys() == {Path(path).stem for path in loaded}
     assert {
@@ -67,7 +68,7 @@ def test_a_wheel_has_the_libraries_of_its_platform_alone(
 
 def test_the_core_allocates_nothing_and_keeps_nothing(instructions: str) -> None:
     """Nor could it: all that it takes from elsewhere copies and fills bytes, or is a logarithm."""
-    found = require_library(library._path(instructions), this_platform())
+    found = require_library(instruction_sets.path_of(instructions), this_platform())
     assert len(functions_of_the_interface()) == 14
     assert found.machine in PROCESSORS
 
@@ -76,4 +77,4 @@ def test_what_is_for_another_system_is_seen() -> None:
     others = PLATFORMS.keys() - {this_platform()}
     for name in others:
         with pytest.raises(AssertionError):
-            require_library(library._path(library.supported()[0]), name)
+            require_library(instruction_sets.path_of(instruction_sets.supported()[0]), name)

@@ -22,7 +22,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from support.wheels import require_wheel  # noqa: E402
 
-from gru_audio.native import library  # noqa: E402
+from gru_audio.native import instruction_sets  # noqa: E402
 from gru_audio.synthesis.int8.voice_file import export_voice  # noqa: E402
 from gru_audio.synthesis.vocoder import Vocoder  # noqa: E402
 from gru_audio.voice.bundled import DEFAULT_VOICE  # noqa: E402
@@ -110,7 +110,11 @@ def main() -> None:
                 f"{wheel.name}: {wheel.stat().st_size:,} bytes; {len(found)} libraries, {', '.join(forms)};"
             )
             print(f"  linked to {', '.join(needed) or 'nothing'};", flush=True)
-            able = library.supported() if goal.machine == "x86_64" else library.INSTRUCTION_SETS[goal.machine]
+            able = (
+                instruction_sets.supported()
+                if goal.machine == "x86_64"
+                else instruction_sets.INSTRUCTION_SETS[goal.machine]
+            )
             for each in able if platform in RUNNERS else ():
                 path = f"gru_audio/native/lib/{platform}/{each}{goal.suffix}"
                 speak_in_c(Path(name) / platform / path, platform, Path(name))

@@ -37,13 +37,13 @@ def test_bf16_is_bf16(name: str, with_state: bool, monkeypatch: pytest.MonkeyPat
         first, second = torch.randn(1, 2, 16), torch.randn(1, 2, 16)
         state = (first, second) if name == "lstm" else first
     types = set[torch.dtype]()
-    function: Any = cell_room._FUNCTIONS[CELLS[name]]
+    function: Any = cell_room.FUNCTIONS[CELLS[name]]
 
     def watched(given: Tensor, before: Any, weights: list[Tensor], *rest: Any) -> Any:
         types.update(tensor.dtype for tensor in (given, *parts(before), *weights))
         return function(given, before, weights, *rest)
 
-    monkeypatch.setitem(cell_room._FUNCTIONS, CELLS[name], watched)
+    monkeypatch.setitem(cell_room.FUNCTIONS, CELLS[name], watched)
     expected, expected_state = cell(inputs, state)
     with torch.autocast("cpu", torch.bfloat16):
         hidden, last = run_cell(cell, inputs, state)

@@ -124,7 +124,7 @@ def test_correlation_equals_a_naive_one() -> None:
 def test_blocks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     audio = harmonic_tone(np.linspace(90.0, 200.0, 2 * RATE)) + 0.05 * noise(2 * RATE)
     whole = track(audio)
-    monkeypatch.setattr(pitch, "_BLOCK_FRAMES", 7)
+    monkeypatch.setattr(pitch, "BLOCK_FRAMES", 7)
     np.testing.assert_allclose(track(audio), whole, rtol=1e-4)
 
 

@@ -295,7 +295,7 @@ def test_rates_in_bounds_are_read(tmp_path: Path, rate: int) -> None:
 
 def test_what_a_small_file_swells_to_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its own header before anything is decoded, and by what is decoded where that states nothing."""
-    monkeypatch.setattr(bounds, "_ALWAYS_BYTES", 32 << 20)
+    monkeypatch.setattr(bounds, "ALWAYS_BYTES", 32 << 20)
     soundfile.write(tmp_path / "a.flac", np.zeros(9 << 20, np.int16), 48_000)
     size = (tmp_path / "a.flac").stat().st_size
     assert size < 33_000
@@ -317,7 +317,7 @@ def test_what_a_small_file_swells_to_is_bounded(tmp_path: Path, monkeypatch: pyt
 
 
 def test_many_channels_are_mixed_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "_BLOCK_VALUES", 1_000)
+    monkeypatch.setattr(decoding, "BLOCK_VALUES", 1_000)
     channels = np.random.default_rng(0).standard_normal((3_000, 300)).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", channels, RATE, subtype="FLOAT")
     np.testing.assert_allclose(read_audio(tmp_path / "a.wav")[0], channels.mean(axis=1), atol=1e-6)
@@ -394,7 +394,7 @@ def test_ffmpeg_has_a_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     marker = tmp_path / "pid"
     script = f"import os, time, pathlib\npathlib.Path({str(marker)!r}).write_text(str(os.getpid()))\ntime.sleep(600)\n"
     monkeypatch.setenv("PATH", fake_ffmpeg(tmp_path / "bin", script)["PATH"])
-    monkeypatch.setattr(ffmpeg_module, "_LEAST_LIMIT_S", 1.5)
+    monkeypatch.setattr(ffmpeg_module, "LEAST_LIMIT_S", 1.5)
     (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A " * 100)
     assert "it was stopped after 2 s" in refusal(tmp_path / "a.m4a")
     assert is_gone(int(marker.read_text()))
@@ -403,7 +403,7 @@ def test_ffmpeg_has_a_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_what_ffmpeg_starts_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = "import subprocess\nsubprocess.run(['sleep', '600'])\n"
     monkeypatch.setenv("PATH", fake_ffmpeg(tmp_path / "bin", script)["PATH"])
-    monkeypatch.setattr(ffmpeg_module, "_LEAST_LIMIT_S", 1.5)
+    monkeypatch.setattr(ffmpeg_module, "LEAST_LIMIT_S", 1.5)
     (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A " * 100)
     assert "it was stopped after 2 s" in refusal(tmp_path / "a.m4a")
 
@@ -440,7 +440,7 @@ def is_gone(pid: int) -> bool:
 @needs_ffmpeg
 def test_ffmpeg_is_asked_where_libsndfile_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.mp3").write_bytes(written(tmp_path, ".mp3", tone(4)))
-    monkeypatch.setattr(decoding, "_read", lambda path, file: iter([np.zeros((RATE, 1), np.float32)]))
+    monkeypatch.setattr(decoding, "blocks_of", lambda path, file: iter([np.zeros((RATE, 1), np.float32)]))
     audio, _ = read_audio(tmp_path / "a.mp3")
     assert audio.size == pytest.approx(4 * RATE, abs=2_400)
     assert rms_dbfs(audio) == pytest.approx(rms_dbfs(tone(4)), abs=0.5)
@@ -516,7 +516,7 @@ def test_a_streamed_header_without_a_length_is_not_truncation(tmp_path: Path, co
 def test_a_streamed_flac_is_read_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, channels: int
 ) -> None:
-    monkeypatch.setattr(decoding, "_BLOCK_VALUES", 7_000)
+    monkeypatch.setattr(decoding, "BLOCK_VALUES", 7_000)
     noise = 0.1 * np.random.default_rng(0).standard_normal(RATE)
     soundfile.write(tmp_path / "a.wav", noise, RATE)
     data = streamed(tmp_path / "a.wav", "flac", "-ac", str(channels))

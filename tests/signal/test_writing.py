@@ -103,7 +103,7 @@ def test_a_full_disk_is_one_line_and_leaves_what_was_there(tmp_path: Path, suffi
 
 
 def test_a_wav_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "_LARGEST_WAV", 50_000)
+    monkeypatch.setattr(writing, "LARGEST_WAV", 50_000)
     with pytest.raises(OutputError, match="longer than the 4 GiB that a WAV can hold"):
         write_audio(tmp_path / "a.wav", tone(2), RATE)
     assert write_audio(tmp_path / "a.flac", tone(2), RATE) == 0

@@ -4,7 +4,7 @@ import re
 import zipfile
 from pathlib import Path
 
-from gru_audio.native import library
+from gru_audio.native import instruction_sets
 from hatch_build import NATIVE, PLATFORMS, PROCESSORS
 from support.binaries import Binary, read_binary
 
@@ -55,7 +55,7 @@ def require_library(path: Path, platform: str) -> Binary:
 def libraries_in(platform: str) -> set[str]:
     """The libraries of a platform's wheel, as paths in it."""
     goal = PLATFORMS[platform]
-    assert list(PROCESSORS[goal.machine]) == list(library.INSTRUCTION_SETS[goal.machine])
+    assert list(PROCESSORS[goal.machine]) == list(instruction_sets.INSTRUCTION_SETS[goal.machine])
     return {f"gru_audio/native/lib/{platform}/{name}{goal.suffix}" for name in PROCESSORS[goal.machine]}
 
 

@@ -35,11 +35,11 @@ def become_windows(folder: Path) -> None:
     Args:
         folder: an empty one, for the C core.
     """
-    from gru_audio.native import library
+    from gru_audio.native import instruction_sets
 
-    best = library.supported()[-1]
-    for name in (library.INSTRUCTION_SETS["x86_64"][0], best):
-        (folder / f"{name}.dll").symlink_to(library._path(name))
+    best = instruction_sets.supported()[-1]
+    for name in (instruction_sets.INSTRUCTION_SETS["x86_64"][0], best):
+        (folder / f"{name}.dll").symlink_to(instruction_sets.path_of(name))
     os.environ["GRU_AUDIO_LIBRARIES"] = str(folder)
     for module in LIBRARIES.split():
         importlib.import_module(module)

@@ -27,6 +27,7 @@ from gru_audio.synthesis.jobs import batch
 from gru_audio.synthesis.jobs.batch import synthesize_files
 from gru_audio.synthesis.jobs.plan import Job, Result, plan_jobs
 from gru_audio.synthesis.sampling import Sampling
+from gru_audio.synthesis.torch_engine.engine import TorchEngine
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.voice.voice import Voice
 
@@ -153,7 +154,7 @@ def test_audio_of_another_rate_keeps_its_duration(tmp_path: Path, vocoder: Vocod
 def test_audio_that_is_read_in_pieces_gives_what_the_whole_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: int, padding: str
 ) -> None:
-    monkeypatch.setattr(decoding, "_BLOCK_VALUES", 1_234)
+    monkeypatch.setattr(decoding, "BLOCK_VALUES", 1_234)
     vocoder = vocoder_with(padding=padding)
     source = write(tmp_path / "a.wav", 9_001, rate)
     assert run(vocoder, plan_jobs([source], tmp_path / "out.wav", ".wav")) == [None]
@@ -166,7 +167,7 @@ def test_audio_that_is_read_in_pieces_gives_what_the_whole_does(
 def test_memory_does_not_grow_with_the_length(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vocoder: Vocoder
 ) -> None:
-    monkeypatch.setattr(decoding, "_BLOCK_VALUES", 50_000)
+    monkeypatch.setattr(decoding, "BLOCK_VALUES", 50_000)
     peaks = []
     for n_samples in (200_000, 1_000_000):
         (job,) = plan_jobs(
@@ -200,7 +201,7 @@ def test_ffmpeg_is_asked_where_libsndfile_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vocoder: Vocoder
 ) -> None:
     soundfile.write(tmp_path / "a.mp3", noise(9_000), RATE, format="MP3")
-    monkeypatch.setattr(decoding, "_read", lambda path, file: iter([np.zeros((1_000, 1), np.float32)]))
+    monkeypatch.setattr(decoding, "blocks_of", lambda path, file: iter([np.zeros((1_000, 1), np.float32)]))
     assert run(vocoder, plan_jobs([tmp_path / "a.mp3"], tmp_path / "out.wav", ".wav")) == [None]
     assert soundfile.info(tmp_path / "out.wav").frames == pytest.approx(9_000, abs=2_400)
 
@@ -403,7 +404,7 @@ def test_in_step_each_keeps_to_its_own_frames(
 def test_in_step_memory_does_not_grow_with_the_length(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_step: Vocoder
 ) -> None:
-    monkeypatch.setattr(decoding, "_BLOCK_VALUES", 10_000)
+    monkeypatch.setattr(decoding, "BLOCK_VALUES", 10_000)
     monkeypatch.setattr(in_step.engine, "generate", silence)
     peaks = []
     for n_samples in (60_000, 300_000):
@@ -437,13 +438,13 @@ def test_stopping_early_in_step_leaves_nothing(tmp_path: Path, in_step: Vocoder)
 
 def test_two_groups_under_way_make_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each with threads for its files, as on a GPU; one file cannot be read."""
-    n_files = 2 * batch._JOBS_FOR_THREADS
+    n_files = 2 * batch.JOBS_FOR_THREADS
     for index in range(n_files):
         write(tmp_path / "in" / f"{index:02}.wav", 100 + 13 * index)
     (tmp_path / "in" / "07.wav").write_bytes(b"RIFF")
-    voice = vocoder_with()._ready.voice
+    voice = vocoder_with().voice
     vocoder = Vocoder(voice, "torch", "cpu")
-    assert vocoder.groups_at_once == 1
+    assert vocoder.engine.groups_at_once == 1
     expected = run(vocoder, plan_jobs([tmp_path / "in"], tmp_path / "one", ".wav"))
     assert [error is not None for error in expected] == [index == 7 for index in range(n_files)]
     groups, run_together = list[int](), batch.run_together
@@ -453,8 +454,8 @@ def test_two_groups_under_way_make_what_one_does(tmp_path: Path, monkeypatch: py
         return run_together(vocoder, group, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(batch, "run_together", counted)
-    monkeypatch.setattr(Vocoder, "streams_at_once", 100)
-    monkeypatch.setattr(Vocoder, "groups_at_once", 2)
+    monkeypatch.setattr(TorchEngine, "streams_at_once", 100)
+    monkeypatch.setattr(TorchEngine, "groups_at_once", 2)
     assert run(vocoder, plan_jobs([tmp_path / "in"], tmp_path / "two", ".wav")) == expected
     assert groups == [n_files // 2] * 2
     for path in sorted((tmp_path / "one").iterdir()):

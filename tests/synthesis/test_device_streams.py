@@ -44,7 +44,7 @@ def vocoder_of(corrections: int = 2, **settings: Any) -> Vocoder:
 
 
 def ready_of(vocoder: Vocoder) -> tuple[ReadyVoice, TorchEngine, DeviceConditioner]:
-    ready, engine = vocoder._ready, vocoder.engine
+    ready, engine = vocoder.ready, vocoder.engine
     assert isinstance(engine, TorchEngine)
     return ready, engine, DeviceConditioner(ready.voice, fold(ready.voice), CPU)
 
@@ -120,7 +120,7 @@ def driven(streams: InStep, mels: list[Floats], size: int, given_up: int | None 
 def test_streams_make_what_they_do_by_the_cpu(
     corrections: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gru_audio.synthesis.torch_engine.in_step._FRAMES_TOGETHER", 20)
+    monkeypatch.setattr("gru_audio.synthesis.torch_engine.in_step.FRAMES_TOGETHER", 20)
     ready, engine, conditioner = ready_of(vocoder_of(corrections))
     mels, sampling = mels_of([9, 2, 0, 14]), Sampling(seed=3, tail_cut=0.01)
     expected = driven(StreamsInStep(ready, 4, sampling), mels, size)

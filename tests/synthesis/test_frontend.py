@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from support.small import N_MELS, small_config
 
-from gru_audio.native import library
+from gru_audio.native import instruction_sets, library
 from gru_audio.network.model import Network
 from gru_audio.signal.lpc import frame_filters
 from gru_audio.synthesis.folding import fold
@@ -72,7 +72,7 @@ def test_chunks_of_any_size_give_the_same_bits(lpc_order: int, chunk: int, sizes
 @pytest.mark.parametrize("lpc_order", [0, 8])
 def test_every_instruction_set_gives_the_same_bits(lpc_order: int, sizes: dict[str, int]) -> None:
     weights, mel = weights_of(lpc_order, **sizes), mel_of(N_FRAMES)
-    least, *others = library.supported()
+    least, *others = instruction_sets.supported()
     with library.using(least):
         expected = blocks(weights, [mel])
     for name in others:

@@ -86,7 +86,7 @@ def test_streams_may_share_a_row_of_uniform_numbers() -> None:
 
 
 def chosen(engine: TorchEngine, ways: tuple[Way, ...], monkeypatch: pytest.MonkeyPatch) -> fused.Choice:
-    monkeypatch.setattr(fused, "_TRIAL_FRAMES", 1)
+    monkeypatch.setattr(fused, "TRIAL_FRAMES", 1)
     with torch.inference_mode():
         return fused.choose(engine.network, PLAIN, engine.start, engine.in_torch_alone, ways)
 

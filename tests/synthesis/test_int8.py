@@ -13,7 +13,7 @@ from support.folded import HOP, block_of, random_block, random_network, voiceles
 from torch import Tensor
 
 from gru_audio.config import Config, ModelConfig
-from gru_audio.native import library
+from gru_audio.native import instruction_sets, library
 from gru_audio.network import distribution
 from gru_audio.network.model import CodeInputs, Network
 from gru_audio.signal.audio import resample
@@ -139,7 +139,7 @@ def test_every_instruction_set_gives_the_same_bits(case: Case) -> None:
         np.random.default_rng(1).integers(0, 1 << case.config.signal.bits, case.n_samples),
     )
     found = []
-    for instructions in library.supported():
+    for instructions in instruction_sets.supported():
         with library.using(instructions):
             engine = CompiledEngine(case.config, Int8Loop(case.network))
             state = engine.start(1)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gru_audio.config import Config, ModelConfig, load_config
 from gru_audio.errors import AudioError, ConfigError, MelError
-from gru_audio.native import library
+from gru_audio.native import instruction_sets, library
 from gru_audio.network import distribution
 from gru_audio.network.model import CodeInputs, Network
 from gru_audio.progress import Progress
@@ -95,7 +95,7 @@ class Spy:
         weigh, draw, immediate = (
             distribution.probabilities,
             distribution.drawn,
-            sample_loop.SampleLoop._immediate,
+            sample_loop.SampleLoop.immediate_codes,
         )
 
         def recording_weigh(*arguments: Any) -> Tensor:
@@ -114,7 +114,7 @@ class Spy:
 
         monkeypatch.setattr(sample_loop, "probabilities", recording_weigh)
         monkeypatch.setattr(sample_loop, "drawn", recording_draw)
-        monkeypatch.setattr(sample_loop.SampleLoop, "_immediate", recording_immediate)
+        monkeypatch.setattr(sample_loop.SampleLoop, "immediate_codes", recording_immediate)
 
 
 def rebuild(codes: NDArray[np.int64], block: FrameBlock, config: Config) -> tuple[Floats, NDArray[np.int64]]:
@@ -349,7 +349,7 @@ def test_batch_is_each_clip_alone(vocoder: Vocoder) -> None:
 
 
 def test_progress(vocoder: Vocoder) -> None:
-    n_frames, in_step = 80, vocoder.streams_at_once > 1
+    n_frames, in_step = 80, vocoder.engine.streams_at_once > 1
     mel, reports, batch_reports = mel_of(vocoder.config, n_frames), list[Progress](), list[Progress]()
     vocoder.synthesize(mel, progress=reports.append)
     vocoder.synthesize_batch([mel, mel[:3]], progress=batch_reports.append)
@@ -504,7 +504,7 @@ def test_auto_is_the_fastest_engine(instructions: str, density: float) -> None:
 def test_auto_takes_a_gpu_for_many_clips(
     has_gpu: bool, device: str, n_clips: int, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "_has_gpu", lambda: has_gpu)
+    monkeypatch.setattr(engines, "has_gpu", lambda: has_gpu)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
     name, reason = choose_engine(load_config("universal-16k"), device, n_clips)
     assert name == expected
@@ -549,7 +549,7 @@ def test_every_instruction_set_gives_the_same_int8_audio(samples_per_step: int) 
     config = small_config(samples_per_step=samples_per_step)
     voice, mel = voice_of(network_of(config)), mel_of(config, 20)
     first = None
-    for name in library.supported():
+    for name in instruction_sets.supported():
         with library.using(name):
             audio = Vocoder(voice, "int8").synthesize(mel, seed=1)
         first = audio if first is None else first

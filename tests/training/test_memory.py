@@ -34,7 +34,7 @@ def test_a_batch_that_no_machine_holds(batch_size: int, crop_samples: int) -> No
 
 def test_processes_share_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     config = Config()
-    monkeypatch.setattr(memory, "_memory_bytes", lambda device: sum(needed_bytes(config)) - 1)
+    monkeypatch.setattr(memory, "memory_bytes", lambda device: sum(needed_bytes(config)) - 1)
     with pytest.raises(TrainingError, match="needs"):
         require_memory(config, CPU)
     require_memory(config, CPU, n_processes=2)

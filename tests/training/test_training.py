@@ -134,8 +134,7 @@ def test_auto_precision(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=has_bf16, **_: has)
         assert choose_dtype("auto", gpu) == expected
     for has_bf16, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has=has_bf16: has)
-        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda has=has_bf16: has)
+        monkeypatch.setattr("gru_audio.network.device.cpu_multiplies_bf16", lambda has=has_bf16: has)
         assert choose_dtype("auto", CPU) == expected
     assert choose_dtype("auto", torch.device("mps")) == torch.float32
 

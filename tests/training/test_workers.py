@@ -107,7 +107,7 @@ def test_a_system_that_starts_no_more_processes(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_request_to_stop_ends_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers_module, "_GRACE_S", 0.2)
+    monkeypatch.setattr(workers_module, "GRACE_S", 0.2)
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         with stop_on_signals() as stopped, Workers(sleep_for_good, range(3), 2) as workers:

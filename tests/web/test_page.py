@@ -24,7 +24,7 @@ from support.browser import (
 )
 from support.documentation import program
 
-from gru_audio.native import library
+from gru_audio.native import instruction_sets, library
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.voice.bundled import DEFAULT_VOICE
 from gru_audio.voice.voice import load_voice
@@ -133,7 +133,7 @@ def test_a_sample_speaks_as_the_portable_path_does(browser: Any) -> None:
         for system, samples in browser.execute_async_script(SAMPLES).items()
     }
     assert set(found) == {"original", "voice", "griffinLim"}
-    with library.using(library.supported()[0]):
+    with library.using(instruction_sets.supported()[0]):
         vocoder = Vocoder(load_voice(DEFAULT_VOICE), "int8")
         mel = vocoder.mel(found["original"], vocoder.sample_rate)
         np.testing.assert_array_equal(found["voice"], vocoder.synthesize(mel))

@@ -17,6 +17,7 @@ from torch import Tensor
 from gru_audio.native import library
 from gru_audio.native.tensors import as_array
 from gru_audio.network.blocks import BLOCK_COLUMNS, BLOCK_ROWS
+from gru_audio.network.torch_private import can_use_amx
 
 
 class Blocks(library.Struct):
@@ -45,9 +46,8 @@ def best_way(numbers: torch.dtype, n_inputs: int) -> Way:
 
 
 def can_use_tiles() -> bool:
-    """Whether this processor has AMX, and the operating system lets this process use it, which torch then asks for."""
-    names = ("_is_amx_tile_supported", "_init_amx")
-    return library.instructions() == "avx512bf16" and all(getattr(torch.cpu, name, bool)() for name in names)
+    """Whether this processor has AMX, and the operating system lets this process use it."""
+    return library.instructions() == "avx512bf16" and can_use_amx()
 
 
 def blocks_of(matrix: Tensor, kept: Tensor | None, in_tiles: bool) -> Blocks:

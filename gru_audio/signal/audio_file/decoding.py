@@ -16,7 +16,8 @@ from gru_audio.signal.audio_file.stderr_notes import without_mpg123_notes
 from gru_audio.signal.bounds import allowed_loss_s
 
 _UNSTATED_FRAMES = (1 << 63) - 1  # what libsndfile says of a FLAC that was written to a pipe
-_BLOCK_VALUES = 1 << 20
+BLOCK_VALUES = 1 << 20
+"""Read at once, of all channels together."""
 
 
 class StoppedEarlyError(AudioError):
@@ -56,7 +57,7 @@ def _choose(
             frames, rate_hz = int(file.frames), int(file.samplerate)
             duration_s = None if frames == _UNSTATED_FRAMES or not rate_hz else frames / rate_hz
             if not (part.unstated and _is_short(duration_s or 0.0, part.duration_s)):
-                return Decoded(rate_hz, int(file.channels), duration_s, _read(path, file)), "libsndfile"
+                return Decoded(rate_hz, int(file.channels), duration_s, blocks_of(path, file)), "libsndfile"
             because = f"its {part.kind} stream does not state its length"
         except soundfile.LibsndfileError as error:
             because = f"libsndfile cannot read it ({_one_line(error.error_string)})"
@@ -88,13 +89,13 @@ def _quiet(kind: str | None) -> AbstractContextManager[None]:
     return without_mpg123_notes() if kind in (None, "MP3") else nullcontext()
 
 
-def _read(path: Path, file: Any) -> Iterator[FloatArray]:
+def blocks_of(path: Path, file: Any) -> Iterator[FloatArray]:
     """The samples (n, n_channels) of a file that libsndfile has opened, to where it ends."""
     import soundfile
 
     # After each read soundfile seeks to where that ended, which at an end that is not stated fails.
     file.seekable = lambda: False
-    left, most = int(file.frames), max(1, _BLOCK_VALUES // file.channels)
+    left, most = int(file.frames), max(1, BLOCK_VALUES // file.channels)
     try:
         while left > 0:
             with _quiet(file.format):

@@ -46,7 +46,9 @@ ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
-_LEAST_LIMIT_S = 60.0
+LEAST_LIMIT_S = 60.0
+"""How long ffmpeg may take for the smallest file."""
+
 _LIMIT_BYTES_A_SECOND = 50_000  # what the slowest codecs take on the slowest machines
 _READ_BYTES = 1 << 20
 _KEPT_LINES, _LONGEST_LINE = 200, 4_096
@@ -122,7 +124,7 @@ def decode_with_ffmpeg(
         start_new_session=inherits,  # so that whatever it starts can be ended with it
     )
     with process:
-        output = _Output(process, _LEAST_LIMIT_S + (part.end - part.start) / _LIMIT_BYTES_A_SECOND, failure)
+        output = _Output(process, LEAST_LIMIT_S + (part.end - part.start) / _LIMIT_BYTES_A_SECOND, failure)
         try:
             yield output.decoded()
         finally:

@@ -19,7 +19,9 @@ WRITTEN_SUFFIXES = {".wav": "WAV", ".flac": "FLAC"}
 
 _WAV_HEADER = "<4sI4s4sIHHIIHH4sI"
 _WAV_HEADER_BYTES = struct.calcsize(_WAV_HEADER)
-_LARGEST_WAV = 0xFFFF_FFFF - _WAV_HEADER_BYTES  # bytes of samples: the header has 32 bits for them
+LARGEST_WAV = 0xFFFF_FFFF - _WAV_HEADER_BYTES
+"""Bytes of samples: the header has 32 bits for them."""
+
 _PIECE = 1 << 20  # samples that are made integers at a time
 
 
@@ -54,7 +56,7 @@ class AudioWriter:
             self.n_samples, self.n_clipped = self.n_samples + pcm.size, self.n_clipped + n_clipped
             if self._flac is not None:
                 self._flac.write(pcm)
-            elif 2 * self.n_samples > _LARGEST_WAV:
+            elif 2 * self.n_samples > LARGEST_WAV:
                 raise OutputError(f"{self._name}: longer than the 4 GiB that a WAV can hold; write .flac")
             else:
                 self._file.write(pcm.astype("<i2").tobytes())

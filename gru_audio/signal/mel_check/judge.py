@@ -82,7 +82,7 @@ class MelJudge:
         """What is wrong with the mel so far, and what to do; None where nothing is."""
         if not tally.n_frames:
             return None
-        reason, figures = tally.out_of_bounds(), self._figures(tally.bands)
+        reason, figures = tally.out_of_bounds(), self.figures(tally.bands)
         best, gain = self._best(tally, figures, _NAMED if reason else _FITS)
         if tally.n_frames < _LEAST_FRAMES and not reason:
             return None
@@ -145,10 +145,10 @@ class MelJudge:
             other_factor, other_offset = line_of(self.config.model_copy(update=storage.changes))
             ratio = factor / other_factor
             moved = tally.bands.moved(ratio, offset - ratio * other_offset)
-            found.append((_distance(self._figures(moved)), storage))
+            found.append((_distance(self.figures(moved)), storage))
         normal = tally.bands.moved(self._deviation, self._mean)
         by_clip = (np.abs(tally.bands.mean) < 0.1).all() and (np.abs(tally.bands.deviation - 1) < 0.5).all()
-        distance = 0.0 if by_clip else _distance(self._figures(normal)) + _RARE
+        distance = 0.0 if by_clip else _distance(self.figures(normal)) + _RARE
         found.append((distance, NORMALISED))
         if tally.logarithms is not None:
             for exponent in (
@@ -157,11 +157,13 @@ class MelJudge:
                 2.0,
             ):  # sizes of the voice's spectrum, or powers or magnitudes in its place
                 sizes = tally.logarithms.moved(exponent * factor, offset)
-                found.append((_distance(self._figures(sizes)), SIZES))
+                found.append((_distance(self.figures(sizes)), SIZES))
         distance, best = min(found, key=lambda pair: pair[0])
         return (best, _distance(figures) - distance) if distance < limit else (None, 0.0)
 
-    def _figures(self, bands: Bands) -> Doubles:
+    def figures(self, bands: Bands) -> Doubles:
+        """Six figures of a mel's bands, of which its distance from speech is taken: see `_FIGURES_MEAN`."""
+
         def deviations(values: Doubles) -> Doubles:
             return np.asarray((values - self._mean) / self._deviation)
 

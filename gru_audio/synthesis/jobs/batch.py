@@ -28,7 +28,9 @@ from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.threads import map_in_threads
 
 _FILES_OF_A_JOB = 4  # open: what is read, what is written, and the locks
-_JOBS_FOR_THREADS = _THREADS = 16  # many wait for the disk
+JOBS_FOR_THREADS = _THREADS = 16
+"""Of so many jobs some wait for the disk."""
+
 _reading_mels = Lock()  # mel_file changes the warnings' filters, which are the whole process's
 
 
@@ -70,9 +72,9 @@ def synthesize_files(
     Yields:
         One result for each job, in order.
     """
-    n_at_once, n_threads = vocoder.streams_at_once, threads or _cores(len(jobs))
+    n_at_once, n_threads = vocoder.engine.streams_at_once, threads or _cores(len(jobs))
     if n_at_once > 1:  # one group's files are read while another's samples are made
-        n_threads = vocoder.groups_at_once if len(jobs) >= 2 * _JOBS_FOR_THREADS else 1
+        n_threads = vocoder.engine.groups_at_once if len(jobs) >= 2 * JOBS_FOR_THREADS else 1
         n_open = files_open_at_once(_FILES_OF_A_JOB * len(jobs)) // _FILES_OF_A_JOB
         n_at_once = max(1, min(n_at_once, -(-len(jobs) // n_threads), n_open // n_threads))
     # Those that go in step should be of one length.
@@ -167,7 +169,7 @@ def run_together(
         for one in under_way:
             stack.callback(one.steps.close)
         in_turn: Callable[..., Iterable[None]] = map
-        if len(group) >= _JOBS_FOR_THREADS:  # files and mels: C, which lets go of the interpreter
+        if len(group) >= JOBS_FOR_THREADS:  # files and mels: C, which lets go of the interpreter
             from concurrent.futures import ThreadPoolExecutor
 
             in_turn = stack.enter_context(ThreadPoolExecutor(_THREADS)).map

@@ -90,7 +90,7 @@ def synthesize_in_processes(
     Raises:
         CheckpointError: a machine has no such voice, or another one.
     """
-    given, n_at_once = Given(contract, adapt, check), vocoder.streams_at_once
+    given, n_at_once = Given(contract, adapt, check), vocoder.engine.streams_at_once
     groups = [tuple(jobs[first : first + n_at_once]) for first in range(0, len(jobs), n_at_once)]
     tally = Tally(len(jobs), progress)
     tasks = [_Task(group, voice, sampling, given) for group in groups]

@@ -130,7 +130,7 @@ class TorchEngine:
         Returns:
             (B, k * hop) audio, full scale 1; it may go beyond.
         """
-        return self.run(state, self._inputs(blocks, uniforms), sampling).cpu().numpy()
+        return self.run(state, self.inputs_of(blocks, uniforms), sampling).cpu().numpy()
 
     def run(self, state: TorchState, frames: FrameInputs, sampling: Sampling) -> Tensor:
         """Go on by frames that are on the device; see `generate`.
@@ -190,7 +190,7 @@ class TorchEngine:
             getattr(state, name)[0] = torch.from_numpy(arrays[name].copy())
         return state
 
-    def _inputs(self, blocks: Sequence[FrameBlock], uniforms: FloatArray) -> FrameInputs:
+    def inputs_of(self, blocks: Sequence[FrameBlock], uniforms: FloatArray) -> FrameInputs:
         """The blocks of B streams and their uniforms (B, k * hop), stacked on the device."""
         hop = self.network.config.mel.hop_samples
 

@@ -154,7 +154,7 @@ class Choice(NamedTuple):
 Reference = Callable[[FrameInputs], Tensor]
 """Makes of frames, from silence on and at temperature 1, the audio (B, k hop) that a loop should make."""
 
-_TRIAL_STREAMS, _TRIAL_FRAMES = 4, 2
+TRIAL_STREAMS, TRIAL_FRAMES = 4, 2
 _EQUAL_SHARE = 0.5  # of a trial's samples: the fewest that come before rounding tips a draw, at a mean
 
 
@@ -178,12 +178,12 @@ def choose(
         return Choice(None, {"all": "the kernel runs a gru with a tree"})
     if reason := triton_ready.why_not(network.device):
         return Choice(None, {"all": reason})
-    frames, refused = trial_frames(network, _TRIAL_STREAMS, _TRIAL_FRAMES), dict[str, str]()
+    frames, refused = trial_frames(network, TRIAL_STREAMS, TRIAL_FRAMES), dict[str, str]()
     expected = reference(frames)
     for way in ways:
         try:
             loop = FusedLoop(network, voiced, way)
-            found = loop.run(start(_TRIAL_STREAMS), frames, 1.0, 0.0)
+            found = loop.run(start(TRIAL_STREAMS), frames, 1.0, 0.0)
             share = equal_share(found, expected)
         except Exception as error:  # whatever a compiler or a driver of another version may raise
             refused[str(way)] = triton_ready.failure(error)

@@ -21,7 +21,7 @@ from gru_audio.synthesis.torch_engine.correction import DeviceCorrections
 from gru_audio.synthesis.torch_engine.frontend import DeviceConditioner, DeviceFrontEnd
 from gru_audio.synthesis.torch_engine.sample_loop import FrameInputs, TorchState
 
-_FRAMES_TOGETHER = 1 << 15  # of all streams: what the front end makes of them takes some hundred MB
+FRAMES_TOGETHER = 1 << 15  # of all streams: what the front end makes of them takes some hundred MB
 
 
 class FrameLoop(Protocol):
@@ -119,7 +119,7 @@ class DeviceStreams:
         first, parts = self._n_made, []
         with self._queue.own():
             while n_left:
-                n = min(n_left, max(1, _FRAMES_TOGETHER // len(self._lanes)))
+                n = min(n_left, max(1, FRAMES_TOGETHER // len(self._lanes)))
                 parts += self._go_on(n)
                 n_left -= n
             if not parts:

@@ -173,9 +173,9 @@ class SampleLoop:
             noise=zeros(N_TAPS),
         )
         self._taps = torch.tensor(voiced.taps[::-1]).to(device)  # for the oldest first
-        self.run = replayable(self._run, device) if captured else self._run
+        self.run = replayable(self.run_frame, device) if captured else self.run_frame
 
-    def _run(self) -> None:
+    def run_frame(self) -> None:
         """Generate the frame's samples, and be ready for the next."""
         inputs, state, network = self.inputs, self.state, self._network
         lags = inputs.lags[:, None]
@@ -183,17 +183,17 @@ class SampleLoop:
         self._past[:, self._order :].zero_()
         start = network.readout_bias + inputs.readout_inputs.repeat(1, self._stride)  # (B, S R)
         for first in range(0, self._hop, self._stride):
-            codes = self._immediate(first)
+            codes = self.immediate_codes(first)
             self._step(first, codes)
             readouts = torch.addmm(start, state.hidden, network.readout)  # (B, S R)
             for t, readout in enumerate(readouts.chunk(self._stride, 1), first):
-                self._sample(t, readout, codes if t == first else self._immediate(t))
+                self._sample(t, readout, codes if t == first else self.immediate_codes(t))
         # To where the next frame looks for them; a clone, as the two places overlap where a frame is short.
         state.codes.copy_(self._history[:, 1 + self._hop :].clone())
         state.rebuilt.copy_(self._past[:, self._hop :].clone())
         state.audio.copy_(self._audio[:, -1:])
 
-    def _immediate(self, t: int) -> Tensor:
+    def immediate_codes(self, t: int) -> Tensor:
         """The codes that the readout sees before sample t (B, N); puts that sample's prediction in its place.
 
         They are the last S codes, oldest first, and with linear prediction those of the sample before, of

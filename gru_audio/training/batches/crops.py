@@ -153,7 +153,7 @@ class CropSource:
 
     def _place(self, rng: np.random.Generator, n_frames: int) -> _Place:
         """Where a crop of F frames is cut, and how it is changed."""
-        clip, first = self._spot(rng, n_frames)
+        clip, first = self.spot(rng, n_frames)
         if clip.has_mel and self._draws_given(rng):
             return _Place(clip, first, Change(self._config.mel.hop_samples, 1.0), takes_given=True)
         if not is_on(self._config.train):
@@ -167,7 +167,7 @@ class CropSource:
         share = self._config.train.given_mel_share
         return rng.random() < share if 0 < share < 1 else share > 0
 
-    def _spot(self, rng: np.random.Generator, n_frames: int) -> tuple[Clip, int]:
+    def spot(self, rng: np.random.Generator, n_frames: int) -> tuple[Clip, int]:
         """A clip and the frame at which a crop of F frames starts in it."""
         if n_frames not in self._ends:
             counts = self._count_starts(self._clips.n_samples, n_frames)

@@ -22,7 +22,9 @@ if sys.platform == "linux":
 _SET_PIPE_SIZE = 1031  # Linux's F_SETPIPE_SZ
 _PIPE_BYTES = 1 << 20  # as much as Linux grants any user: a batch or two wait in it
 _LOOK_S = 0.2  # how often a wait looks at a request to stop
-_GRACE_S = 3.0  # in which what was waited for may still come after that
+GRACE_S = 3.0
+"""In which what was waited for may still come, after a request to stop."""
+
 _END_S = 2.0  # that a process has to end when it is asked to
 
 
@@ -64,7 +66,7 @@ class Workers:
         end, give_up_at = self._ends[turn], float("inf")
         while not end.poll(_LOOK_S):  # True at the end of a pipe, too
             if stopped:
-                give_up_at = min(give_up_at, time.monotonic() + _GRACE_S)
+                give_up_at = min(give_up_at, time.monotonic() + GRACE_S)
             if time.monotonic() > give_up_at:
                 return None
         try:

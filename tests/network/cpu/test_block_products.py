@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gru_audio.native import library
+from gru_audio.native import instruction_sets, library
 from gru_audio.network.cpu.block_products import (
     Places,
     blocks_of,
@@ -20,11 +20,11 @@ from gru_audio.network.cpu.block_products import (
 SHAPES = [(1, 16, 48), (8, 64, 32), (19, 368, 1104), (70, 96, 288)]  # rows, inputs, outputs
 
 
-@pytest.fixture(params=[*library.supported(), "tiles"])
+@pytest.fixture(params=[*instruction_sets.supported(), "tiles"])
 def in_tiles(request: pytest.FixtureRequest) -> Iterator[bool]:
     """Without AMX with each instruction set, then with it, if there is one."""
     is_last = request.param == "tiles"
-    with library.using(library.supported()[-1] if is_last else request.param):
+    with library.using(instruction_sets.supported()[-1] if is_last else request.param):
         if is_last and not can_use_tiles():
             pytest.skip("no AMX")
         yield is_last

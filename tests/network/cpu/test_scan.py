@@ -9,8 +9,9 @@ import torch
 from support.naive import gru_step as naive_gru_step
 from torch import Tensor, nn
 
-from gru_audio.native import library
+from gru_audio.native import instruction_sets, library
 from gru_audio.network.blocks import kept_weights
+from gru_audio.network.cpu import block_products
 from gru_audio.network.cpu.block_products import Way, best_way, can_use_tiles
 from gru_audio.network.cpu.scan import can_scan, gru_scan, row_sum, scan
 from gru_audio.network.cpu.scan_products import TorchProducts
@@ -70,11 +71,11 @@ def both(
     return tuple(results(run, cell, table, conditioning, state) for run in (ours, theirs))  # type: ignore[return-value]
 
 
-@pytest.fixture(params=[*product(library.supported(), ["torch", "blocks"]), ("avx512bf16", "tiles")])
+@pytest.fixture(params=[*product(instruction_sets.supported(), ["torch", "blocks"]), ("avx512bf16", "tiles")])
 def way(request: pytest.FixtureRequest) -> Iterator[Way]:
     """Each way to multiply with each instruction set, the portable form of pairs included; AMX where there is one."""
     instructions, name = request.param
-    if instructions not in library.supported():
+    if instructions not in instruction_sets.supported():
         pytest.skip(f"no {instructions}")
     with library.using(instructions):
         if name == "tiles" and not can_use_tiles():
@@ -229,9 +230,8 @@ def test_only_a_gru_in_float32_or_bf16_on_the_cpu_is_scanned() -> None:
 
 def test_the_way_to_multiply_is_the_processors(instructions: str, monkeypatch: pytest.MonkeyPatch) -> None:
     has_pairs = library.instructions() == instructions == "avx512bf16"
-    monkeypatch.setattr("torch.cpu._init_amx", lambda: True)
     for has_amx in (False, True):
-        monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda has_amx=has_amx: has_amx)
+        monkeypatch.setattr(block_products, "can_use_amx", lambda has_amx=has_amx: has_amx)
         expected = ("tiles" if has_amx else "blocks") if has_pairs else "torch"
         assert best_way(torch.bfloat16, 64) == expected
         assert best_way(torch.bfloat16, 72) == "torch", "no whole blocks"
