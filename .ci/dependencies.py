@@ -2,7 +2,8 @@
 
     python .ci/dependencies.py oldest|newest [ENVIRONMENT] [-- PYTEST_ARGUMENT...]
 
-The oldest are the least that pyproject.toml allows; `--print` only prints them, as pip's constraints.
+The oldest are the least that pyproject.toml allows; `--print` only prints them, as constraints. uv resolves them:
+pip tries version after version of what they depend on, and does not end. An environment that is there is used again.
 """
 
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 _REQUIREMENT = re.compile(r'"([A-Za-z0-9_.-]+)(?:\[[^\]]*\])?>=([0-9.]+)')
-_BUILD = {"hatchling", "ziglang"}  # of the build alone: pip takes the newest for it
+_BUILD = {"hatchling", "ziglang"}  # of the build alone: the newest is taken for it
 
 
 def oldest() -> list[str]:
@@ -32,13 +33,26 @@ def main() -> int:
     environment = Path(rest[0] if rest else tempfile.mkdtemp(prefix=f"gru-audio-{which}-"))
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
     python = environment / "bin" / "python"
-    install = [python, "-m", "pip", "install", "--quiet", "-e", f"{ROOT}[dev]"]
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "uv"], check=True)
+    install = [
+        python,
+        "-m",
+        "uv",
+        "pip",
+        "install",
+        "--quiet",
+        "--upgrade",
+        "--python",
+        python,
+        "-e",
+        f"{ROOT}[dev]",
+    ]
     if which == "oldest":
         constraints = environment / "constraints.txt"
         constraints.write_text("\n".join(oldest()) + "\n", encoding="utf-8")
-        install += ["-c", constraints]
+        install += ["--constraint", constraints]
     subprocess.run(install, check=True)
-    subprocess.run([python, "-m", "pip", "list"], check=True)
+    subprocess.run([python, "-m", "uv", "pip", "list", "--python", python], check=True)
     return subprocess.run([python, "-m", "pytest", *options.split()], cwd=ROOT, check=False).returncode
 
 

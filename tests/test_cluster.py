@@ -225,7 +225,7 @@ def elsewhere(task: shard_making.ShardTask) -> shard_making.MadeShard:
         ("synthesize a.wav --cluster ADDRESS --jobs 2", r"--jobs: a cluster has workers of its own"),
         (
             "synthesize - --cluster ADDRESS",
-            "--cluster: a stream is worked on here, not by a cluster; name files",
+            "--cluster: a cluster cannot work on a stream; name files",
         ),
     ],
 )

@@ -41,7 +41,7 @@ def write(folder: Path, text: str, name: str = "c.toml") -> Path:
 # Presets
 
 
-def test_the_presets_are_those_of_the_design() -> None:
+def test_there_are_these_presets() -> None:
     assert preset_names() == ["ljspeech-22k", "studio-48k", "tiny", "universal-16k", "voice-16k", "voice-24k"]
     assert sorted(MEL_PRESETS) == [
         *("coqui-22k", "espnet-24k", "f5-tts-24k", "hifigan-22k", "speech-16k", "speechbrain-16k"),

@@ -11,6 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from gru_audio.cli import app
+from gru_audio.config import MEL_PRESETS, preset_names
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -41,6 +42,12 @@ def test_the_settings_are_those_of_the_code() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
         assert target.startswith("http") or (page.parent / target).exists(), target
+
+
+def test_every_preset_is_in_its_table() -> None:
+    for page, names in (("docs/training.md", preset_names()), ("docs/mels.md", MEL_PRESETS)):
+        rows = re.findall(r"^\| (`.+?) \|", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
+        assert not set(names) - set(re.findall(r"`([\w-]+)`", " ".join(rows))), page
 
 
 def test_the_readme_is_short() -> None:

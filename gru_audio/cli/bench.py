@@ -40,7 +40,7 @@ def bench(
             "--seconds",
             min=0.01,
             max=3_600,
-            help="Of audio a turn, or of time where that is less.",
+            help="Seconds of audio in each turn, or of time where that is less.",
             show_default="1; with --quick 0.2",
         ),
     ] = None,
@@ -66,7 +66,7 @@ def bench(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Measure how fast this machine synthesizes and trains, stage by stage, beside what it could do at most.
+    """Measure how fast this machine synthesizes and trains, stage by stage, and how fast it could be at most.
 
     Networks have random weights. All figures take turns, and medians are shown; all cases together take some
     minutes. The limit is the time that a core needs to read a sample's weights and table rows, or to multiply

@@ -50,10 +50,10 @@ def evaluate(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Judge a voice by clips that it was not trained on, run free: copy-synthesis, measured against the original.
+    """Judge a voice by clips that it was not trained on: it makes them from their mels, and they are measured.
 
-    Of a dataset the clips held out of training are used, test before valid, evenly from its speakers. Beside the
-    voice stand a G.722 round trip, Griffin-Lim from the same mel, and the codec with no network, the ceiling.
+    Of a dataset it takes the clips held out of training, test before valid, evenly from its speakers. For comparison
+    it measures a G.722 round trip, Griffin-Lim from the same mel, and the codec with no network, the ceiling.
 
     What a package or a clip cannot give is left out and named: pip install 'gru-audio[eval]' brings the packages,
     apt-get install ffmpeg brings G.722.

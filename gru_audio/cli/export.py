@@ -14,7 +14,7 @@ def export(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Write a voice as one file that the C library and the browser read as it lies.
+    """Write a voice as one file for the C library and the browser, which use it without unpacking it.
 
     It has the int8 engine's weights and all tables; `gru_audio/native/gru_audio.h` is the C interface.
 

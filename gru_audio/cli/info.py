@@ -39,7 +39,7 @@ def info(
         bool,
         typer.Option(
             "--verify",
-            help="Compare all that a dataset's or a run's folder holds with its digests; a single file always is.",
+            help="Check all files of a dataset or a run against their digests; a single file is always checked.",
         ),
     ] = False,
     quiet: Quiet = False,

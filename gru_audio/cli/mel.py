@@ -34,7 +34,7 @@ def mel(
     ] = None,
     voice: Annotated[
         str | None,
-        typer.Option("--voice", "-v", metavar="VOICE", help="In place of --mel: as this voice wants them."),
+        typer.Option("--voice", "-v", metavar="VOICE", help="Instead of --mel: as this voice wants them."),
     ] = None,
     format: Annotated[
         MelFormat, typer.Option("--format", help="npz and safetensors state the contract, too.")
@@ -44,7 +44,7 @@ def mel(
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
-    """Write the mels of audio, for a TTS to train on: what it makes then fits a voice with the same contract.
+    """Write the mels of audio, for a TTS to train on: the mels that it makes then fit a voice with the same contract.
 
     Audio of another rate is resampled, and padded with silence to whole frames. A file that fails is named and the
     rest goes on; the exit code is then 1.

@@ -38,7 +38,9 @@ def prep(
     mels: Annotated[
         Path | None,
         typer.Option(
-            "--mels", metavar="FOLDER", help="Mels that a TTS made of the recordings, by name, to train on."
+            "--mels",
+            metavar="FOLDER",
+            help="Mels that a TTS made of the recordings, to train on; paired by name.",
         ),
     ] = None,
     speaker_level: Annotated[
@@ -88,7 +90,7 @@ def prep(
 ) -> None:
     """Make a dataset from audio: resampled, mono, trimmed, with pitch labels, in shards.
 
-    LJSpeech, VCTK, LibriTTS, M-AILABS and others are known by their folders; elsewhere a folder stands for a
+    LJSpeech, VCTK, LibriTTS, M-AILABS and others are recognised by their folders; elsewhere a folder stands for a
     speaker. Recordings of more than prep.longest_s are cut at pauses. A file that cannot be used is named and the
     rest goes on; the exit code is then 1. A run that was interrupted goes on when it is started again.
 

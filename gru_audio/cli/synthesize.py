@@ -97,7 +97,7 @@ def synthesize(
         ),
     ] = None,
     format: Annotated[
-        Format, typer.Option("--format", help="What to write where OUT does not say it.")
+        Format, typer.Option("--format", help="What to write where OUT does not say.")
     ] = Format.wav,
     jobs: Annotated[
         int | None, jobs_option("Threads, each with a clip of its own. Not for the engine torch.")
@@ -105,7 +105,9 @@ def synthesize(
     cluster: Cluster = None,
     stdin: Annotated[
         Content,
-        typer.Option("--stdin", help="What - reads: mel, frames of float32; or pcm, 16-bit mono samples."),
+        typer.Option(
+            "--stdin", help="What comes with -: mel, frames of float32; or pcm, 16-bit mono samples."
+        ),
     ] = Content.mel,
     quiet: Quiet = False,
     json: Json = False,
@@ -114,10 +116,10 @@ def synthesize(
 
     A file that fails is named and the rest goes on; the exit code is then 1.
 
-    With - a stream comes in on stdin, and its audio goes to stdout as soon as it can be had. The input is mel frames
+    With - it reads a stream from stdin and writes its audio to stdout as early as possible. The input is mel frames
     of n_mels float32 values (--stdin mel), or 16-bit mono samples at the voice's rate (--stdin pcm); the output is such
-    samples. Both are little-endian and have no header. A frame's audio follows when the next 6 frames have come, or 2
-    with --corrections 0: with the default contract 75 or 25 ms of lookahead, the first audio after
+    samples. Both are little-endian and have no header. A frame's audio comes after the next 6 frames, or 2 with
+    --corrections 0: with the default contract that is a lookahead of 75 or 25 ms, and the first audio comes after
     87.5 or 37.5 ms of mel. PCM takes another 18.8 ms, because its analysis also looks ahead.
 
     **Examples**
@@ -182,9 +184,7 @@ def _check_pipe(
 ) -> None:
     """Refuse, as a wrong use of the command, what cannot be done with a pipe."""
     if cluster is not None:
-        raise typer.BadParameter(
-            "a stream is worked on here, not by a cluster; name files", param_hint="--cluster"
-        )
+        raise typer.BadParameter("a cluster cannot work on a stream; name files", param_hint="--cluster")
     if adapt:
         raise typer.BadParameter(
             "only whole mels are interpolated, not a stream; name files", param_hint="--adapt"

@@ -67,7 +67,7 @@ def train(
         bool,
         typer.Option(
             "--verify",
-            help="First compare the whole dataset with its digests; otherwise each clip as it is read.",
+            help="Check the whole dataset against its digests first; otherwise each clip is checked when it is read.",
         ),
     ] = False,
     quiet: Quiet = False,
@@ -78,8 +78,8 @@ def train(
     The voice is RUN/voice.safetensors, the best moving average so far. Ctrl-C, SIGTERM and SIGHUP (a closed terminal)
     save a checkpoint and stop; the same command with --resume goes on.
 
-    With --init a few minutes of your own speech are enough: it does up to 1,500 steps, and stops before where the
-    held-out clips no longer sound better. Where they never did, the voice it began with is the result.
+    With --init a few minutes of your own speech are enough: it does up to 1,500 steps, and stops earlier when the
+    held-out clips no longer get better. If they never got better, the result is the voice that it began with.
 
     **Examples**
 

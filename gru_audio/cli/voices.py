@@ -1,4 +1,4 @@
-"""`gru-audio voices`: the voices that come along."""
+"""`gru-audio voices`: the bundled voices."""
 
 from gru_audio.cli.console import print_json, print_table
 from gru_audio.cli.options import Json, Quiet
@@ -9,7 +9,7 @@ def voices(
     quiet: Quiet = False,  # every command has it; this one shows no progress and no notes
     json: Json = False,
 ) -> None:
-    """List the voices that come along; `--voice` and `--init` take their names.
+    """List the bundled voices; `--voice` and `--init` take their names.
 
     **Examples**
 

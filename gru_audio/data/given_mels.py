@@ -59,8 +59,8 @@ def read_given_mel(path: Path, audio: FloatArray, contract: MelConfig) -> GivenM
     own = log_mel(np.pad(audio, (0, -audio.size % contract.hop_samples)), contract)  # (F, M)
     if abs(len(mel) - len(own)) > TOLERATED_FRAMES:
         raise MelError(
-            f"{path}: has {len(mel)} frames, the recording {len(own)} (a difference of {TOLERATED_FRAMES} is taken); "
-            "was it made of another recording, or with another hop or rate?"
+            f"{path}: has {len(mel)} frames, the recording {len(own)} (up to {TOLERATED_FRAMES} more or less are "
+            "accepted); was it made of another recording, or with another hop or rate?"
         )
     scores = {shift: _correlation(mel, own, shift) for shift in _shifts(len(own))}
     best = max(scores, key=lambda shift: scores[shift])

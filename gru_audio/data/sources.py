@@ -101,7 +101,9 @@ def plan_sources(
     if mels is not None:
         n_mels = catalogue.n_mels()
         if not n_mels:
-            raise DatasetError(f"{mels}: no mel is named as a recording is; name NAME.wav's NAME.npy")
+            raise DatasetError(
+                f"{mels}: no mel has the name of a recording; name the mel of NAME.wav NAME.npy"
+            )
         notes.append(f"{mels}: mels for {n_mels} of {len(catalogue)} recordings")
     digest = catalogue.digest()
     n_known = catalogue.drop_known(known(digest)) if known else 0

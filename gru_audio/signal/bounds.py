@@ -29,7 +29,7 @@ def check_rate(sample_rate_hz: float, name: str = "audio") -> None:
     """
     if not LEAST_RATE_HZ <= sample_rate_hz <= LARGEST_RATE_HZ:
         raise AudioError(
-            f"{name}: a sample rate of {sample_rate_hz} Hz; from {LEAST_RATE_HZ} to {LARGEST_RATE_HZ} are taken, mend "
+            f"{name}: a sample rate of {sample_rate_hz} Hz, it must be from {LEAST_RATE_HZ} to {LARGEST_RATE_HZ}; mend "
             "its header, or give the true rate"
         )
 

@@ -98,6 +98,6 @@ def _search(given: Path) -> list[tuple[Path, Path]]:
     files = files_with(given, AUDIO_SUFFIXES)
     if not files:
         raise AudioError(
-            f"{given}: holds no audio; known are files that end in {', '.join(sorted(AUDIO_SUFFIXES))}"
+            f"{given}: holds no audio; it looks for files that end in {', '.join(sorted(AUDIO_SUFFIXES))}"
         )
     return files

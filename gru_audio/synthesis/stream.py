@@ -274,7 +274,7 @@ def _engine_arrays(arrays: Mapping[str, Array], n_classes: int) -> dict[str, Arr
             raise ConfigError(f"saved stream: unknown '{name}'; {_MEND}")
         _require_sound(name, array)
         if array.dtype.kind != "f" and not np.isin(array, np.arange(n_classes)).all():
-            raise ConfigError(f"saved stream: '{name}' holds what is no code; {_MEND}")
+            raise ConfigError(f"saved stream: '{name}' holds a number that is no code; {_MEND}")
     return {name.removeprefix(_ENGINE): array for name, array in arrays.items()}
 
 

@@ -1,4 +1,4 @@
-"""The voices that come along, by name; nothing heavy is imported, so that the command line can name them."""
+"""The bundled voices, by name; nothing heavy is imported, so that the command line can name them."""
 
 from pathlib import Path
 

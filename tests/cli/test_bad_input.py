@@ -86,7 +86,7 @@ CASES = (
     Case(
         "a format that ffmpeg does not know",
         "prep good -o out --input-format g999",
-        ("a.wav: ", "'g999' is no format that is read; did you mean g729?"),
+        ("a.wav: ", "'g999' is not a format that can be read; did you mean g729?"),
     ),
     Case("no --output", "prep good", ("--output", "needed, except with --dry-run"), 2),
     Case("no process", "prep good -o out -j 0", ("--jobs", "1", "prep --help"), 2),

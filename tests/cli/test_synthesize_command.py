@@ -285,7 +285,7 @@ def test_a_file_with_a_header_is_refused(world: Path, tmp_path: Path) -> None:
     done = run(f"- --stdin pcm {VOICE} --quiet -o {tmp_path}/out.wav", world, clip)
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.startswith(
-        b"error: stdin: a WAV file, bare frames or samples are needed; name the file"
+        b"error: stdin: a WAV file, not frames or samples without a header; name the file"
     )
     assert not list(tmp_path.iterdir())
 
@@ -321,7 +321,7 @@ def test_what_is_no_stream_is_refused_at_its_first_bytes(
 def test_one_kind_of_numbers_for_another_is_refused(vocoder: Vocoder, mel: Floats) -> None:
     clip = speech_like(4_000)
     for wrong in (clip.astype("<f4"), mel.astype("<f4"), (0.01 * clip).astype("<f4")):
-        with pytest.raises(GruAudioError, match="stdin: float32 values, signed 16-bit samples are needed"):
+        with pytest.raises(GruAudioError, match="stdin: float32 values, not signed 16-bit samples"):
             next(synthesize_pieces(vocoder, pieces_of(wrong.tobytes(), 100), "pcm", Sampling()))
     for scale in (1, 0.01, 0.1):
         pcm = to_int16(scale * clip).tobytes()

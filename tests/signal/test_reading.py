@@ -199,7 +199,7 @@ def test_bytes_that_nothing_explains_are_told(tmp_path: Path) -> None:
     """A recorder that stopped before it brought its header up to date, for example."""
     whole = written(tmp_path, ".wav", 0.5 + 0.1 * tone(2))
     (tmp_path / "a.wav").write_bytes(whole[:40] + struct.pack("<I", 16_000) + whole[44:])
-    assert "states 16000 bytes of samples, and 48000 more follow that are none by it" in refusal(
+    assert "states 16000 bytes of samples, but 48000 more follow; if these are samples" in refusal(
         tmp_path / "a.wav"
     )
 
@@ -378,7 +378,7 @@ def test_playlists_are_not_followed(tmp_path: Path, name: str, kind: str) -> Non
     began = time.monotonic()
     refusal(tmp_path / name)
     assert time.monotonic() - began < 20
-    with pytest.raises(AudioError, match="is no format that is read"):
+    with pytest.raises(AudioError, match="is not a format that can be read"):
         read_audio(tmp_path / name, input_format=kind.rsplit(maxsplit=1)[-1])
 
 
@@ -560,7 +560,9 @@ def test_input_format_decides_where_the_file_does_not_say(tmp_path: Path) -> Non
     (tmp_path / "a.g722").rename(tmp_path / "a.bin")
     audio, rate = read_audio(tmp_path / "a.bin", input_format="g722")
     assert (audio.size, rate) == (RATE, RATE)
-    with pytest.raises(AudioError, match=r"a\.bin: 'nonsense' is no format that is read; did you mean"):
+    with pytest.raises(
+        AudioError, match=r"a\.bin: 'nonsense' is not a format that can be read; did you mean"
+    ):
         read_audio(tmp_path / "a.bin", input_format="nonsense")
 
 

@@ -162,7 +162,7 @@ def read_shard_header(path: Path, hop_samples: int | None = None) -> ShardHeader
                 raise DamagedShardError(f"it lacks the clip {clip.name}")
             if not _fits(clip, *map(file.layout, keys_of(clip)), hop_samples=hop_samples):
                 raise DamagedShardError(
-                    f"its clip {clip.name} is not as long, or of the type, that its header tells"
+                    f"its clip {clip.name} has another length or type than its header tells"
                 )
     return header
 

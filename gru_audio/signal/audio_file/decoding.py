@@ -124,8 +124,8 @@ def _require_whole(path: Path, part: Part, duration_s: float | None) -> None:
         extra_s = duration_s * part.extra_bytes / part.present_bytes
         if extra_s > allowed_loss_s(duration_s):
             raise AudioError(
-                f"{path}: its header states {part.present_bytes} bytes of samples, and {part.extra_bytes} more follow "
-                "that are none by it; where they are samples, ffmpeg -ignore_length 1 -i FILE OUT.wav mends a WAV"
+                f"{path}: its header states {part.present_bytes} bytes of samples, but {part.extra_bytes} more follow; "
+                "if these are samples, too, ffmpeg -ignore_length 1 -i FILE OUT.wav mends a WAV"
             )
 
 

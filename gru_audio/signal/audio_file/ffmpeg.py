@@ -92,7 +92,9 @@ def decode_with_ffmpeg(
     known = (*FORMATS, *BARE_FORMATS)
     if input_format is not None and input_format not in known:
         near = difflib.get_close_matches(input_format, known, n=1, cutoff=0.4) or ["s16le"]
-        raise AudioError(f"{path}: '{input_format}' is no format that is read; did you mean {near[0]}?")
+        raise AudioError(
+            f"{path}: '{input_format}' is not a format that can be read; did you mean {near[0]}?"
+        )
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
         raise AudioError(f"{path}: {because}, and ffmpeg is not on PATH; install ffmpeg or convert to WAV")

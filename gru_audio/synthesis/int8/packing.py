@@ -281,6 +281,6 @@ def _require_moderate(network: FoldedNetwork, reach: FloatArray) -> None:
     most += reach.sum(0)
     if most.max() > _LARGEST_GATE:
         raise ConfigError(
-            f"engine 'int8': this voice's gates may reach {most.max():.3g}, and it computes up to {_LARGEST_GATE:g}; "
+            f"engine 'int8': this voice's gates may reach {most.max():.3g}, beyond its limit of {_LARGEST_GATE:g}; "
             "use the engine float32"
         )

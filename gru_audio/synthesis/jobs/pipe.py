@@ -256,8 +256,8 @@ def _refuse_files(pieces: Iterable[bytes], content: Content, head_bytes: int) ->
     if kind := kind_of(head[:HEAD_BYTES]):
         article = "an" if kind[0] in "AEIOU" else "a"
         raise AudioError(
-            f"stdin: {article} {kind} file, bare frames or samples are needed; name the file instead of -, or strip "
-            "its header (ffmpeg -i FILE -f s16le -ac 1 -ar RATE -)"
+            f"stdin: {article} {kind} file, not frames or samples without a header; name the file instead of -, or "
+            "strip its header (ffmpeg -i FILE -f s16le -ac 1 -ar RATE -)"
         )
     values = np.frombuffer(head[: min(len(head), head_bytes) // 4 * 4], "<f4")
     with np.errstate(invalid="ignore"):
@@ -269,7 +269,7 @@ def _refuse_files(pieces: Iterable[bytes], content: Content, head_bytes: int) ->
     if content == "mel" and wild.size:
         raise MelError(
             f"stdin: the first frame has a value of {wild[0]:.3g}, which no mel has; pipe in little-endian float32 "
-            "values, or say --stdin pcm of 16-bit samples"
+            "values, or add --stdin pcm for 16-bit samples"
         )
     low, high = values[::2], values[1::2]  # of a round number in float64 the first half is 0
     if content == "mel" and values.size >= _VALUES_TO_BELIEVE and high.all() and not low.any():
@@ -278,7 +278,7 @@ def _refuse_files(pieces: Iterable[bytes], content: Content, head_bytes: int) ->
         )
     if content == "pcm" and floats:
         raise AudioError(
-            "stdin: float32 values, signed 16-bit samples are needed; say --stdin mel of mel frames, or convert "
+            "stdin: float32 values, not signed 16-bit samples; add --stdin mel for mel frames, or convert "
             "samples (ffmpeg -f f32le -ar RATE -i - -f s16le -)"
         )
     yield head

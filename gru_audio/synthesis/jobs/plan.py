@@ -90,6 +90,6 @@ def _search(given: Path) -> Iterable[tuple[Path, Path]]:
     files = files_with(given, known)
     if not files:
         raise AudioError(
-            f"{given}: holds neither audio nor mels; known are files that end in {', '.join(sorted(known))}"
+            f"{given}: holds neither audio nor mels; it looks for files that end in {', '.join(sorted(known))}"
         )
     return files
