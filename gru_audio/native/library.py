@@ -81,12 +81,6 @@ class Doubles(Array):
     dtype = np.dtype(np.float64)
 
 
-class Complexes(Array):
-    """complex64: pairs of float32, the real part first."""
-
-    dtype = np.dtype(np.complex64)
-
-
 class Bytes(Array):
     """uint8."""
 

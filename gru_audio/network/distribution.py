@@ -41,16 +41,6 @@ def log_probabilities(output: str, logits: Tensor) -> Tensor:
     return functional.logsigmoid(torch.where(bits, picked, -picked)).sum(-1)
 
 
-def draw(
-    output: str, logits: Tensor, uniform: Tensor, temperature: float | Tensor = 1.0, tail_cut: float = 0.0
-) -> Tensor:
-    """Draw a code with one uniform number (B,) in [0, 1), by inverting the cumulative distribution.
-
-    For the other arguments see `probabilities`. Returns (B,) int64 codes.
-    """
-    return drawn(probabilities(output, logits, temperature, tail_cut), uniform)
-
-
 def drawn(probability: Tensor, uniform: Tensor) -> Tensor:
     """The codes (B,) of probabilities (B, Q) at which uniform numbers (B,) in [0, 1) fall."""
     cumulative = probability.cumsum(-1)

@@ -21,8 +21,6 @@ DoubleArray = npt.NDArray[np.float64]
 
 _SPECTRUM_FLOOR = 1e-7  # of a magnitude: 40 dB under the default mel floor
 _LAG_WINDOW_HZ = 40.0  # widens formant peaks a little: no pole too near the circle
-LANES = 8
-"""Frames that native/lpc.c takes side by side, as numbers in one vector."""
 
 
 @dataclass(frozen=True)

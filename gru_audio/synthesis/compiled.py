@@ -44,7 +44,7 @@ class StreamState:
 
 @dataclass(frozen=True)
 class Draws:
-    """How the codes of a block come about; see `distribution.draw`.
+    """How the codes of a block come about; see `distribution.probabilities`.
 
     Attributes:
         uniforms: (T,) in [0, 1).

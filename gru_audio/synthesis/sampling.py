@@ -24,7 +24,7 @@ class Sampling:
 
     Attributes:
         seed: the same seed gives the same samples.
-        temperature: above 0 and at most 10; see `distribution.draw`. None: the voice's own.
+        temperature: above 0 and at most 10; see `distribution.probabilities`. None: the voice's own.
         tail_cut: from 0 to below 0.5; choices less likely are never made.
     """
 

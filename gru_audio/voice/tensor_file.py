@@ -71,27 +71,13 @@ def write_tensor_file(
         temporary.write_bytes(data)
 
 
-def read_document(path: Path, kind: str | None = None) -> dict[str, Any]:
-    """The JSON document of a file, without reading its tensors or comparing its digest.
-
-    Args:
-        path: the file.
-        kind: what it must be; None for anything that gru-audio wrote.
-
-    Raises:
-        CheckpointError: no such file, not a safetensors file, of another kind or of a newer version.
-    """
-    with open_tensor_file(path, kind) as file:
-        return file.document
-
-
 def read_tensor_file(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Array]]:
     """A file's JSON document and all of its tensors, by name, once they match their digest.
 
     A file that an older version wrote has no digest, and is taken as it is.
 
     Raises:
-        CheckpointError: as `read_document`, or the file was changed since it was written.
+        CheckpointError: as `open_tensor_file`, or the file was changed since it was written.
     """
     with open_tensor_file(path, kind) as file:
         return file.document, file.tensors()
@@ -173,9 +159,11 @@ def _document(path: Path, file: SafetensorsFile, kind: str | None) -> dict[str, 
 def open_tensor_file(path: Path, kind: str | None = None) -> Iterator[TensorFile]:
     """Open a file for its document, and for its tensors where the document says that they are wanted.
 
+    `kind` is what it must be; None for anything that gru-audio wrote.
+
     Raises:
         OtherProgramsFileError: a whole file, but another program's.
-        CheckpointError: as `read_document`.
+        CheckpointError: no such file, not a safetensors file, of another kind or of a newer version.
     """
     reason = why_no_file(path)
     if reason is not None:

@@ -8,7 +8,8 @@ from support.naive import inverse_cdf, tree_probabilities
 from torch import Tensor
 
 from gru_audio.config import load_config
-from gru_audio.network.distribution import draw, log_probabilities, negative_log_likelihood
+from gru_audio.network import distribution
+from gru_audio.network.distribution import drawn, log_probabilities, negative_log_likelihood
 
 BITS = (6, 7, 8, 9, 10)
 OUTPUTS = ("tree", "softmax")
@@ -40,7 +41,8 @@ def draw_all(
 ) -> NDArray[np.int64]:
     """One draw from the same row of logits for each uniform."""
     rows = logits.expand(len(uniforms), -1)
-    codes = draw(output, rows, torch.tensor(uniforms, dtype=torch.float32), temperature, tail_cut)
+    probability = distribution.probabilities(output, rows, temperature, tail_cut)
+    codes = drawn(probability, torch.tensor(uniforms, dtype=torch.float32))
     assert codes.dtype == torch.int64
     return codes.numpy()
 
@@ -254,8 +256,8 @@ def test_frequencies(output: str) -> None:
 
 def test_rows_are_drawn_each_for_itself() -> None:
     for output in OUTPUTS:
-        logits = random_logits(output, 64, 2.0, n_rows=40)
+        rows = distribution.probabilities(output, random_logits(output, 64, 2.0, n_rows=40))
         uniforms = np.random.default_rng(5).random(40, np.float32)
-        together = draw(output, logits, torch.from_numpy(uniforms))
-        alone = [draw(output, logits[i : i + 1], torch.tensor(uniforms[i : i + 1])) for i in range(40)]
+        together = drawn(rows, torch.from_numpy(uniforms))
+        alone = [drawn(rows[i : i + 1], torch.tensor(uniforms[i : i + 1])) for i in range(40)]
         assert together.tolist() == [int(code) for code in alone]

@@ -15,12 +15,13 @@ from support.loops import librosa
 
 from gru_audio.config import MEL_PRESETS, MelConfig, SignalConfig
 from gru_audio.native import library
-from gru_audio.signal.lpc import LANES, frame_filters, linear_prediction
+from gru_audio.signal.lpc import frame_filters, linear_prediction
 from gru_audio.signal.mel import analysis_window, filterbank, from_linear, log_mel, silent_frames, to_linear
 from gru_audio.signal.mel_adapt import convert_mel
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
+LANES = 8  # frames that native/lpc.c takes side by side
 
 
 def levinson_durbin(autocorrelation: Doubles) -> tuple[Doubles, Doubles]:

@@ -13,6 +13,7 @@ import pytest
 import safetensors.numpy
 import safetensors.torch
 import torch
+from support.documents import document_of
 from torch import Tensor
 
 from gru_audio.errors import CheckpointError, OutputError
@@ -20,7 +21,7 @@ from gru_audio.network.blocks import RECURRENT_WEIGHT
 from gru_audio.training.saved.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from gru_audio.training.saved.moments import require_fit
 from gru_audio.voice.run_folder import checkpoint_paths
-from gru_audio.voice.tensor_file import read_document, read_tensor_file, write_tensor_file
+from gru_audio.voice.tensor_file import read_tensor_file, write_tensor_file
 
 
 def checkpoint_of(step: int, size: int = 5) -> Checkpoint:
@@ -225,7 +226,7 @@ def test_a_tensor_that_numpy_cannot_hold(tmp_path: Path) -> None:
 
 def test_the_document_is_read_without_the_tensors(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path, checkpoint_of(3), 1)
-    document = read_document(path)
+    document = document_of(path)
     assert (document["kind"], document["step"]) == ("checkpoint", 3)
     assert set(read_tensor_file(path, "checkpoint")[1]) > {
         "network/a/b",

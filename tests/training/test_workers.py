@@ -65,6 +65,10 @@ def soon(action: object, seconds: float = 0.3) -> Iterator[None]:
         timer.join()
 
 
+def children_of(pid: int) -> set[int]:
+    return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
 def is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -120,9 +124,10 @@ def test_a_request_to_stop_ends_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("work", [own_id, sleep_for_good, large])
 def test_none_is_left(work: object) -> None:
+    before = children_of(os.getpid())
     workers = Workers(work, range(10**6), 3)  # type: ignore[arg-type] # more than their pipes hold
-    pids = workers.process_ids
-    assert all(map(is_alive, pids))
+    pids = children_of(os.getpid()) - before
+    assert len(pids) == 3
     workers.close()
     assert not any(map(is_alive, pids))
 
@@ -137,18 +142,18 @@ def test_signals_of_the_terminal_leave_them_alone() -> None:
 
 
 def test_none_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
-    told = tmp_path / "pids"
+    told = tmp_path / "started"
     parent = os.fork()
     if not parent:
         workers = Workers(large, range(1_000_000), 3)
-        told.with_suffix(".new").write_text(" ".join(map(str, workers.process_ids)))
-        told.with_suffix(".new").rename(told)
+        told.touch()
         time.sleep(1_000)
+        workers.close()
         os._exit(0)
     deadline = time.monotonic() + 20
     while not told.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    pids = [int(pid) for pid in told.read_text().split()]
+    pids = children_of(parent)
     assert len(pids) == 3
     os.kill(parent, signal.SIGKILL)
     os.waitpid(parent, 0)

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
+from support.documents import document_of
 
 from gru_audio.config import Config, MelConfig, ModelConfig, TrainConfig
 from gru_audio.errors import CheckpointError, GruAudioError
 from gru_audio.network.model import Network
 from gru_audio.safetensors_file import METADATA_KEY
-from gru_audio.voice.tensor_file import read_document
 from gru_audio.voice.voice import Voice, load_voice, save_voice
 
 CONFIG = Config(
@@ -57,7 +57,7 @@ def refused(path: Path) -> str:
 
 def rewritten(path: Path, change: Callable[[Document], object]) -> None:
     """The same file with another document, and no digest: as an older version may have made it."""
-    document = read_document(path)
+    document = document_of(path)
     del document["digest"]
     change(document)
     safetensors.numpy.save_file(safetensors.numpy.load_file(path), path, {METADATA_KEY: json.dumps(document)})
@@ -88,7 +88,7 @@ def test_a_changed_number_of_the_document_is_found(path: Path) -> None:
 
 def test_a_voice_of_an_older_version_has_no_digest(path: Path, voice: Voice) -> None:
     rewritten(path, lambda document: None)
-    assert "digest" not in read_document(path)
+    assert "digest" not in document_of(path)
     loaded = load_voice(path)
     assert loaded.metadata == voice.metadata
     for name, tensor in voice.tensors.items():

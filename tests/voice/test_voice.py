@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support.documents import document_of
 
 import gru_audio
 from gru_audio.config import Config, MelConfig, ModelConfig, TrainConfig, config_from_dict
@@ -17,7 +18,7 @@ from gru_audio.synthesis.engines import ENGINES
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.voice.bundled import DEFAULT_VOICE, bundled_voices, voice_path
 from gru_audio.voice.run_folder import VOICE_FILE
-from gru_audio.voice.tensor_file import read_document, write_tensor_file
+from gru_audio.voice.tensor_file import write_tensor_file
 from gru_audio.voice.voice import Voice, in_half_precision, load_voice, save_voice
 
 CONFIG = Config(
@@ -180,7 +181,7 @@ def test_half_precision_weights_are_taken(tmp_path: Path, voice: Voice) -> None:
 
 def test_metadata_may_hold_anything_that_json_can(tmp_path: Path, voice: Voice) -> None:
     save_voice(tmp_path / VOICE_FILE, Voice(voice.config, voice.tensors))
-    assert read_document(tmp_path / VOICE_FILE)["metadata"] == {}
+    assert document_of(tmp_path / VOICE_FILE)["metadata"] == {}
 
 
 def imported_by(code: str) -> set[str]:

@@ -94,8 +94,8 @@ class FusedLoop:
         Args:
             state: of B streams.
             frames: with k after B; uniforms (B, k, hop) may be one row for all, expanded.
-            temperature: see `distribution.draw`.
-            tail_cut: see `distribution.draw`.
+            temperature: see `distribution.probabilities`.
+            tail_cut: see `distribution.probabilities`.
 
         Returns:
             (B, k hop) audio.

@@ -80,11 +80,6 @@ class Workers:
         self._n_taken += 1
         return result
 
-    @property
-    def process_ids(self) -> list[int]:
-        """Of those that were started."""
-        return [process.pid for process in self._processes]
-
     def close(self) -> None:
         """End the processes."""
         for end in self._ends:
