@@ -3,7 +3,6 @@
 import contextlib
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -11,16 +10,15 @@ from threading import Lock
 
 from gru_audio.arrays import Made
 from gru_audio.config import MelConfig
-from gru_audio.errors import GruAudioError, MelError
+from gru_audio.errors import GruAudioError
 from gru_audio.files import files_open_at_once
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.signal.audio_file.decoding import StoppedEarlyError
 from gru_audio.signal.audio_file.reading import open_audio
 from gru_audio.signal.audio_file.writing import open_writer
 from gru_audio.signal.mel import MelFrames
-from gru_audio.signal.mel_adapt import fit_mel, summary
-from gru_audio.signal.mel_file import MEL_SUFFIXES, read_mel
 from gru_audio.synthesis.feeding import Wanted, audio_feed, mel_feed
+from gru_audio.synthesis.jobs.given import Given, is_mel, load_mel
 from gru_audio.synthesis.jobs.plan import Job, Result
 from gru_audio.synthesis.sampling import PLAIN_SAMPLING, Sampling
 from gru_audio.synthesis.stream import require_finite
@@ -30,17 +28,6 @@ from gru_audio.threads import map_in_threads
 _FILES_OF_A_JOB = 4  # open: what is read, what is written, and the locks
 JOBS_FOR_THREADS = _THREADS = 16
 """Of so many jobs some wait for the disk."""
-
-_reading_mels = Lock()  # mel_file changes the warnings' filters, which are the whole process's
-
-
-@dataclass(frozen=True)
-class Given:
-    """How mel files are taken; see `synthesize_files`."""
-
-    contract: MelConfig | None
-    adapt: bool
-    check: bool
 
 
 def synthesize_files(
@@ -208,8 +195,8 @@ def _steps(
     """
     config, notes, n_raw, n_made = vocoder.mel_config, tuple[str, ...](), 0, 0
     with contextlib.ExitStack() as stack:
-        if _is_mel(job):
-            loaded = _load_mel(vocoder, job, given)
+        if is_mel(job):
+            loaded = load_mel(vocoder, job, given)
             feed, notes = mel_feed(loaded.mel, config, loaded.lead_samples), loaded.notes
         else:
             feed = audio_feed(stack.enter_context(open_audio(job.source, ask_ffmpeg=ask_ffmpeg)), config)
@@ -271,38 +258,6 @@ def _cores(n_jobs: int) -> int:
     import joblib
 
     return int(joblib.cpu_count())
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """A mel under the voice's contract, and how many of its first samples are not wanted."""
-
-    mel: MelFrames
-    lead_samples: int
-    notes: tuple[str, ...]
-
-
-def _is_mel(job: Job) -> bool:
-    return job.source.suffix.lower() in MEL_SUFFIXES
-
-
-def _load_mel(vocoder: Vocoder, job: Job, given: Given) -> _Loaded:
-    """A mel file's frames (F, M) under the voice's contract, F > 0, checked."""
-    wanted, notes, name = vocoder.mel_config, list[str](), str(job.source)
-    assumed = given.contract or wanted
-    with _reading_mels:
-        mel, stated = read_mel(job.source, assumed, notes.append)
-    if not len(mel):
-        raise MelError(f"{job.source}: has no frames; write it again")
-    if stated is assumed and given.contract is None:
-        notes.append(
-            f"states no mel contract; taken for the voice's own, {summary(wanted)}; --mel names another"
-        )
-    fitted, lead, interpolated = fit_mel(mel, stated or wanted, wanted, name, adapt=given.adapt)
-    if interpolated:
-        notes.append(f"interpolated from a mel with {interpolated}, at some loss of quality")
-    frames = vocoder.judged(fitted, name) if given.check else MelFrames(fitted)
-    return _Loaded(frames, lead, tuple(notes))
 
 
 def _told(job: Job, error: GruAudioError | MemoryError) -> str:

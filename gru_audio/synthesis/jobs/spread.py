@@ -12,7 +12,8 @@ from gru_audio.errors import CheckpointError, OutputError
 from gru_audio.files import size_when_there
 from gru_audio.parallel import map_in_order
 from gru_audio.progress import ProgressCallback, ignore_progress
-from gru_audio.synthesis.jobs.batch import Given, Tally, run_together
+from gru_audio.synthesis.jobs.batch import Tally, run_together
+from gru_audio.synthesis.jobs.given import Given
 from gru_audio.synthesis.jobs.plan import Job, Result
 from gru_audio.synthesis.sampling import PLAIN_SAMPLING, Sampling
 from gru_audio.synthesis.vocoder import Vocoder, load
