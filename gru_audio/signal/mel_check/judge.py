@@ -105,7 +105,7 @@ class MelJudge:
         """What the order of the mel's values looks like, and what to do; None where it is as wanted."""
         if tally.order.is_transposed:
             return "bands x frames, not like frames x bands; transpose it (in NumPy: mel.T.copy())"
-        turned = _distance(self._figures(tally.bands.reversed()))
+        turned = _distance(self.figures(tally.bands.reversed()))
         fits_better = turned < _REVERSED_FITS and _distance(figures) - turned > _REVERSED_GAIN
         if fits_better and tally.order.is_rougher_above and tally.moves_together > _TOGETHER:
             return "bands from the highest to the lowest; turn them round (in NumPy: mel[:, ::-1])"
