@@ -25,7 +25,10 @@ class DocumentError(ValueError):
 
 
 class Document(BaseModel):
-    """A document's types; what is not named in it may be there, and is kept."""
+    """A document's types; what is not named in it may be there, and is kept.
+
+    A default that can change is copied each time; a factory in its place would take milliseconds to be looked at.
+    """
 
     model_config = ConfigDict(
         extra="allow",

@@ -5,7 +5,6 @@ has ended goes on with another's frames, unheard, until all have: an engine that
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
@@ -124,6 +123,8 @@ class StreamsInStep:
 
         if len(self._lanes) < _LANES_FOR_THREADS:
             return [go_on(lane, raw) for lane, raw in zip(self._lanes, audio, strict=True)]
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor() as pool:  # the correction is C, which lets go of the interpreter
             return list(pool.map(go_on, self._lanes, audio))
 

@@ -73,11 +73,11 @@ class _Metadata(Document):
     steps: Annotated[int, Field(ge=0)] | None = None
     training_hours: Annotated[float, Field(ge=0)] | None = None
     dataset: str = ""
-    speakers: list[str] = Field(default_factory=list)
+    speakers: list[str] = Field(default=[])
     licence: str = ""
     source_note: str = ""
-    validation: dict[str, float] = Field(default_factory=dict)
-    card: dict[str, Any] = Field(default_factory=dict)
+    validation: dict[str, float] = Field(default={})
+    card: dict[str, Any] = Field(default={})
     sampling: dict[str, Any] | None = None
 
 

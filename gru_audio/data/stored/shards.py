@@ -237,7 +237,7 @@ class _StoredHeader(Document):
     content: _Digest
     clips: list[_StoredClip]
     skipped: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
-    clip_digests: list[_Digest] = Field(default_factory=list)
+    clip_digests: list[_Digest] = Field(default=[])
 
 
 def _parse(content: Any) -> ShardHeader:

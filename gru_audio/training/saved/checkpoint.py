@@ -29,7 +29,7 @@ class _State(Document):
     """A checkpoint's document; older versions told less."""
 
     step: _Count
-    config: dict[str, Any] = Field(default_factory=dict)
+    config: dict[str, Any] = Field(default={})
     dataset: str = ""
     best_bits: float | None = None
     best_step: _Count = 0
@@ -38,7 +38,7 @@ class _State(Document):
     pruning_settled: bool = False
     watch: Annotated[list[float], Field(min_length=5, max_length=5)] | None = None
     returns: _Returns | None = None
-    scaler: dict[str, float] = Field(default_factory=dict)
+    scaler: dict[str, float] = Field(default={})
 
 
 class PartState(NamedTuple):
