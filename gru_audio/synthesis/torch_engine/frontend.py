@@ -5,7 +5,7 @@ Shapes: see model.py; n frames. Triton must be ready, for the linear prediction.
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from gru_audio.arrays import FloatArray
@@ -51,12 +51,8 @@ class DeviceConditioner:
         x = self._network.normalise(mel).clamp(-_MOST_DEVIATIONS, _MOST_DEVIATIONS)
         head, conditioner, lags = self._network.pitch_head, self._network.conditioner, None
         if head is not None:
-            scores = head.output(_over_three(head.second, _over_three(head.first, x)))
-            lags = head.estimate(scores).clamp(max=self.config.lag_max_samples)
-        hidden = _over_three(conditioner.second, _over_three(conditioner.first, x))
-        if lags is not None:
-            hidden = torch.cat([hidden, conditioner.pitch_features(lags)], -1)
-        hidden = torch.tanh(conditioner.fourth(torch.tanh(conditioner.third(hidden))))  # (B, n, C)
+            lags = head.estimate(head(x)).clamp(max=self.config.lag_max_samples)
+        hidden = conditioner(x, lags)  # (B, n, C)
         filters = self._prediction.filters(linear.flatten(0, 1))
         inputs = FrameInputs(
             gate_inputs=functional.linear(hidden, self._gates, self._gate_bias),
@@ -109,12 +105,3 @@ class DeviceFrontEnd:
         self._recent = mel[:, -2 * CONTEXT_FRAMES :].clone()
         mel = mel[:, late:]
         return self._conditioner.inputs(mel) if mel.shape[1] > 2 * CONTEXT_FRAMES else None
-
-
-def _over_three(layer: nn.Conv1d, rows: Tensor) -> Tensor:
-    """Tanh of a convolution over three frames, (B, n + 2, in) to (B, n, out).
-
-    It is a product of matrices: torch's convolutions on a GPU round to TF32 where nobody forbids it.
-    """
-    weight = layer.weight.flatten(1)  # (out, 3 in)
-    return torch.tanh(functional.linear(rows.unfold(1, 3, 1).flatten(2), weight, layer.bias))
