@@ -27,13 +27,18 @@ from gru_audio.synthesis.torch_engine import fused
 from gru_audio.synthesis.torch_engine.correction import DeviceCorrections
 from gru_audio.synthesis.torch_engine.engine import TorchEngine
 from gru_audio.synthesis.torch_engine.frontend import DeviceConditioner
-from gru_audio.synthesis.torch_engine.fused import FusedLoop, Way
+from gru_audio.synthesis.torch_engine.fused import FusedLoop, LoopWay
 from gru_audio.synthesis.vocoder import load
 from gru_audio.voice.bundled import DEFAULT_VOICE
 from gru_audio.voice.voice import load_voice
 
 SAMPLES = Path(__file__).parent.parent / "samples"
-OTHER_WAYS = (Way(16, 64, 64, 4, 8), Way(16, 64, 128, 2, 8), Way(16, 32, 64, 4, 4), Way(32, 64, 64, 3, 8))
+OTHER_WAYS = (
+    LoopWay(16, 64, 64, 4, 8),
+    LoopWay(16, 64, 128, 2, 8),
+    LoopWay(16, 32, 64, 4, 4),
+    LoopWay(32, 64, 64, 3, 8),
+)
 OTHER_SIZES = (
     (64, 64, 4),
     (512, 64, 1),
@@ -54,7 +59,7 @@ def engine_on(device: torch.device, sizes: tuple[int, int, int] | None = None) -
     return TorchEngine(fold(voice), device, own)
 
 
-def tried(task: tuple[Way, tuple[int, int, int] | None], device_name: str) -> tuple[float, str | None]:
+def tried(task: tuple[LoopWay, tuple[int, int, int] | None], device_name: str) -> tuple[float, str | None]:
     """Seconds that a way takes to compile and run for the first time, and why it is refused."""
     way, sizes = task
     with mock.patch.object(TorchEngine, "choice", None):  # which would be tried first
@@ -87,7 +92,7 @@ def kernel(device: torch.device, found: Figures) -> None:
         found[name] = f"compiled in {seconds:.0f} s; {refused or steps_of(way, own)}"
 
 
-def steps_of(way: Way, engine: TorchEngine) -> str:
+def steps_of(way: LoopWay, engine: TorchEngine) -> str:
     """Microseconds of a step for each number of streams."""
     network, parts = engine.network, []
     loop = FusedLoop(network, engine.own.voiced, way)

@@ -16,14 +16,14 @@ from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.sampling import PLAIN, VoicedDraws, VoiceSampling
 from gru_audio.synthesis.torch_engine import fused
 from gru_audio.synthesis.torch_engine.engine import TorchEngine
-from gru_audio.synthesis.torch_engine.fused import FusedLoop, Way
+from gru_audio.synthesis.torch_engine.fused import FusedLoop, LoopWay
 from gru_audio.synthesis.torch_engine.sample_loop import FrameInputs, SampleLoop, TorchState
 from gru_audio.voice.voice import Voice
 
 pytest.importorskip("triton", minversion="3.9")
 
 CPU = torch.device("cpu")
-WAY = Way(rows=16, units=16, chunk=16, stages=1, warps=4)
+WAY = LoopWay(rows=16, units=16, chunk=16, stages=1, warps=4)
 SHAPED = VoicedDraws(0.7, (0.6, 0.3, 0.1))
 TEMPERATURE, TAIL_CUT = 0.8, 0.02
 small_config = partial(small.small_config, hop_samples=4)
@@ -85,7 +85,9 @@ def test_streams_may_share_a_row_of_uniform_numbers() -> None:
 # The choice
 
 
-def chosen(engine: TorchEngine, ways: tuple[Way, ...], monkeypatch: pytest.MonkeyPatch) -> fused.Choice:
+def chosen(
+    engine: TorchEngine, ways: tuple[LoopWay, ...], monkeypatch: pytest.MonkeyPatch
+) -> fused.LoopChoice:
     monkeypatch.setattr(fused, "TRIAL_FRAMES", 1)
     with torch.inference_mode():
         return fused.choose(engine.network, PLAIN, engine.start, engine.in_torch_alone, ways)

@@ -19,7 +19,7 @@ from gru_audio.synthesis.frontend import FrameBlock
 from gru_audio.synthesis.sampling import N_TAPS, PLAIN_SAMPLING, UNCHANGED, Sampling, VoiceSampling
 from gru_audio.synthesis.stream import ReadyVoice
 from gru_audio.synthesis.torch_engine.frontend import DeviceConditioner, tried_conditioner
-from gru_audio.synthesis.torch_engine.fused import Choice, choose
+from gru_audio.synthesis.torch_engine.fused import LoopChoice, choose
 from gru_audio.synthesis.torch_engine.in_step import DeviceStreams
 from gru_audio.synthesis.torch_engine.sample_loop import DeviceNetwork, FrameInputs, SampleLoop, TorchState
 from gru_audio.voice.tensor_file import Array
@@ -44,7 +44,7 @@ class TorchEngine:
         """Move a folded network to a device; `own` is what it draws with where nothing else is asked for."""
         self._folded, self.network, self.own = network, DeviceNetwork(network, device), own
         self._idle: dict[tuple[int, float, float], SampleLoop] = {}
-        self._choice: Choice | None = None
+        self._choice: LoopChoice | None = None
         self._conditioner: DeviceConditioner | str | None = None  # or why there is none
         self._choosing = Lock()
         if device.type == "cuda":
@@ -78,7 +78,7 @@ class TorchEngine:
         return 1 if self.network.device.type == "cpu" or self.choice.loop is None else 2
 
     @property
-    def choice(self) -> Choice:
+    def choice(self) -> LoopChoice:
         """The kernel of ours that runs on the device, as it was tried."""
         with self._choosing, torch.inference_mode():
             if self._choice is None:

@@ -20,7 +20,7 @@ _SMALLEST = 16  # side of a product on tensor cores
 _GATES = GATES["gru"]
 
 
-class Way(NamedTuple):
+class LoopWay(NamedTuple):
     """How the work is cut up.
 
     Attributes:
@@ -38,14 +38,14 @@ class Way(NamedTuple):
     warps: int = 8
 
 
-WAYS = (Way(), Way(16, 128, 32, 3, 8), Way(16, 64, 32, 4, 4), Way(16, 32, 32, 2, 4))
+WAYS = (LoopWay(), LoopWay(16, 128, 32, 3, 8), LoopWay(16, 64, 32, 4, 4), LoopWay(16, 32, 32, 2, 4))
 """In the order in which they are tried; the last takes the least of a card."""
 
 
 class FusedLoop:
     """A network's weights, laid out for the kernel."""
 
-    def __init__(self, network: DeviceNetwork, voiced: VoicedDraws, way: Way) -> None:
+    def __init__(self, network: DeviceNetwork, voiced: VoicedDraws, way: LoopWay) -> None:
         """Lay them out; `can_compile` must hold for the voice."""
         self._network, self._voiced, self.way = network, voiced, way
         model, signal = network.config.model, network.config.signal
@@ -139,7 +139,7 @@ class FusedLoop:
         return audio[:n_streams, 1:]
 
 
-class Choice(NamedTuple):
+class LoopChoice(NamedTuple):
     """What was tried.
 
     Attributes:
@@ -163,8 +163,8 @@ def choose(
     voiced: VoicedDraws,
     start: Callable[[int], TorchState],
     reference: Reference,
-    ways: tuple[Way, ...] = WAYS,
-) -> Choice:
+    ways: tuple[LoopWay, ...] = WAYS,
+) -> LoopChoice:
     """Try ways until one is right; a kernel compiles for some seconds at its first use on a machine.
 
     Args:
@@ -175,9 +175,9 @@ def choose(
         ways: to try.
     """
     if not can_compile(network.config):
-        return Choice(None, {"all": "the kernel runs a gru with a tree"})
+        return LoopChoice(None, {"all": "the kernel runs a gru with a tree"})
     if reason := triton_ready.why_not(network.device):
-        return Choice(None, {"all": reason})
+        return LoopChoice(None, {"all": reason})
     frames, refused = trial_frames(network, TRIAL_STREAMS, TRIAL_FRAMES), dict[str, str]()
     expected = reference(frames)
     for way in ways:
@@ -189,9 +189,9 @@ def choose(
             refused[str(way)] = triton_ready.failure(error)
             continue
         if share >= _EQUAL_SHARE:
-            return Choice(loop, refused)
+            return LoopChoice(loop, refused)
         refused[str(way)] = f"after {share:.0%} of the samples it makes others than torch's own operations"
-    return Choice(None, refused)
+    return LoopChoice(None, refused)
 
 
 def equal_share(found: Tensor, expected: Tensor) -> float:
