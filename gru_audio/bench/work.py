@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gru_audio.bench.limits import Limits
-from gru_audio.synthesis.folding import GATES, FoldedNetwork, fold
+from gru_audio.config import GATES
+from gru_audio.synthesis.folding import FoldedNetwork, fold
 from gru_audio.synthesis.int8.packing import SUBTREE_BITS, pack
 from gru_audio.voice.voice import Voice
 

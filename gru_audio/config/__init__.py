@@ -11,12 +11,13 @@ from gru_audio.config.file import (
     with_overrides,
 )
 from gru_audio.config.mel import MEL_PRESETS, MelConfig
-from gru_audio.config.tables import CONTEXT_FRAMES, Config, ModelConfig, PrepConfig, SignalConfig
+from gru_audio.config.tables import CONTEXT_FRAMES, GATES, Config, ModelConfig, PrepConfig, SignalConfig
 from gru_audio.config.training import Stage, TrainConfig
 
 __all__ = [
     "ALL_TABLES",
     "CONTEXT_FRAMES",
+    "GATES",
     "MEL_PRESETS",
     "PREP_TABLES",
     "Config",

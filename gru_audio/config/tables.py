@@ -14,6 +14,9 @@ from gru_audio.config.bounds import Fraction, Range, Seconds, Share, Size, Table
 from gru_audio.config.mel import MelConfig
 from gru_audio.config.training import TrainConfig
 
+GATES = {"gru": 3, "lstm": 4, "rnn": 1}
+"""Of a cell: how many rows its weight matrices have to a unit."""
+
 CONTEXT_FRAMES = 2
 """Mel frames that the conditioner needs before and after the frame it describes."""
 

@@ -4,11 +4,11 @@ import importlib.util
 import os
 from collections.abc import Callable
 
-from gru_audio.config import Config
+from gru_audio.config import GATES, Config
 from gru_audio.errors import ConfigError
 from gru_audio.extras import require
 from gru_audio.synthesis.engine import Engine
-from gru_audio.synthesis.folding import GATES, FoldedNetwork, can_compile
+from gru_audio.synthesis.folding import FoldedNetwork, can_compile
 from gru_audio.synthesis.sampling import UNCHANGED, VoiceSampling
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gru_audio.arrays import FloatArray
+from gru_audio.config import GATES
 from gru_audio.native import library
 from gru_audio.native.library import Float, Floats, Int, Int64s
 from gru_audio.network.blocks import BLOCK_COLUMNS, BLOCK_ROWS
@@ -14,7 +15,7 @@ from gru_audio.synthesis.frontend import FrameBlock
 from gru_audio.synthesis.sampling import MEAN_BITS
 
 _LANES = 16  # the numbers in one of the loop's vectors: what sizes are rounded up to
-_GATES = 3
+_GATES = GATES["gru"]
 
 
 class _Network(library.Struct):

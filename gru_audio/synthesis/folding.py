@@ -9,12 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from gru_audio.arrays import FloatArray
-from gru_audio.config import Config
+from gru_audio.config import GATES, Config
 from gru_audio.errors import CheckpointError, ConfigError
 from gru_audio.voice.tensor_file import Array
 from gru_audio.voice.voice import Voice
-
-GATES = {"gru": 3, "lstm": 4, "rnn": 1}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ Source: Chen et al., Net2Net (2016), for growth that keeps the function; there u
 
 from torch import Tensor
 
-_GATES = 3
+from gru_audio.config import GATES
+
+_GATES = GATES["gru"]
 _RECURRENT = "sample_network.cell.weight_hh_l0"
 _READOUT = "sample_network.readout_hidden.weight"
 

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 
 import torch
 
-from gru_audio.config import Config
+from gru_audio.config import GATES, Config
 from gru_audio.errors import TrainingError
 
-_GATES = {"gru": 3, "lstm": 4, "rnn": 1}
 _COPIES = 5  # weights, gradients, the optimiser's two moments, the moving average
 _FLOAT_BYTES = 4
 _NO_MEMORY = ("allocate memory", "out of memory")  # torch's words, of the CPU's and of a GPU's
@@ -19,7 +18,7 @@ _MEND = "make model.gru_size, train.batch_size or train.crop_samples smaller"
 
 def needed_bytes(config: Config) -> tuple[int, int]:
     """What a run takes at the very least: of its largest matrices, and of a step's recurrent states and gates."""
-    model, gates = config.model, _GATES[config.model.cell]
+    model, gates = config.model, GATES[config.model.cell]
     size, conditioning = model.gru_size, model.conditioning_size
     n_weights = gates * size * (size + conditioning) + model.readout_size * size + 6 * conditioning**2
     n_samples = max(stage.batch_size * stage.crop_samples for stage in config.train.all_stages)

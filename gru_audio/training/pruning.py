@@ -63,7 +63,7 @@ class Pruning:
         """Share of each gate's recurrent weights that is left, its diagonal included; empty before pruning."""
         if self.kept is None:
             return {}
-        shares = self.kept.view(3, -1).float().mean(1).tolist()
+        shares = self.kept.view(len(_GATES), -1).float().mean(1).tolist()
         return {f"density_{gate}": share for gate, share in zip(_GATES, shares, strict=True)}
 
     def state(self) -> PartState:

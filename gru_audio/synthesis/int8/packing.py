@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gru_audio.arrays import FloatArray
-from gru_audio.config import SignalConfig
+from gru_audio.config import GATES, SignalConfig
 from gru_audio.errors import ConfigError
 from gru_audio.native import library
 from gru_audio.native.library import Float, Floats, Int, Int16s, Int32s, SignedBytes, Uint16s
@@ -37,7 +37,7 @@ STATE_ONE = 1 << 14
 SUBTREE_BITS = 4
 """Levels of the output tree whose nodes are computed together."""
 
-GATES = 3
+_GATES = GATES["gru"]
 _READOUT_STEPS = (1 << 14) - 1  # of the readout's values, which are two times 7 bits
 _PAIR_ROWS = 2 * BLOCK_ROWS
 _LARGEST_FIXED = (1 << 15) - 1
@@ -135,25 +135,25 @@ class _Kept(NamedTuple):
 
 def _pack_gru(network: FoldedNetwork, reach: FloatArray) -> dict[str, Any]:
     size = network.config.model.gru_size
-    weight = padded(network.recurrent.reshape(GATES, size, size), _PAIR_ROWS, _PAIR_ROWS)  # (3, H', H')
+    weight = padded(network.recurrent.reshape(_GATES, size, size), _PAIR_ROWS, _PAIR_ROWS)  # (3, H', H')
     own = np.einsum("gii->gi", weight).copy()  # (3, H'), the diagonal
     np.einsum("gii->gi", weight)[...] = 0
     n_groups = weight.shape[1] // BLOCK_ROWS
     kept = _kept_blocks(weight)
-    by_gate = network.step_tables.reshape(*network.step_tables.shape[:2], GATES, size)
+    by_gate = network.step_tables.reshape(*network.step_tables.shape[:2], _GATES, size)
     tables = widened(by_gate, _PAIR_ROWS)  # (n, Q, 3, H')
-    of_tables = widened(reach.max(0).reshape(GATES, size), _PAIR_ROWS)  # (3, H')
+    of_tables = widened(reach.max(0).reshape(_GATES, size), _PAIR_ROWS)  # (3, H')
     units = _gate_units(kept, of_tables)  # (3, N, 16); the new gate's product has twice its unit
     of_product = units * np.array([1, 1, 2])[:, None, None]
     blocks = [
         np.rint(part / (unit[:, None, :, None] * FULL_ACTIVATION))
         for part, unit in zip(kept.blocks, of_product, strict=True)
     ]
-    sums = np.stack([part.sum((1, 3)) for part in blocks]).reshape(GATES, -1)  # (3, H')
-    bias = padded(network.recurrent_bias.reshape(GATES, size), _PAIR_ROWS)[2]
+    sums = np.stack([part.sum((1, 3)) for part in blocks]).reshape(_GATES, -1)  # (3, H')
+    bias = padded(network.recurrent_bias.reshape(_GATES, size), _PAIR_ROWS)[2]
     # A product of fixed-point numbers is divided by 2^15; of the new gate's own part the loop takes half.
     own_factors = np.array([1, 1, 0.5])[:, None, None] * _GATE_STEPS * (1 << 15) / STATE_ONE
-    diagonal = np.rint(own.reshape(GATES, n_groups, BLOCK_ROWS) * own_factors)
+    diagonal = np.rint(own.reshape(_GATES, n_groups, BLOCK_ROWS) * own_factors)
     inside = np.arange(weight.shape[1]) < size
     counts = dict(zip(("reset", "update", "new"), (part.shape[1] for part in blocks), strict=True))
     return {
@@ -164,8 +164,8 @@ def _pack_gru(network: FoldedNetwork, reach: FloatArray) -> dict[str, Any]:
         "columns": aligned(np.append(BLOCK_COLUMNS * in_pairs(kept.columns, ()), [0] * 4), np.uint16),
         "gate_units": aligned(in_quads(units * _GATE_STEPS), np.float32),
         "own_weights": aligned(in_quads(diagonal.clip(-_LARGEST_FIXED, _LARGEST_FIXED)), np.int16),
-        "step_tables": table_bytes(tables, units.reshape(GATES, -1)),
-        "gate_factors": whole_quads(np.where(inside, 1 / units.reshape(GATES, -1), 0), np.float32),
+        "step_tables": table_bytes(tables, units.reshape(_GATES, -1)),
+        "gate_factors": whole_quads(np.where(inside, 1 / units.reshape(_GATES, -1), 0), np.float32),
         "gate_sums": whole_quads(sums, np.int32),
         "new_bias": whole_quads(np.rint(bias / of_product[2].ravel()), np.int32),
     }
@@ -175,7 +175,7 @@ def _kept_blocks(weight: DoubleArray) -> _Kept:
     """Of (3, H', H'), all groups of a gate with as many blocks."""
     cut = in_blocks(weight)  # (3, N, H' / 4, 16, 4)
     fours = (weight != 0).view(np.int32)  # (3, H', H' / 4), four truth values as one number
-    kept = np.asarray(fours.reshape(GATES, -1, BLOCK_ROWS, fours.shape[-1]).any(2))  # (3, N, H' / 4)
+    kept = np.asarray(fours.reshape(_GATES, -1, BLOCK_ROWS, fours.shape[-1]).any(2))  # (3, N, H' / 4)
     blocks, columns = [], []
     for gate, count in enumerate(kept.sum(2).max(1)):
         chosen = np.sort(np.argsort(~kept[gate], axis=1, kind="stable")[:, :count], axis=1)  # (N, count)
