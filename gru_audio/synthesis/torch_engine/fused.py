@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gru_audio.config import GATES
 from gru_audio.network import triton_ready
-from gru_audio.synthesis.folding import GATES, can_compile
+from gru_audio.synthesis.folding import can_compile
 from gru_audio.synthesis.sampling import MEAN_BITS, VoicedDraws
 from gru_audio.synthesis.torch_engine.sample_loop import DeviceNetwork, FrameInputs, TorchState
 
