@@ -148,20 +148,23 @@ def run_together(
             return
         streams.give_up(number)
 
-    def feed(number: int) -> None:
-        while number not in results and not streams.is_waiting(number):
-            go_on(number, group[number])
+    def feed(numbers: Sequence[int]) -> None:
+        for number in numbers:
+            while number not in results and not streams.is_waiting(number):
+                go_on(number, group[number])
 
     with contextlib.ExitStack() as stack:
         for one in under_way:
             stack.callback(one.steps.close)
         in_turn: Callable[..., Iterable[None]] = map
+        parts = [range(len(group))]
         if len(group) >= JOBS_FOR_THREADS:  # files and mels: C, which lets go of the interpreter
             from concurrent.futures import ThreadPoolExecutor
 
             in_turn = stack.enter_context(ThreadPoolExecutor(_THREADS)).map
+            parts = [range(first, len(group), _THREADS) for first in range(_THREADS)]
         while len(results) < len(group):
-            for _ in in_turn(feed, range(len(group))):
+            for _ in in_turn(feed, parts):
                 pass
             shares.tell()
             for one, made in zip(under_way, streams.run(), strict=True):
