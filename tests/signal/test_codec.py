@@ -13,6 +13,7 @@ from pesq import pesq
 from support import naive
 
 from gru_audio.config import MelConfig, SignalConfig
+from gru_audio.native import library
 from gru_audio.signal.codec import CodecTrace, de_emphasis, pre_emphasis, run_closed_loop
 from gru_audio.signal.lpc import FrameFilters, frame_filters
 from gru_audio.signal.mel import log_mel
@@ -116,15 +117,18 @@ def in_order(trace: CodecTrace) -> list[NDArray[np.int16]]:
 
 @pytest.mark.parametrize("bits", [6, 8, 10])
 @pytest.mark.parametrize("order", [0, 1, 16])
-@pytest.mark.usefixtures("instructions")
 def test_the_loop_is_the_naive_one_to_the_bit(bits: int, order: int, speech: Floats) -> None:
+    """With every instruction set; the naive loop is too slow to run for each."""
     config = SignalConfig(bits=bits, lpc_order=order)
     signal, filters = prepared(speech[20_000:21_000], config)
     noise = np.random.default_rng(0).integers(-3, 4, signal.size, np.int8)
 
-    trace = run_closed_loop(signal, filters, config, noise)
+    expected = naive_trace(signal, filters, config, noise)
 
-    assert_same(trace, *naive_trace(signal, filters, config, noise))
+    for instructions in library.supported():
+        with library.using(instructions):
+            trace = run_closed_loop(signal, filters, config, noise)
+        assert_same(trace, *expected)
     assert (trace.excitation != trace.target).mean() > 0.5
 
 
