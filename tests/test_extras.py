@@ -29,8 +29,8 @@ def plain_install() -> Iterator[WarmProcess]:
 
 def said(plain_install: WarmProcess, command: str, folder: Path) -> tuple[int, str]:
     """A command's exit code, and what it wrote to stderr."""
-    pid = plain_install.start(command.split(), folder / "said", folder=folder, NO_COLOR="1")
-    return plain_install.wait(pid), (folder / "said.err").read_text()
+    done = plain_install.run(command.split(), folder / "said", folder=folder, NO_COLOR="1")
+    return done.returncode, done.stderr.decode()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -18,6 +18,7 @@ import pytest
 import soundfile
 import torch
 from numpy.typing import NDArray
+from support.warm_process import WarmProcess, warm_process
 
 from gru_audio.config import MelConfig, load_config
 from gru_audio.errors import GruAudioError
@@ -90,16 +91,28 @@ def command(arguments: str) -> list[str]:
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1"}
 
 
-def run(arguments: str, folder: Path, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        command(arguments),
-        cwd=folder,
-        env=ENVIRONMENT,
-        input=stdin,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
+Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+@pytest.fixture(scope="module")
+def warm_command() -> Iterator[WarmProcess]:
+    """What need not be a new process is forked from one that has spoken before."""
+    with warm_process(
+        "import gru_audio; gru_audio.load(engine='int8'); import gru_audio.cli.synthesize"
+    ) as process:
+        yield process
+
+
+@pytest.fixture
+def run(warm_command: WarmProcess, world: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Runs the command in the world, on what stdin holds."""
+    said = tmp_path_factory.mktemp("said") / "it"
+
+    def run(arguments: str, stdin: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
+        words = ["synthesize", *shlex.split(arguments)]
+        return warm_command.run(words, said, folder=world, stdin=stdin, COLUMNS="200", NO_COLOR="1")
+
+    return run
 
 
 @contextmanager
@@ -192,7 +205,7 @@ def test_mel_bytes_of_another_log_are_converted(vocoder: Vocoder, mel: Floats) -
         next(synthesize_pieces(vocoder, iter([b""]), "mel", Sampling(), other))
 
 
-# Pipes
+# Pipes; where bytes come as one, from a file
 
 
 def test_the_first_audio_comes_while_stdin_is_open(world: Path, prompt: Vocoder, mel: Floats) -> None:
@@ -231,8 +244,8 @@ def test_pcm_comes_out_as_pcm_goes_in(world: Path, prompt: Vocoder) -> None:
     assert said[-1].startswith("stdout: 0.32 s of audio in ")
 
 
-def test_a_pipe_to_a_file(world: Path, tmp_path: Path, vocoder: Vocoder, mel: Floats) -> None:
-    done = run(f"- -o {tmp_path}/new/out.wav {VOICE} --json --quiet", world, mel.tobytes())
+def test_a_pipe_to_a_file(run: Run, tmp_path: Path, vocoder: Vocoder, mel: Floats) -> None:
+    done = run(f"- -o {tmp_path}/new/out.wav {VOICE} --json --quiet", mel.tobytes())
     assert (done.returncode, done.stderr) == (0, b"")
     (file,) = json.loads(done.stdout)["files"]
     assert (file["input"], file["output"], file["duration_s"]) == ("-", f"{tmp_path}/new/out.wav", 0.25)
@@ -241,10 +254,10 @@ def test_a_pipe_to_a_file(world: Path, tmp_path: Path, vocoder: Vocoder, mel: Fl
     np.testing.assert_array_equal(written, to_int16(vocoder.synthesize(mel)))
 
 
-def test_clipped_samples_are_counted_on_stderr(world: Path, vocoder: Vocoder, mel: Floats) -> None:
+def test_clipped_samples_are_counted_on_stderr(run: Run, vocoder: Vocoder, mel: Floats) -> None:
     loud = mel + 6
     n_clipped = np.count_nonzero(np.abs(vocoder.synthesize(loud)) > 1)
-    done = run(f"- {VOICE}", world, loud.tobytes())
+    done = run(f"- {VOICE}", loud.tobytes())
     assert n_clipped > 0
     assert f"stdout: {n_clipped} samples over full scale were clipped" in done.stderr.decode()
 
@@ -261,28 +274,28 @@ def test_clipped_samples_are_counted_on_stderr(world: Path, vocoder: Vocoder, me
     ],
 )
 def test_a_cut_end_is_an_error_after_the_audio(
-    world: Path, vocoder: Vocoder, mel: Floats, content: Content, extra: bytes, says: str
+    run: Run, vocoder: Vocoder, mel: Floats, content: Content, extra: bytes, says: str
 ) -> None:
     pcm = to_int16(speech_like(1_000))
     whole = mel.tobytes() if content == "mel" else pcm.tobytes()
     expected = vocoder.synthesize(mel if content == "mel" else vocoder.mel(pcm, RATE))
-    done = run(f"- --stdin {content} {VOICE} --quiet", world, whole + extra)
+    done = run(f"- --stdin {content} {VOICE} --quiet", whole + extra)
     assert done.returncode == 1
     assert done.stdout == to_int16(expected).tobytes()
     assert done.stderr.decode() == f"error: {says}\n"
 
 
 @pytest.mark.parametrize(("content", "what"), [("mel", "mel frames"), ("pcm", "samples")])
-def test_nothing_in_is_an_error(world: Path, tmp_path: Path, content: str, what: str) -> None:
-    done = run(f"- --stdin {content} {VOICE} --quiet -o {tmp_path}/out.wav", world)
+def test_nothing_in_is_an_error(run: Run, tmp_path: Path, content: str, what: str) -> None:
+    done = run(f"- --stdin {content} {VOICE} --quiet -o {tmp_path}/out.wav")
     said = f"error: stdin: nothing came in; pipe {what} in\n"
     assert (done.returncode, done.stdout, done.stderr.decode()) == (1, b"", said)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_with_a_header_is_refused(world: Path, tmp_path: Path) -> None:
+def test_a_file_with_a_header_is_refused(run: Run, world: Path, tmp_path: Path) -> None:
     clip = (world / "in/0.wav").read_bytes()
-    done = run(f"- --stdin pcm {VOICE} --quiet -o {tmp_path}/out.wav", world, clip)
+    done = run(f"- --stdin pcm {VOICE} --quiet -o {tmp_path}/out.wav", clip)
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.startswith(
         b"error: stdin: a WAV file, not frames or samples without a header; name the file"
@@ -367,8 +380,8 @@ def test_ctrl_c_while_waiting_for_stdin(world: Path, mel: Floats) -> None:
         ("in --jobs 0", ("--jobs", "equal to 1")),
     ],
 )
-def test_wrong_uses(world: Path, arguments: str, says: tuple[str, ...]) -> None:
-    assert_usage_error(run(f"{arguments} {VOICE}", world), *says)
+def test_wrong_uses(run: Run, arguments: str, says: tuple[str, ...]) -> None:
+    assert_usage_error(run(f"{arguments} {VOICE}"), *says)
 
 
 def test_terminals_are_refused(world: Path) -> None:
@@ -405,9 +418,9 @@ def test_a_closed_stdin_is_refused(world: Path) -> None:
 # Several clips at a time
 
 
-def test_the_samples_do_not_depend_on_the_jobs(world: Path, tmp_path: Path) -> None:
+def test_the_samples_do_not_depend_on_the_jobs(run: Run, tmp_path: Path) -> None:
     for jobs in (1, 3):
-        done = run(f"in -o {tmp_path}/{jobs} {VOICE} --jobs {jobs} --json --quiet", world)
+        done = run(f"in -o {tmp_path}/{jobs} {VOICE} --jobs {jobs} --json --quiet")
         assert done.returncode == 1
         assert done.stderr.decode().startswith("error: in/3.wav: ")
         files = json.loads(done.stdout)["files"]

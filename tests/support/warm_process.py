@@ -30,12 +30,14 @@ class WarmProcess:
         output: Path,
         patch: str = "",
         folder: Path | None = None,
+        stdin: bytes = b"",
         **environment: str,
     ) -> int:
         """Start `gru-audio` and give its process id; stdout and stderr go to `output`.out and .err.
 
-        `patch` is Python to run in it first; it works in `folder`.
+        `patch` is Python to run in it first; it works in `folder`, and reads `stdin` from a file.
         """
+        Path(f"{output}.in").write_bytes(stdin)
         return self._ask(
             {
                 "argv": list(arguments),
@@ -45,6 +47,12 @@ class WarmProcess:
                 "environment": environment,
             }
         )
+
+    def run(self, arguments: Sequence[str], output: Path, **how: Any) -> "subprocess.CompletedProcess[bytes]":
+        """Run `gru-audio` to its end; see `start`."""
+        code = self.wait(self.start(arguments, output, **how))
+        said = (Path(f"{output}{suffix}").read_bytes() for suffix in (".out", ".err"))
+        return subprocess.CompletedProcess(arguments, code, *said)
 
     def wait(self, pid: int) -> int:
         """Its exit code when it has ended, negative for a signal."""
@@ -79,9 +87,9 @@ def _become(request: Mapping[str, Any]) -> None:
     """In a forked process: run a command as the shell would."""
     from gru_audio.cli import main
 
-    for stream, suffix in ((1, ".out"), (2, ".err")):
-        file = os.open(request["output"] + suffix, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(file, stream)
+    written = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    for stream, (suffix, how) in enumerate(((".in", os.O_RDONLY), (".out", written), (".err", written))):
+        os.dup2(os.open(request["output"] + suffix, how), stream)
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
     sys.argv = ["gru-audio", *request["argv"]]
