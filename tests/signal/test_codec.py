@@ -13,7 +13,7 @@ from pesq import pesq
 from support import naive
 
 from gru_audio.config import MelConfig, SignalConfig
-from gru_audio.native import library
+from gru_audio.native import instruction_sets, library
 from gru_audio.signal.codec import CodecTrace, de_emphasis, pre_emphasis, run_closed_loop
 from gru_audio.signal.lpc import FrameFilters, frame_filters
 from gru_audio.signal.mel import log_mel
@@ -125,7 +125,7 @@ def test_the_loop_is_the_naive_one_to_the_bit(bits: int, order: int, speech: Flo
 
     expected = naive_trace(signal, filters, config, noise)
 
-    for instructions in library.supported():
+    for instructions in instruction_sets.supported():
         with library.using(instructions):
             trace = run_closed_loop(signal, filters, config, noise)
         assert_same(trace, *expected)
