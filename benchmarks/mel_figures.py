@@ -20,7 +20,7 @@ from gru_audio.signal.audio_file.reading import read_audio
 from gru_audio.signal.mel import log_mel, to_linear
 from gru_audio.signal.mel_check.judge import MelJudge
 from gru_audio.signal.mel_check.levels import frame_levels
-from gru_audio.signal.mel_check.tally import Tally
+from gru_audio.signal.mel_check.tally import MelTally
 from gru_audio.voice.bundled import DEFAULT_VOICE
 from gru_audio.voice.voice import load_voice
 
@@ -84,8 +84,8 @@ class Judged:
             whole = audio[: audio.size // self.config.hop_samples * self.config.hop_samples]
             yield log_mel(at_level(whole, LEVELS[level]), self.config)
 
-    def tally(self, mel: Floats) -> Tally:
-        tally = Tally(self.config)
+    def tally(self, mel: Floats) -> MelTally:
+        tally = MelTally(self.config)
         stored = np.asarray(mel, np.float32)
         tally.add(stored, frame_levels(to_linear(stored, self.config), self.config))
         return tally

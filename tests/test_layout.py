@@ -1,6 +1,7 @@
 """The package's rooms: who may import whom, no circle, and no room too full."""
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,15 @@ def test_no_two_test_files_have_one_name() -> None:
     """pytest and mypy know them by their names alone."""
     names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
     assert len(names) == len(set(names))
+
+
+def test_no_two_things_have_one_name() -> None:
+    """Public classes; a GPU's twin may have the name of the CPU's."""
+    names = Counter(
+        node.name
+        for module, path in MODULES.items()
+        if ".gpu" not in module
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert not {name for name, count in names.items() if count > 1}

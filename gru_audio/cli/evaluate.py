@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gru_audio.arrays import FloatArray
-    from gru_audio.evaluation.results import Evaluation, Summary
+    from gru_audio.evaluation.results import Evaluation, MeasureSummary
 
 _DIGITS = {"pesq": 2, "stoi": 3, "estoi": 3, "mr_stft": 3, "dnsmos": 2, "distillmos": 2, "nll_bits": 3}
 
@@ -112,7 +112,7 @@ def to_document(evaluation: "Evaluation") -> dict[str, Any]:
     """All that was found, with the summaries of each system, for JSON."""
     from dataclasses import asdict
 
-    def plain(summaries: "Mapping[str, Summary]") -> dict[str, Any]:
+    def plain(summaries: "Mapping[str, MeasureSummary]") -> dict[str, Any]:
         return {key: asdict(summary) for key, summary in summaries.items()}
 
     return {
@@ -149,7 +149,9 @@ def print_evaluation(evaluation: "Evaluation") -> None:
         print_table(["voice, mean", *units], rows)
 
 
-def _row(name: str, evaluation: "Evaluation", summaries: "Mapping[str, Summary]", figure: str) -> list[str]:
+def _row(
+    name: str, evaluation: "Evaluation", summaries: "Mapping[str, MeasureSummary]", figure: str
+) -> list[str]:
     """A table's row; a measure that was not computed shows as -."""
     cells = [name]
     for measure in evaluation.measures:

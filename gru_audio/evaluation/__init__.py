@@ -3,6 +3,6 @@
 `evaluate.evaluate` does it all; `measures` has the measures as plain functions, without torch.
 """
 
-from gru_audio.evaluation.results import ClipResult, Evaluation, Measure, Summary
+from gru_audio.evaluation.results import ClipResult, Evaluation, Measure, MeasureSummary
 
-__all__ = ["ClipResult", "Evaluation", "Measure", "Summary"]
+__all__ = ["ClipResult", "Evaluation", "Measure", "MeasureSummary"]

@@ -26,7 +26,7 @@ from gru_audio.evaluation.results import (
     ClipResult,
     Evaluation,
     Measure,
-    Summary,
+    MeasureSummary,
 )
 from gru_audio.files import atomic_path
 from gru_audio.names import shown
@@ -190,7 +190,7 @@ def _measure(measure: Measure) -> dict[str, str]:
     }
 
 
-def _summaries(summaries: Mapping[str, Summary]) -> dict[str, dict[str, float | None]]:
+def _summaries(summaries: Mapping[str, MeasureSummary]) -> dict[str, dict[str, float | None]]:
     return {
         key: {"mean": finite(summary.mean), "worst": finite(summary.worst)}
         for key, summary in summaries.items()

@@ -57,7 +57,7 @@ class ClipResult:
 
 
 @dataclass(frozen=True)
-class Summary:
+class MeasureSummary:
     """One measure over several clips."""
 
     mean: float
@@ -97,11 +97,11 @@ class Evaluation:
         """Everyone who speaks, sorted."""
         return sorted({clip.speaker for clip in self.clips})
 
-    def summary(self, system: str) -> dict[str, Summary]:
+    def summary(self, system: str) -> dict[str, MeasureSummary]:
         """Mean, median and worst of a system's clips by a measure's key; a key without figures is absent."""
         return self._summarise([clip for clip in self.clips if clip.system == system])
 
-    def by_speaker(self, system: str) -> dict[str, dict[str, Summary]]:
+    def by_speaker(self, system: str) -> dict[str, dict[str, MeasureSummary]]:
         """The same for each speaker's clips alone."""
         return {
             speaker: self._summarise(
@@ -110,12 +110,12 @@ class Evaluation:
             for speaker in self.speakers
         }
 
-    def _summarise(self, clips: list[ClipResult]) -> dict[str, Summary]:
+    def _summarise(self, clips: list[ClipResult]) -> dict[str, MeasureSummary]:
         summaries = {}
         for measure in self.measures:
             figures = [clip.figures[measure.key] for clip in clips if measure.key in clip.figures]
             if figures:
-                summaries[measure.key] = Summary(
+                summaries[measure.key] = MeasureSummary(
                     statistics.fmean(figures),
                     statistics.median(figures),
                     measure.worst(figures),

@@ -14,7 +14,7 @@ from gru_audio.config import CONTEXT_FRAMES
 from gru_audio.errors import AudioError, CheckpointError, ConfigError, MelError
 from gru_audio.progress import Progress, ProgressCallback
 from gru_audio.signal.mel import MelFrames, check_mel
-from gru_audio.signal.mel_check.judge import MelJudge, Watch
+from gru_audio.signal.mel_check.judge import MelJudge, MelWatch
 from gru_audio.synthesis.correction import Corrections
 from gru_audio.synthesis.engine import Engine
 from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, FrontEnd
@@ -79,7 +79,7 @@ class Stream:
     def __init__(self, ready: ReadyVoice, sampling: Sampling, check: bool = True) -> None:
         """Begin a stream; before its first frame there is silence. `check`: see `Vocoder.synthesize`."""
         self.n_frames = 0
-        self._watch = Watch(ready.judge) if check and ready.judge else None
+        self._watch = MelWatch(ready.judge) if check and ready.judge else None
         self._ready, self._config = ready, ready.voice.config
         self.hop_samples = self._config.mel.hop_samples
         self._front_end, self._state = FrontEnd(ready.weights), ready.engine.start(1)

@@ -29,7 +29,7 @@ from gru_audio.training.judging.measuring import Measuring
 from gru_audio.training.learner import Learner
 from gru_audio.training.recovery import Diverged
 from gru_audio.training.result import TrainResult
-from gru_audio.training.saved.checkpoint import Checkpoint, Part, newest_checkpoint
+from gru_audio.training.saved.checkpoint import Checkpoint, SavedPart, newest_checkpoint
 from gru_audio.training.saved.metrics import MetricsLog, TrainingMeter
 from gru_audio.training.saved.saver import Saver
 from gru_audio.training.schedules import samples_of_steps
@@ -69,7 +69,7 @@ class Trainer:
         self.judge = Judge(dataset, run, config, device, self.learner.average, self.learner.pruning)
         self._measuring = Measuring(config, self.learner, self.judge)
         learner = self.learner
-        parts: list[Part] = [learner, learner.pruning, learner.watch, learner.returns, self.judge]
+        parts: list[SavedPart] = [learner, learner.pruning, learner.watch, learner.returns, self.judge]
         self._saver = Saver(run, config, dataset.fingerprint, parts)
         self._audio_s, self._began = 0.0, time.perf_counter()
 

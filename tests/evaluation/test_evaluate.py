@@ -23,7 +23,7 @@ from gru_audio.errors import AudioError, DatasetError
 from gru_audio.evaluation import anchors
 from gru_audio.evaluation.evaluate import evaluate
 from gru_audio.evaluation.likelihood import Likelihood
-from gru_audio.evaluation.results import SYSTEMS, ClipResult, Evaluation, Measure, Summary
+from gru_audio.evaluation.results import SYSTEMS, ClipResult, Evaluation, Measure, MeasureSummary
 from gru_audio.progress import Progress
 from gru_audio.quality.material import Original, find_originals
 from gru_audio.quality.pitch_measures import PitchTrack
@@ -280,7 +280,13 @@ def test_summaries() -> None:
         for i, (speaker, a, c) in enumerate([("x", 1.0, -5.0), ("x", 2.0, 1.0), ("y", 6.0, 4.0)])
     )
     found = Evaluation({}, measures, (), clips)
-    assert found.summary("voice") == {"a": Summary(3.0, 2.0, 1.0, 3), "c": Summary(0.0, 1.0, -5.0, 3)}
-    assert found.by_speaker("voice")["y"] == {"a": Summary(6.0, 6.0, 6.0, 1), "c": Summary(4.0, 4.0, 4.0, 1)}
+    assert found.summary("voice") == {
+        "a": MeasureSummary(3.0, 2.0, 1.0, 3),
+        "c": MeasureSummary(0.0, 1.0, -5.0, 3),
+    }
+    assert found.by_speaker("voice")["y"] == {
+        "a": MeasureSummary(6.0, 6.0, 6.0, 1),
+        "c": MeasureSummary(4.0, 4.0, 4.0, 1),
+    }
     assert (found.systems, found.speakers) == (["voice"], ["x", "y"])
     assert found.summary("codec") == {}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from gru_audio.signal.audio_file.kinds import HEAD_BYTES, kind_of
-from gru_audio.signal.audio_file.source import Part, Source
+from gru_audio.signal.audio_file.source import FilePart, OpenFile
 
 # Writers to a pipe do not know the length and put one of these or more into the header.
 _STREAMED_BYTES = 0x7FFF_0000
@@ -60,7 +60,7 @@ class _Chunk:
     size: int
 
 
-def wav_part(source: Source, start: int) -> Part:
+def wav_part(source: OpenFile, start: int) -> FilePart:
     """A WAV, or one with 64-bit sizes (RF64, BW64), whose `ds64` chunk holds the true ones."""
     layout = _RIFX if source.at(start, 4) == b"RIFX" else _RIFF
     wide: int | None = None
@@ -77,10 +77,10 @@ def wav_part(source: Source, start: int) -> Part:
         part = _samples(source, start, layout, chunk.body, chunk.size, _STREAMED_BYTES)
         riff_size, size = (_packed(layout.size_format, n) for n in (part.end - start - 8, part.present_bytes))
         return _patched(part, "WAV", ((start + 4, riff_size), (chunk.body - 4, size)))
-    return Part("WAV", start, source.size)
+    return FilePart("WAV", start, source.size)
 
 
-def aiff_part(source: Source, start: int) -> Part:
+def aiff_part(source: OpenFile, start: int) -> FilePart:
     """An AIFF or AIFC; it states its length in frames, too."""
     frames: list[tuple[int, bytes]] = []
     common: _Chunk | None = None
@@ -98,10 +98,10 @@ def aiff_part(source: Source, start: int) -> Part:
                 (chunk.body - 4, _packed(">I", part.present_bytes + 8)),
             ]
             return _patched(part, "AIFF", (*sizes, *frames))
-    return Part("AIFF", start, source.size)
+    return FilePart("AIFF", start, source.size)
 
 
-def w64_part(source: Source, start: int) -> Part:
+def w64_part(source: OpenFile, start: int) -> FilePart:
     """A Sony Wave64: chunks named by GUIDs, with 64-bit sizes."""
     for chunk in _chunks(source, start + 40, start, _W64):
         if chunk.name == _W64_DATA:
@@ -111,19 +111,19 @@ def w64_part(source: Source, start: int) -> Part:
                 (chunk.body - 8, _packed("<Q", part.present_bytes + _W64.n_bytes)),
             ]
             return _patched(part, "W64", tuple(sizes))
-    return Part("W64", start, source.size)
+    return FilePart("W64", start, source.size)
 
 
-def caf_part(source: Source, start: int) -> Part:
+def caf_part(source: OpenFile, start: int) -> FilePart:
     """A Core Audio file; four bytes come before the samples."""
     for chunk in _chunks(source, start + 8, start, _CAF):
         if chunk.name == b"data":
             part = _samples(source, start, _CAF, chunk.body + 4, max(0, chunk.size - 4), _STREAMED_64)
             return _patched(part, "CAF", ((chunk.body - 8, _packed(">Q", part.present_bytes + 4)),))
-    return Part("CAF", start, source.size)
+    return FilePart("CAF", start, source.size)
 
 
-def au_part(source: Source, start: int) -> Part:
+def au_part(source: OpenFile, start: int) -> FilePart:
     """A Sun AU: a header that states where the samples begin and how many bytes they take."""
     order = ">" if source.at(start, 4) == b".snd" else "<"
     offset, stated = struct.unpack(f"{order}II", source.at(start + 4, 8).ljust(8, b"\0"))
@@ -131,7 +131,7 @@ def au_part(source: Source, start: int) -> Part:
     return _patched(part, "AU", ((start + 8, _packed(f"{order}I", part.present_bytes)),))
 
 
-def nist_part(source: Source, start: int) -> Part:
+def nist_part(source: OpenFile, start: int) -> FilePart:
     """A NIST SPHERE: a header in text. Compressed ones are left to their reader."""
     head = source.at(start, 1024)
     lines = head.split(b"\n")
@@ -140,30 +140,30 @@ def nist_part(source: Source, start: int) -> Part:
         offset = int(lines[1])
         numbers = [int(fields[name]) for name in (b"sample_count", b"sample_n_bytes", b"channel_count")]
     except (IndexError, KeyError, ValueError):
-        return Part("NIST", start, source.size)
+        return FilePart("NIST", start, source.size)
     if b"embedded" in fields.get(b"sample_coding", b"") or min(numbers) < 0:
-        return Part("NIST", start, source.size)
+        return FilePart("NIST", start, source.size)
     stated = numbers[0] * numbers[1] * numbers[2]
     return _patched(_samples(source, start, None, start + offset, stated, _STREAMED_64), "NIST", ())
 
 
-def voc_part(source: Source, start: int) -> Part:
+def voc_part(source: OpenFile, start: int) -> FilePart:
     """A Creative VOC: blocks that each state their size in three bytes, and a zero at the end."""
     place = start + struct.unpack("<H", source.at(start + 20, 2).ljust(2, b"\0"))[0]
     while place < source.size and (head := source.at(place, 4))[0]:
         place += 4 + int.from_bytes(head[1:], "little")
     fault = "its last block is not whole" if place > source.size else ""
-    return Part("VOC", start, min(max(place, start) + 1, source.size), fault=fault)
+    return FilePart("VOC", start, min(max(place, start) + 1, source.size), fault=fault)
 
 
-def _chunks(source: Source, place: int, origin: int, layout: _Layout) -> Iterator[_Chunk]:
+def _chunks(source: OpenFile, place: int, origin: int, layout: _Layout) -> Iterator[_Chunk]:
     """The chunks from a place on, up to what is none."""
     while (chunk := _chunk_at(source, place, layout)) is not None:
         yield chunk
         place = _after(chunk.body + chunk.size, origin, layout)
 
 
-def _chunk_at(source: Source, place: int, layout: _Layout) -> _Chunk | None:
+def _chunk_at(source: OpenFile, place: int, layout: _Layout) -> _Chunk | None:
     head = source.at(place, layout.n_bytes)
     if len(head) < layout.n_bytes:
         return None
@@ -179,8 +179,8 @@ def _after(place: int, origin: int, layout: _Layout) -> int:
 
 
 def _samples(
-    source: Source, start: int, layout: _Layout | None, body: int, stated: int, streamed: int
-) -> Part:
+    source: OpenFile, start: int, layout: _Layout | None, body: int, stated: int, streamed: int
+) -> FilePart:
     """The part whose samples begin at `body`: to where what is stated ends, and the chunks after it."""
     present = max(0, source.size - body)
     if stated > present:
@@ -188,14 +188,14 @@ def _samples(
     else:
         unknown = stated == 0 and _tail_end(source, start, layout, body) < source.size - 8
     if unknown or stated > present:
-        return Part(None, start, source.size, 0 if unknown else stated, present)
+        return FilePart(None, start, source.size, 0 if unknown else stated, present)
     end = _tail_end(source, start, layout, body + stated)
     # libsndfile takes all that follows in these for samples.
     read_to = body + stated if layout in (None, _W64) else None
-    return Part(None, start, end, stated, stated, read_to)
+    return FilePart(None, start, end, stated, stated, read_to)
 
 
-def _tail_end(source: Source, origin: int, layout: _Layout | None, place: int) -> int:
+def _tail_end(source: OpenFile, origin: int, layout: _Layout | None, place: int) -> int:
     """Where the whole chunks after the samples end; some writers leave the padding before the first out."""
     if layout is None:
         return place
@@ -217,7 +217,7 @@ def _packed(size_format: str, value: int) -> bytes:
     return struct.pack(size_format, min(value, (1 << 8 * struct.calcsize(size_format)) - 1))
 
 
-def _patched(part: Part, kind: str, sizes: tuple[tuple[int, bytes], ...]) -> Part:
+def _patched(part: FilePart, kind: str, sizes: tuple[tuple[int, bytes], ...]) -> FilePart:
     """The part, with its header corrected where that does not state what is there."""
     wrong = part.stated_bytes != part.present_bytes
     return replace(part, kind=kind, patches=sizes if wrong else ())

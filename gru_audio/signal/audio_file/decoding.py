@@ -11,7 +11,7 @@ from typing import Any
 from gru_audio.arrays import FloatArray
 from gru_audio.errors import AudioError
 from gru_audio.signal.audio_file.ffmpeg import BARE_FORMATS, Decoded, decode_with_ffmpeg
-from gru_audio.signal.audio_file.source import Part, Source, Stretch
+from gru_audio.signal.audio_file.source import FilePart, OpenFile, Stretch
 from gru_audio.signal.audio_file.stderr_notes import without_mpg123_notes
 from gru_audio.signal.bounds import allowed_loss_s
 
@@ -25,7 +25,7 @@ class StoppedEarlyError(AudioError):
 
 
 def decoder_of(
-    path: Path, source: Source, part: Part, input_format: str | None, ask_ffmpeg: bool
+    path: Path, source: OpenFile, part: FilePart, input_format: str | None, ask_ffmpeg: bool
 ) -> Callable[[], AbstractContextManager[Decoded]]:
     """How a recording is decoded, which begins when it is called."""
 
@@ -42,7 +42,7 @@ def decoder_of(
 
 
 def _choose(
-    stack: ExitStack, path: Path, source: Source, part: Part, input_format: str | None, ask_ffmpeg: bool
+    stack: ExitStack, path: Path, source: OpenFile, part: FilePart, input_format: str | None, ask_ffmpeg: bool
 ) -> tuple[Decoded, str]:
     """What libsndfile makes of a recording, else what ffmpeg does; and which of them it is."""
     import soundfile
@@ -68,7 +68,7 @@ def _choose(
     return stack.enter_context(decoding), "ffmpeg"
 
 
-def opened_by_libsndfile(source: Source, part: Part) -> Any:
+def opened_by_libsndfile(source: OpenFile, part: FilePart) -> Any:
     """The recording, opened by libsndfile.
 
     Raises:
@@ -109,7 +109,7 @@ def blocks_of(path: Path, file: Any) -> Iterator[FloatArray]:
         raise AudioError(f"{path}: truncated or damaged ({reason}); replace it") from error
 
 
-def _require_whole(path: Path, part: Part, duration_s: float | None) -> None:
+def _require_whole(path: Path, part: FilePart, duration_s: float | None) -> None:
     """Refuse a recording of which more is missing than may be, or after which there is what nobody knows."""
     missing = part.stated_bytes - part.present_bytes
     if missing > 0:

@@ -22,7 +22,7 @@ import numpy as np
 
 from gru_audio.arrays import FloatArray
 from gru_audio.errors import AudioError
-from gru_audio.signal.audio_file.source import Part, Source
+from gru_audio.signal.audio_file.source import FilePart, OpenFile
 
 # fmt: off
 FORMATS = (
@@ -75,7 +75,7 @@ class Decoded:
 
 @contextlib.contextmanager
 def decode_with_ffmpeg(
-    source: Source, part: Part, path: Path, because: str, input_format: str | None = None
+    source: OpenFile, part: FilePart, path: Path, because: str, input_format: str | None = None
 ) -> Iterator[Decoded]:
     """The first audio stream of a recording, as it comes.
 

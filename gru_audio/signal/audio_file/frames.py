@@ -4,7 +4,7 @@ import struct
 from dataclasses import dataclass
 
 from gru_audio.signal.audio_file.kinds import id3_bytes, mpeg_frame
-from gru_audio.signal.audio_file.source import Part, Source
+from gru_audio.signal.audio_file.source import FilePart, OpenFile
 from gru_audio.signal.bounds import allowed_loss_s
 
 _FLAC_STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
@@ -15,7 +15,7 @@ _ASF_HEADER = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"
 _TTA_START = b"TTA1\x01\x00"
 
 
-def after_tags(source: Source, place: int) -> int:
+def after_tags(source: OpenFile, place: int) -> int:
     """Where what follows begins: after titles that other programs put around audio, or zeros to the file's end."""
     while place < source.size:
         head = source.at(place, 32)
@@ -37,11 +37,11 @@ def after_tags(source: Source, place: int) -> int:
     return min(place, source.size)
 
 
-def mpeg_part(source: Source, start: int) -> Part:
+def mpeg_part(source: OpenFile, start: int) -> FilePart:
     """MPEG audio: frames one after the other, the first of them perhaps a tag that states how many there are."""
     first = mpeg_frame(source.at(start, 4))
     if first is None:
-        return Part("MP3", start, source.size)
+        return FilePart("MP3", start, source.size)
     stated, hidden = _stated_frames(source, start, first.tag_at)
     place = start + first.n_bytes if stated is not None else start
     n_frames = 0
@@ -67,10 +67,10 @@ def mpeg_part(source: Source, start: int) -> Part:
         fault = f"{n_frames} of {stated} frames are there"
     duration_s = max(0.0, (n_frames - 2) * frame_s - hidden / first.sample_rate_hz)
     end = min(max(place, start + 1), source.size)
-    return Part("MP3", start, end, duration_s=duration_s, fault=fault, unstated=stated is None)
+    return FilePart("MP3", start, end, duration_s=duration_s, fault=fault, unstated=stated is None)
 
 
-def _stated_frames(source: Source, start: int, tag_at: int) -> tuple[int | None, int]:
+def _stated_frames(source: OpenFile, start: int, tag_at: int) -> tuple[int | None, int]:
     """What a first frame's tag says: how many frames follow, and how many samples of them are not to be heard."""
     frame = source.at(start, tag_at + 160)
     if frame[36:40] == b"VBRI":
@@ -83,11 +83,11 @@ def _stated_frames(source: Source, start: int, tag_at: int) -> tuple[int | None,
     return int.from_bytes(tag[8:12], "big") if flags & 1 else 0, (gap >> 12) + (gap & 0xFFF)
 
 
-def _has_tag(source: Source, place: int, tag_at: int) -> bool:
+def _has_tag(source: OpenFile, place: int, tag_at: int) -> bool:
     return source.at(place + tag_at, 4) in (b"Xing", b"Info") or source.at(place + 36, 4) == b"VBRI"
 
 
-def _next_frame(source: Source, place: int) -> int:
+def _next_frame(source: OpenFile, place: int) -> int:
     """Where two frames stand one after the other next; the file's size where none do."""
     while (place := source.find(b"\xff", place)) < source.size:
         frame = mpeg_frame(source.at(place, 4))
@@ -97,7 +97,7 @@ def _next_frame(source: Source, place: int) -> int:
     return source.size
 
 
-def flac_part(source: Source, start: int) -> Part:
+def flac_part(source: OpenFile, start: int) -> FilePart:
     """A FLAC: it states its samples, and ends where another begins."""
     place = start + 4
     while (place := source.find(b"fLaC", place)) < source.size:
@@ -106,7 +106,7 @@ def flac_part(source: Source, start: int) -> Part:
         place += 4
     info = int.from_bytes(source.at(start + 18, 8), "big")  # rate 20 bits, channels 3, depth 5, samples 36
     rate_hz, n_samples = info >> 44, info & 0xF_FFFF_FFFF
-    return Part("FLAC", start, place, duration_s=n_samples / rate_hz if rate_hz else None)
+    return FilePart("FLAC", start, place, duration_s=n_samples / rate_hz if rate_hz else None)
 
 
 @dataclass
@@ -126,7 +126,7 @@ class _Timing:
         return max(0, self.last - self.ahead) / self.rate_hz
 
 
-def ogg_part(source: Source, start: int) -> Part:
+def ogg_part(source: OpenFile, start: int) -> FilePart:
     """An Ogg file: pages, numbered; another recording begins with its own first pages."""
     place, fault, numbers, began = start, "", dict[bytes, int](), False
     timings: dict[bytes, _Timing] = {}
@@ -161,7 +161,7 @@ def ogg_part(source: Source, start: int) -> Part:
         _advance(timings.get(serial), int.from_bytes(head[6:14], "little", signed=True))
         place = after
     duration_s = next((timing.duration_s for timing in timings.values() if timing.rate_hz), None)
-    return Part("Ogg", start, max(place, start + 1), duration_s=duration_s, fault=fault)
+    return FilePart("Ogg", start, max(place, start + 1), duration_s=duration_s, fault=fault)
 
 
 def _timing(packet: bytes) -> _Timing:
@@ -182,7 +182,7 @@ def _advance(timing: _Timing | None, position: int) -> None:
         timing.last = position
 
 
-def mp4_part(source: Source, start: int) -> Part:
+def mp4_part(source: OpenFile, start: int) -> FilePart:
     """An MP4 or MOV: boxes; another recording begins with its own `ftyp`."""
     place = start
     while len(head := source.at(place, 16)) >= 8:
@@ -195,22 +195,22 @@ def mp4_part(source: Source, start: int) -> Part:
     return _of_boxes("MP4", source, start, place)
 
 
-def matroska_part(source: Source, start: int) -> Part:
+def matroska_part(source: OpenFile, start: int) -> FilePart:
     """A Matroska or WebM: a head and one segment, unless that is of unknown length."""
     place = start
     for name in (b"\x1a\x45\xdf\xa3", _SEGMENT):
         head = source.at(place, 12)
         length = 9 - (head[4] if len(head) > 4 else 0).bit_length()
         if head[:4] != name or length > 8:
-            return Part("Matroska", start, source.size)
+            return FilePart("Matroska", start, source.size)
         size = int.from_bytes(head[4 : 4 + length], "big") & (1 << 7 * length) - 1
         if size == (1 << 7 * length) - 1:
-            return Part("Matroska", start, source.size)
+            return FilePart("Matroska", start, source.size)
         place += 4 + length + size
     return _of_boxes("Matroska", source, start, place)
 
 
-def asf_part(source: Source, start: int) -> Part:
+def asf_part(source: OpenFile, start: int) -> FilePart:
     """A WMA: objects; another recording begins with its own header."""
     place = start
     while len(head := source.at(place, 24)) == 24:
@@ -221,11 +221,11 @@ def asf_part(source: Source, start: int) -> Part:
     return _of_boxes("WMA", source, start, place)
 
 
-def tta_part(source: Source, start: int) -> Part:
+def tta_part(source: OpenFile, start: int) -> FilePart:
     """A TTA: it ends where another begins."""
-    return Part("TTA", start, source.find(_TTA_START, start + 1))
+    return FilePart("TTA", start, source.find(_TTA_START, start + 1))
 
 
-def _of_boxes(kind: str, source: Source, start: int, stated_end: int) -> Part:
+def _of_boxes(kind: str, source: OpenFile, start: int, stated_end: int) -> FilePart:
     end = min(max(stated_end, start + 1), source.size)
-    return Part(kind, start, end, stated_end - start, end - start)
+    return FilePart(kind, start, end, stated_end - start, end - start)

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from gru_audio.signal.audio_file import chunks, frames
 from gru_audio.signal.audio_file.kinds import HEAD_BYTES, kind_of
-from gru_audio.signal.audio_file.source import Part, Source
+from gru_audio.signal.audio_file.source import FilePart, OpenFile
 
-_CHUNKED: dict[str, Callable[[Source, int], Part]] = {
+_CHUNKED: dict[str, Callable[[OpenFile, int], FilePart]] = {
     "WAV": chunks.wav_part,
     "RF64": chunks.wav_part,
     "AIFF": chunks.aiff_part,
@@ -17,7 +17,7 @@ _CHUNKED: dict[str, Callable[[Source, int], Part]] = {
     "NIST": chunks.nist_part,
     "VOC": chunks.voc_part,
 }
-_FRAMED: dict[str, Callable[[Source, int], Part]] = {
+_FRAMED: dict[str, Callable[[OpenFile, int], FilePart]] = {
     "MP3": frames.mpeg_part,
     "FLAC": frames.flac_part,
     "Ogg": frames.ogg_part,
@@ -29,9 +29,9 @@ _FRAMED: dict[str, Callable[[Source, int], Part]] = {
 _MOST_PARTS = 1_000
 
 
-def find_parts(source: Source) -> list[Part]:
+def find_parts(source: OpenFile) -> list[FilePart]:
     """The recordings of a file, in order; at least one, whose kind is None where the file tells nothing."""
-    parts: list[Part] = []
+    parts: list[FilePart] = []
     place = frames.after_tags(source, 0)
     while place < source.size and len(parts) < _MOST_PARTS:
         kind = kind_of(source.at(place, HEAD_BYTES)) or ""
@@ -41,7 +41,7 @@ def find_parts(source: Source) -> list[Part]:
         parts.append(find(source, place))
         place = frames.after_tags(source, parts[-1].end)
     if not parts:
-        return [Part(None, 0, source.size)]
+        return [FilePart(None, 0, source.size)]
     if len(parts) == _MOST_PARTS:
         parts[-1] = replace(parts[-1], fault=f"at most {_MOST_PARTS} joined files are read")
     if parts[-1].kind in _CHUNKED:

@@ -19,7 +19,7 @@ from gru_audio.signal.audio_file.ffmpeg import Decoded
 from gru_audio.signal.audio_file.kinds import HEAD_BYTES, NO_AUDIO_KINDS, kind_of
 from gru_audio.signal.audio_file.mixing import Mixer
 from gru_audio.signal.audio_file.parts import find_parts
-from gru_audio.signal.audio_file.source import Part, Source
+from gru_audio.signal.audio_file.source import FilePart, OpenFile
 from gru_audio.signal.bounds import check_rate, check_size
 
 # fmt: off
@@ -108,7 +108,7 @@ def open_audio(
         kind = kind_of(source.at(0, HEAD_BYTES))
         if kind in NO_AUDIO_KINDS and input_format is None:
             raise AudioError(f"{path}: not audio: it is {kind}; give an audio file")
-        parts = find_parts(source) if input_format is None else [Part(None, 0, source.size)]
+        parts = find_parts(source) if input_format is None else [FilePart(None, 0, source.size)]
         for part in parts:
             if part.fault:
                 raise AudioError(f"{path}: truncated or damaged: {part.fault}; replace it")
@@ -156,7 +156,7 @@ def _gathered(audio: AudioStream) -> FloatArray:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Source]:
+def _opened(path: Path) -> Iterator[OpenFile]:
     """The file's bytes; nothing that is no file is opened for long, or waited for."""
     try:
         if path.is_dir():
@@ -168,7 +168,7 @@ def _opened(path: Path) -> Iterator[Source]:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise AudioError(f"{path}: not a file; give an audio file")
-        source = Source(descriptor, str(path))
+        source = OpenFile(descriptor, str(path))
         if source.size == 0:
             raise AudioError(f"{path}: the file is empty (0 bytes); replace it")
         yield source
@@ -176,7 +176,7 @@ def _opened(path: Path) -> Iterator[Source]:
         os.close(descriptor)
 
 
-def _stated_samples(first: Decoded, parts: list[Part]) -> int | None:
+def _stated_samples(first: Decoded, parts: list[FilePart]) -> int | None:
     """How many samples a file will give; of joined ones only what their own structure tells."""
     durations = [first.duration_s, *(part.duration_s for part in parts[1:])]
     if any(duration_s is None for duration_s in durations):

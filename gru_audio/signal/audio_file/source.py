@@ -10,7 +10,7 @@ from gru_audio.errors import AudioError
 _BLOCK_BYTES = 1 << 16
 
 
-class Source:
+class OpenFile:
     """An open regular file, read at any place.
 
     Attributes:
@@ -62,7 +62,7 @@ class Stretch(io.RawIOBase):
     """A stretch of a file, as a file to read, with some of its bytes corrected."""
 
     def __init__(
-        self, source: Source, start: int, end: int, patches: Sequence[tuple[int, bytes]] = ()
+        self, source: OpenFile, start: int, end: int, patches: Sequence[tuple[int, bytes]] = ()
     ) -> None:
         """Of the bytes `start` to `end`; a patch is a place in the file and what shall stand there."""
         self._source, self._start, self._end, self._patches = source, start, end, patches
@@ -95,7 +95,7 @@ class Stretch(io.RawIOBase):
 
 
 @dataclass(frozen=True)
-class Part:
+class FilePart:
     """One recording in a file; there are several where files were joined.
 
     Attributes:

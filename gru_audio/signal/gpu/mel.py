@@ -15,7 +15,7 @@ _LN_2 = 0.69314718055994531
 _LARGEST_EXPONENT, _LOWEST_EXPONENT = 30.0, -87.0
 
 
-class MelAnalysis:
+class DeviceMels:
     """The mel of a contract."""
 
     def __init__(self, config: MelConfig, device: torch.device) -> None:

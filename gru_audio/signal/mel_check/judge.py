@@ -22,7 +22,7 @@ from gru_audio.errors import MelError
 from gru_audio.signal.mel import MelFrames, to_linear
 from gru_audio.signal.mel_check.levels import Doubles, frame_levels
 from gru_audio.signal.mel_check.storages import NORMALISED, SIZES, Storage, line_of, storages_of
-from gru_audio.signal.mel_check.tally import LOUDEST_FRAME_DBFS, MOST_FRAMES, Bands, Tally
+from gru_audio.signal.mel_check.tally import LOUDEST_FRAME_DBFS, MOST_FRAMES, Bands, MelTally
 
 _FIGURES_MEAN = np.array([-0.409, 0.887, -0.158, -1.157, -2.247, 1.289])
 _FIGURES_COVARIANCE = np.array(
@@ -71,14 +71,14 @@ class MelJudge:
         Raises:
             MelError: it is stored in another way than the voice wants, or cannot be speech.
         """
-        tally, linear = Tally(self.config), to_linear(mel, self.config)
+        tally, linear = MelTally(self.config), to_linear(mel, self.config)
         tally.add(mel, frame_levels(linear, self.config))
         complaint = self.complaint(tally)
         if complaint:
             raise MelError(f"{name}: {complaint}")
         return MelFrames(mel, linear)
 
-    def complaint(self, tally: Tally) -> str | None:
+    def complaint(self, tally: MelTally) -> str | None:
         """What is wrong with the mel so far, and what to do; None where nothing is."""
         if not tally.n_frames:
             return None
@@ -101,7 +101,7 @@ class MelJudge:
             )
         return None
 
-    def _wrong_order(self, tally: Tally, figures: Doubles) -> str | None:
+    def _wrong_order(self, tally: MelTally, figures: Doubles) -> str | None:
         """What the order of the mel's values looks like, and what to do; None where it is as wanted."""
         if tally.order.is_transposed:
             return "bands x frames, not like frames x bands; transpose it (in NumPy: mel.T.copy())"
@@ -111,7 +111,7 @@ class MelJudge:
             return "bands from the highest to the lowest; turn them round (in NumPy: mel[:, ::-1])"
         return None
 
-    def _margin(self, storage: Storage, tally: Tally) -> float:
+    def _margin(self, storage: Storage, tally: MelTally) -> float:
         """By how much better than the voice's own a storage must fit."""
         if not storage.is_near or tally.is_cut:
             return storage.margin
@@ -137,7 +137,7 @@ class MelJudge:
             for key, value in changes.items()
         )
 
-    def _best(self, tally: Tally, figures: Doubles, limit: float) -> tuple[Storage | None, float]:
+    def _best(self, tally: MelTally, figures: Doubles, limit: float) -> tuple[Storage | None, float]:
         """The storage that fits best, if any fits, and by how much better than the voice's own it does."""
         factor, offset = line_of(self.config)
         found: list[tuple[float, Storage]] = []
@@ -185,12 +185,12 @@ def _distance(figures: Doubles) -> float:
     return float(from_mean @ _PRECISION @ from_mean)
 
 
-class Watch:
+class MelWatch:
     """The check of a stream: looks at once at what is far too loud, and at the rest each time the mel has doubled."""
 
     def __init__(self, judge: MelJudge) -> None:
         """Begin before the first frame."""
-        self._judge, self._tally, self._next = judge, Tally(judge.config), 1
+        self._judge, self._tally, self._next = judge, MelTally(judge.config), 1
 
     def push(self, mel: FloatArray) -> MelFrames:
         """Check the next frames (k, M); returns them with their linear form, which the check needs.

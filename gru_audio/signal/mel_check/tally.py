@@ -66,7 +66,7 @@ class _Sums:
         )
 
 
-class Tally:
+class MelTally:
     """What is known of a mel that comes piece by piece."""
 
     def __init__(self, config: MelConfig) -> None:

@@ -70,7 +70,7 @@ def synthesize_files(
     )
     numbers = [order[first : first + n_at_once] for first in range(0, len(jobs), n_at_once)]
     groups = [[jobs[number] for number in group] for group in numbers]
-    tally = Tally(len(jobs), progress)
+    tally = JobsProgress(len(jobs), progress)
 
     def run(group: Sequence[Job], report: ProgressCallback) -> list[Result]:
         return run_together(vocoder, group, sampling, Given(contract, adapt, check), report)
@@ -89,7 +89,7 @@ def synthesize_files(
                 n_given += 1
 
 
-class Tally:
+class JobsProgress:
     """How far all jobs are together, by parts that are under way at the same time."""
 
     def __init__(self, n_jobs: int, progress: ProgressCallback) -> None:

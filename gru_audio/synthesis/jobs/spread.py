@@ -12,7 +12,7 @@ from gru_audio.errors import CheckpointError, OutputError
 from gru_audio.files import size_when_there
 from gru_audio.parallel import map_in_order
 from gru_audio.progress import ProgressCallback, ignore_progress
-from gru_audio.synthesis.jobs.batch import Tally, run_together
+from gru_audio.synthesis.jobs.batch import JobsProgress, run_together
 from gru_audio.synthesis.jobs.given import Given
 from gru_audio.synthesis.jobs.plan import Job, Result
 from gru_audio.synthesis.sampling import PLAIN_SAMPLING, Sampling
@@ -93,7 +93,7 @@ def synthesize_in_processes(
     """
     given, n_at_once = Given(contract, adapt, check), vocoder.engine.streams_at_once
     groups = [tuple(jobs[first : first + n_at_once]) for first in range(0, len(jobs), n_at_once)]
-    tally = Tally(len(jobs), progress)
+    tally = JobsProgress(len(jobs), progress)
     tasks = [_Task(group, voice, sampling, given) for group in groups]
     with contextlib.closing(map_in_order(_run, tasks, processes)) as finished:
         for index, results in enumerate(finished):

@@ -15,7 +15,7 @@ from gru_audio.progress import NoteCallback, ignore_note
 from gru_audio.signal.gpu.codec import ClosedLoop
 from gru_audio.signal.gpu.fft import can_transform
 from gru_audio.signal.gpu.lpc import LinearPrediction
-from gru_audio.signal.gpu.mel import MelAnalysis
+from gru_audio.signal.gpu.mel import DeviceMels
 from gru_audio.signal.mel import first_of_window, mirrored_samples, silent_frames
 from gru_audio.training.batches.batch import Batch, pinned
 from gru_audio.training.batches.crops import CropSource, Share
@@ -91,7 +91,7 @@ class BatchMaker:
             torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         )
         self._config, self._context = config, context_frames
-        self._analysis = MelAnalysis(mel, device)
+        self._analysis = DeviceMels(mel, device)
         self._prediction = LinearPrediction(mel, config.signal, device)
         self._loop = ClosedLoop(config.signal, device)
         self._silence = torch.from_numpy(silent_frames(1, mel)[0]).to(device)  # (M,)

@@ -79,7 +79,7 @@ class Checkpoint:
         return cls(step, groups, document)
 
 
-class Part(Protocol):
+class SavedPart(Protocol):
     """A part of training that a run needs to go on exactly."""
 
     def state(self) -> PartState:

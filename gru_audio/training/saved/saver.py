@@ -5,7 +5,7 @@ from pathlib import Path
 
 from gru_audio.config import Config
 from gru_audio.errors import CheckpointError
-from gru_audio.training.saved.checkpoint import Checkpoint, Part, PartState, save_checkpoint
+from gru_audio.training.saved.checkpoint import Checkpoint, PartState, SavedPart, save_checkpoint
 from gru_audio.voice.run_folder import checkpoint_path
 
 
@@ -16,7 +16,7 @@ class Saver:
         saved_step: of the last checkpoint, or of the last that another process wrote.
     """
 
-    def __init__(self, run: Path, config: Config, fingerprint: str, parts: Sequence[Part]) -> None:
+    def __init__(self, run: Path, config: Config, fingerprint: str, parts: Sequence[SavedPart]) -> None:
         """Save parts of a run into its folder.
 
         Args:
@@ -43,7 +43,7 @@ class Saver:
         checkpoint = Checkpoint.of(step, [own, *(part.state() for part in self._parts)])
         return save_checkpoint(self._run, checkpoint, self._config.train.checkpoints_kept)
 
-    def restore(self, checkpoint: Checkpoint, but: Part | None = None) -> None:
+    def restore(self, checkpoint: Checkpoint, but: SavedPart | None = None) -> None:
         """Put the run where the checkpoint's was, whatever it has done since; all parts but one, if one is named.
 
         Raises:

@@ -15,7 +15,7 @@ from gru_audio.signal.codec import run_closed_loop
 from gru_audio.signal.gpu.codec import ClosedLoop
 from gru_audio.signal.gpu.fft import RealFFT, can_transform
 from gru_audio.signal.gpu.lpc import Filters, LinearPrediction
-from gru_audio.signal.gpu.mel import MelAnalysis, MelScale
+from gru_audio.signal.gpu.mel import DeviceMels, MelScale
 from gru_audio.signal.lpc import frame_filters
 from gru_audio.signal.mel import analyse, first_of_window, from_linear, to_linear
 
@@ -45,7 +45,7 @@ def test_mels_are_cs(name: str, speech: Floats) -> None:
     expected = analyse(audio, config)
     first = first_of_window(config)
     frames = np.lib.stride_tricks.sliding_window_view(audio[first:], config.window_samples)
-    found = MelAnalysis(config, CPU).log_mel(
+    found = DeviceMels(config, CPU).log_mel(
         torch.from_numpy(frames[:: config.hop_samples][: len(expected)].copy())
     )
     np.testing.assert_array_equal(found.numpy(), expected)

@@ -12,7 +12,7 @@ from gru_audio.errors import MelError
 from gru_audio.signal.lpc import linear_prediction
 from gru_audio.signal.mel import log_mel, silent_frames
 from gru_audio.signal.mel_adapt import convert_mel
-from gru_audio.signal.mel_check.judge import MelJudge, Watch
+from gru_audio.signal.mel_check.judge import MelJudge, MelWatch
 from gru_audio.voice.bundled import DEFAULT_VOICE, voice_path
 from gru_audio.voice.voice import load_voice
 
@@ -72,7 +72,7 @@ def speech_mels(sample_clips: dict[str, Floats]) -> list[Floats]:
 
 
 def watched(mel: Floats, n_frames: int) -> None:
-    watch = Watch(JUDGE)
+    watch = MelWatch(JUDGE)
     for first in range(0, len(mel), n_frames):
         watch.push(mel[first : first + n_frames])
 

@@ -8,7 +8,7 @@ from gru_audio.config import MEL_PRESETS, MelConfig
 from gru_audio.signal.mel import log_mel, to_linear
 from gru_audio.signal.mel_check.levels import frame_levels
 from gru_audio.signal.mel_check.order import Order
-from gru_audio.signal.mel_check.tally import Tally
+from gru_audio.signal.mel_check.tally import MelTally
 
 Floats = NDArray[np.float32]
 CONTRACT = MelConfig()
@@ -23,7 +23,7 @@ def test_levels_are_those_of_noise() -> None:
 
 def test_a_tally_does_not_depend_on_its_pieces(speech: Floats) -> None:
     mel = log_mel(speech, CONTRACT)
-    whole, pieces = Tally(CONTRACT), Tally(CONTRACT)
+    whole, pieces = MelTally(CONTRACT), MelTally(CONTRACT)
     levels = frame_levels(to_linear(mel, CONTRACT), CONTRACT)
     whole.add(mel, levels)
     for frame, level in zip(mel, levels, strict=True):
