@@ -298,7 +298,7 @@ def test_a_file_with_a_header_is_refused(run: Run, world: Path, tmp_path: Path) 
     done = run(f"- --stdin pcm {VOICE} --quiet -o {tmp_path}/out.wav", clip)
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.startswith(
-        b"error: stdin: a WAV file, not frames or samples without a header; name the file"
+        b"error: stdin: a file (WAV), not frames or samples without a header; name the file"
     )
     assert not list(tmp_path.iterdir())
 
@@ -327,7 +327,7 @@ def test_what_is_no_stream_is_refused_at_its_first_bytes(
     random = np.random.default_rng(0).bytes(5_000)
     for data in (FIRST_BYTES[kind] + bytes(40), FIRST_BYTES[kind] + random):
         for size in (7, 64, 10_000):
-            with pytest.raises(GruAudioError, match=r"^stdin: .*(without a header|needed|no mel has)"):
+            with pytest.raises(GruAudioError, match=r"^stdin: .*(without a header|no mel has)"):
                 next(synthesize_pieces(vocoder, pieces_of(data, size), content, Sampling()))
 
 

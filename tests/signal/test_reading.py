@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -457,6 +458,25 @@ def test_titles_between_frames_are_no_end_but_junk_is_told(tmp_path: Path) -> No
         assert read_audio(tmp_path / "a.mp3")[0].size == pytest.approx(noise.size, abs=2_400)
     (tmp_path / "b.mp3").write_bytes(whole[:middle] + 3_000 * b"\x55" + whole[middle:])
     assert "truncated or damaged" in refusal(tmp_path / "b.mp3")
+
+
+@pytest.mark.parametrize(("version", "is_lent"), [("1.2.0", False), ("1.2.2", True), ("1.10.0", True)])
+def test_an_old_libsndfile_is_lent_no_descriptor(
+    version: str, is_lent: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would close it where it cannot read the file."""
+    soundfile.write(tmp_path / "a.wav", tone(0.1), RATE)
+    given, opened = list[object](), soundfile.SoundFile
+
+    def watched(file: object, **options: Any) -> soundfile.SoundFile:
+        given.append(file)
+        return opened(file, **options)
+
+    monkeypatch.setattr(soundfile, "__libsndfile_version__", version)
+    monkeypatch.setattr(soundfile, "SoundFile", watched)
+    audio, rate = read_audio(tmp_path / "a.wav")
+    assert [isinstance(file, int) for file in given] == [is_lent]
+    assert (audio.size, rate) == (round(0.1 * RATE), RATE)
 
 
 # Files that libsndfile or ffmpeg reads

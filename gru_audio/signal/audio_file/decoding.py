@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -78,10 +79,19 @@ def opened_by_libsndfile(source: OpenFile, part: FilePart) -> Any:
 
     stretched = part.patches or (part.start, part.samples_end) != (0, source.size)
     with _quiet(part.kind):
-        if stretched or sys.platform == "win32":  # where libsndfile may have descriptors of its own
+        if stretched or not _takes_descriptors():
             return soundfile.SoundFile(Stretch(source, part.start, part.samples_end, part.patches))
         os.lseek(source.descriptor, 0, os.SEEK_SET)
         return soundfile.SoundFile(source.descriptor, closefd=False)
+
+
+def _takes_descriptors() -> bool:
+    """Whether libsndfile leaves a descriptor open that it was lent: before 1.2.2 it closes one that it cannot read."""
+    import soundfile
+
+    if sys.platform == "win32":  # where libsndfile may have descriptors of its own
+        return False
+    return tuple(map(int, re.findall(r"\d+", soundfile.__libsndfile_version__)[:3])) >= (1, 2, 2)
 
 
 def _quiet(kind: str | None) -> AbstractContextManager[None]:

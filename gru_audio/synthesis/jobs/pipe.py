@@ -254,9 +254,8 @@ def _refuse_files(pieces: Iterable[bytes], content: Content, head_bytes: int) ->
     while len(head) < head_bytes and (piece := next(pieces, b"")):
         head += piece
     if kind := kind_of(head[:HEAD_BYTES]):
-        article = "an" if kind[0] in "AEIOU" else "a"
         raise AudioError(
-            f"stdin: {article} {kind} file, not frames or samples without a header; name the file instead of -, or "
+            f"stdin: a file ({kind}), not frames or samples without a header; name the file instead of -, or "
             "strip its header (ffmpeg -i FILE -f s16le -ac 1 -ar RATE -)"
         )
     values = np.frombuffer(head[: min(len(head), head_bytes) // 4 * 4], "<f4")
