@@ -211,7 +211,7 @@ CASES = (
     Case(
         "a folder without audio or mels",
         f"synthesize empty -o out {VOICE}",
-        ("empty: ", "neither audio nor mels", "known are files that end in .3gp"),
+        ("empty: ", "neither audio nor mels", "it looks for files that end in .3gp"),
     ),
     Case(
         "a mel under another contract",

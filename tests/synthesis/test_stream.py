@@ -211,9 +211,9 @@ def test_a_missing_or_misshapen_array_is_named(saved: Saved, name: str, engine: 
         ({"sampling": np.array([0.0, 0.0])}, "temperature 0: must be"),
         ({"sampling": np.array([1.0, np.inf])}, "'sampling' has NaN or infinite"),
         ({"engine.hidden": np.full(16, np.nan, np.float32)}, "'engine.hidden' has NaN"),
-        ({"engine.codes": np.full(160, 256)}, "'engine.codes' holds what is no code"),
-        ({"engine.codes": np.full(160, -1)}, "'engine.codes' holds what is no code"),
-        ({"engine.codes": np.full(160, "a")}, "'engine.codes' holds what is no code"),
+        ({"engine.codes": np.full(160, 256)}, "'engine.codes' holds a number that is no code"),
+        ({"engine.codes": np.full(160, -1)}, "'engine.codes' holds a number that is no code"),
+        ({"engine.codes": np.full(160, "a")}, "'engine.codes' holds a number that is no code"),
     ],
 )
 def test_damaged_arrays_are_refused(saved: Saved, changes: Saved, says: str) -> None:
