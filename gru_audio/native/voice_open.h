@@ -152,11 +152,11 @@ static struct fft_plan voice_read_plan(struct voice_reader *reader, int factors,
     return plan;
 }
 
-// The rows of a filterbank, end to end.
+// The rows of a filterbank, end to end. Their lengths are no numbers to add up before they were found to be sound.
 static const float *voice_read_rows(struct voice_reader *reader, int which, const int64_t *lengths,
                                     int64_t n_mels) {
     int64_t n = 0;
-    for (int64_t m = 0; lengths && m < n_mels; m++)
+    for (int64_t m = 0; reader->is_sound && m < n_mels; m++)
         n += lengths[m];
     return voice_floats(reader, which, n);
 }
