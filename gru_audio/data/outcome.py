@@ -1,7 +1,7 @@
 """What a run of `prep` came to: figures of the whole dataset, and what its maker should know."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gru_audio.config import PrepConfig
 from gru_audio.data.shard_making import MadeShard
 from gru_audio.data.sources import SourcePlan
-from gru_audio.data.stored.index import SPLITS, Index
+from gru_audio.data.stored.index import SPLITS, Index, equal_rows
 
 MOST_NAMED = 1_000
 """Of what there may be as many of as there are files, no more are named; all are counted."""
@@ -35,7 +35,7 @@ class Summary:
         ignored: other files that lie in the folders.
         clipped: clips whose source has runs of samples at full scale; the first thousand.
         n_clipped: how many there are in all.
-        duplicates: groups of clips with equal PCM; the first thousand.
+        duplicates: groups of clips with equal PCM, each in one split; the first thousand.
         n_duplicates: how many groups there are in all.
         notes: how listings were understood.
         warnings: what training or evaluation will say of the dataset.
@@ -94,7 +94,7 @@ class Tally:
         counts = np.bincount(index.split, minlength=len(SPLITS))
         splits = {split: int(counts[number]) for number, split in enumerate(SPLITS)}
         clipped = np.flatnonzero(index.clipped)
-        duplicates = _groups(index.digest)
+        duplicates = equal_rows(index.digest)
         return Summary(
             clips=len(index),
             duration_s=int(index.samples.sum()) / sample_rate_hz,
@@ -111,7 +111,7 @@ class Tally:
             duplicates=tuple(tuple(index.names[at] for at in group) for group in duplicates[:MOST_NAMED]),
             n_duplicates=len(duplicates),
             notes=(*self._plan.notes, *self._shift_notes()),
-            warnings=tuple(split_warnings(splits, prep)),
+            warnings=(*split_warnings(splits, prep), *_shared_warnings(index, duplicates)),
         )
 
 
@@ -132,6 +132,14 @@ def split_warnings(splits: dict[str, int], prep: PrepConfig) -> list[str]:
     if not splits["valid"] and not splits["test"]:
         found.append("no clip is held out of training, so that evaluate will need other audio")
     return found
+
+
+def _shared_warnings(index: Index, duplicates: Sequence[NDArray[np.int64]]) -> Iterator[str]:
+    """Equal audio that was divided before prep kept it together, or that was added to."""
+    shared = [group for group in duplicates if np.ptp(index.split[group])]
+    if shared:
+        told = ", ".join(f"{index.names[at]} in {SPLITS[index.split[at]]}" for at in shared[0][:3])
+        yield f"{len(shared)} sets of equal clips lie in several splits ({told}); prepare again with --overwrite"
 
 
 def totals(index: Index, n_skipped: int, sample_rate_hz: int) -> dict[str, Any]:
@@ -159,17 +167,3 @@ def totals(index: Index, n_skipped: int, sample_rate_hz: int) -> dict[str, Any]:
 
 def _by_speaker(index: Index) -> list[int]:
     return [int(count) for count in np.bincount(index.speaker, minlength=len(index.speakers))]
-
-
-def _groups(digests: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
-    """The rows (n, 16) that are equal, as groups of their numbers, in the order of each one's first."""
-    if not len(digests):
-        return []
-    whole = np.ascontiguousarray(digests).view("V16").ravel()
-    order = np.lexsort(np.ascontiguousarray(digests).view(np.uint64).T)
-    starts = np.flatnonzero(np.concatenate([[True], whole[order][1:] != whole[order][:-1]]))
-    sizes = np.diff(starts, append=len(order))
-    groups = [
-        np.sort(order[start : start + size]) for start, size in zip(starts, sizes, strict=True) if size > 1
-    ]
-    return sorted(groups, key=lambda group: int(group[0]))

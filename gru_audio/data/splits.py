@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gru_audio.config import PrepConfig
-from gru_audio.data.stored.index import SPLITS, Index
+from gru_audio.data.stored.index import SPLITS, Index, equal_rows
 
 TRAIN, VALID, TEST = range(len(SPLITS))
 OPEN = -1
@@ -22,6 +22,9 @@ def assign_splits(index: Index, prep: PrepConfig, have: NDArray[np.int_] | None 
     So two clips are enough to train and to validate, and three also to test. One speaker alone is divided by
     clips. A split whose fraction is 0 stays empty.
 
+    Clips of equal audio go to the split of the first of them that is settled, or else of the first: what is trained on
+    would be validated on otherwise.
+
     Args:
         index: the clips.
         prep: how to split.
@@ -31,16 +34,20 @@ def assign_splits(index: Index, prep: PrepConfig, have: NDArray[np.int_] | None 
         (n_clips,), the number in SPLITS of each clip's split.
     """
     have = np.full(len(index), OPEN) if have is None else have
+    first = np.arange(len(index))
+    for equal in equal_rows(index.digest):
+        first[equal] = equal[np.argmax(have[equal] != OPEN)]
     if prep.split_by == "speaker" and len(index.speakers) > 1:
         sizes = np.bincount(index.speaker, minlength=len(index.speakers))
         by_speaker = np.full(len(index.speakers), OPEN)
         known = np.flatnonzero(have != OPEN)[::-1]  # of a speaker's clips the first says it
         by_speaker[index.speaker[known]] = have[known]
         found = split_keys(_hashes(index.speakers), sizes, prep, by_speaker)[index.speaker]
-        found = np.where(have == OPEN, found, have)
     else:
-        found = split_keys(_hashes(index.names), np.ones(len(index), int), prep, have)
-    return found.astype(np.uint8)
+        keys, key, sizes = np.unique(first, return_inverse=True, return_counts=True)
+        found = split_keys(_hashes(index.names[at] for at in keys), sizes, prep, have[keys])[key]
+    found = np.where(have == OPEN, found, have)
+    return np.where(have == OPEN, found[first], have).astype(np.uint8)
 
 
 def split_keys(

@@ -1,13 +1,14 @@
 """Adding to a dataset: nothing is redone, nothing is lost, and each part can still be mended."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from support.tones import write
 
 from gru_audio.config import Config, load_config
-from gru_audio.data import shard_making
+from gru_audio.data import shard_making, splits
 from gru_audio.data.dataset import Dataset
 from gru_audio.data.outcome import Summary
 from gru_audio.data.prepare import prepare
@@ -85,6 +86,32 @@ def test_the_first_run_again_leaves_what_was_added(corpus: Path, tmp_path: Path)
     (out / "shard-00003.safetensors").unlink()
     add(other, out)
     assert rows(out) == listed
+
+
+def test_what_is_there_already_stays_in_its_split(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Copies of what is held out must not be trained on; where older versions divided them, that is said."""
+    out, copies = tmp_path / "out", tmp_path / "copies"
+    prepare([corpus], out, CONFIG, jobs=1)
+    before = {Path(name).name: split for name, _, split in rows(out)}
+    shutil.copytree(corpus, copies)
+    assert add(copies, out).warnings == ()
+    assert [split for _, _, split in rows(out)[5:]] == [before[f"{number}"] for number in range(5)]
+    assert len(set(before.values())) > 1
+
+    monkeypatch.setattr(splits, "equal_rows", lambda digests: ())
+    mixed = prepare([corpus, copies], tmp_path / "mixed", CONFIG, jobs=1)
+    told = [line for line in mixed.warnings if "sets of equal clips lie in several splits" in line]
+    divided = [
+        names for names in mixed.duplicates if len({split_of(tmp_path / "mixed", n) for n in names}) > 1
+    ]
+    assert [line.split()[0] for line in told] == ([f"{len(divided)}"] if divided else [])
+    assert divided
+
+
+def split_of(out: Path, wanted: str) -> str:
+    return next(split for name, _, split in rows(out) if name == wanted)
 
 
 def test_a_lost_index_is_made_again(corpus: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Reading a dataset: slices, errors, pickling; and how clips are split."""
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -326,6 +327,22 @@ def test_the_speaker_of_fewest_clips_goes_to_valid() -> None:
         splits = splits_of(clips, PrepConfig(split_by="speaker", valid_fraction=1e-9, test_fraction=0.0))
         assert Counter(splits.values()) == {"train": 38, "valid": 2}
         assert splits["0"] == splits["1"] == "valid"
+
+
+@pytest.mark.parametrize("split_by", ["clip", "speaker"])
+@pytest.mark.parametrize("n_sounds", [1, 2, 3, 40])
+def test_equal_audio_is_in_one_split(split_by: str, n_sounds: int) -> None:
+    """Or what is validated on would have been trained on."""
+    sounds = {f"{n}": f"sound {n * n % n_sounds}" for n in range(120)}
+    clips = [
+        dataclasses.replace(record(name, f"speaker {int(name) // 10}"), digest=digest_of(sound.encode()))
+        for name, sound in sounds.items()
+    ]
+    splits = splits_of(clips, PrepConfig.model_validate({"split_by": split_by}))
+    for sound in set(sounds.values()):
+        assert len({splits[name] for name in sounds if sounds[name] == sound}) == 1
+    if split_by == "clip":
+        assert len(set(splits.values())) == min(len(set(sounds.values())), 3)
 
 
 @settings(deadline=None)

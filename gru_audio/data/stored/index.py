@@ -130,6 +130,20 @@ def read_index(path: Path, digest: str) -> Index:
     return Index(columns)
 
 
+def equal_rows(digests: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
+    """The rows (n, 16) that are equal, as groups of their numbers, in the order of each one's first."""
+    if not len(digests):
+        return []
+    whole = np.ascontiguousarray(digests).view("V16").ravel()
+    order = np.lexsort(np.ascontiguousarray(digests).view(np.uint64).T)
+    starts = np.flatnonzero(np.concatenate([[True], whole[order][1:] != whole[order][:-1]]))
+    sizes = np.diff(starts, append=len(order))
+    groups = [
+        np.sort(order[start : start + size]) for start, size in zip(starts, sizes, strict=True) if size > 1
+    ]
+    return sorted(groups, key=lambda group: int(group[0]))
+
+
 def digest_of_file(data: Any) -> str:
     """Digest of an index's bytes."""
     digest = hashlib.blake2b(digest_size=16)
