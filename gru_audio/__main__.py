@@ -1,6 +1,7 @@
 """`python -m gru_audio` is the command `gru-audio`."""
 
 import atexit
+import contextlib
 import gc
 import os
 import signal
@@ -21,8 +22,9 @@ def main() -> None:
 
         run()
     except KeyboardInterrupt:  # before a command began
-        if sys.stderr is not None:
-            print("stopped", file=sys.stderr)
+        with contextlib.suppress(OSError):  # a full stderr
+            if sys.stderr is not None:
+                print("stopped", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except SystemExit as end:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

@@ -16,13 +16,14 @@ import typer
 from typer.core import TyperGroup
 
 from gru_audio import __version__
-from gru_audio.cli.console import error_line
+from gru_audio.cli.console import error_line, let_go, note
 from gru_audio.cli.stopping import catch_signals, stop_code
 from gru_audio.errors import GruAudioError
 
 COMMANDS = ("prep", "train", "synthesize", "preview", "evaluate", "info", "voices", "mel", "export", "bench")
 
 _WRONG_USE = 2
+_STDOUT = 1
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # of click, which newer versions of Typer hold inside
 _SYSTEM = frozenset(
     {
@@ -62,7 +63,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
-            typer.echo("stopped", err=True)
+            note("stopped")
             raise typer.Exit(stop_code(stop)) from None
 
 
@@ -133,7 +134,7 @@ def main() -> None:
             raise
         from gru_audio.files import mend_of
 
-        let_go_of_stdout()
+        let_go(_STDOUT)
         _fail(f"{error.filename or 'cannot go on'}: {error.strerror}; {mend_of(error)}")
 
 
@@ -145,10 +146,3 @@ def _is_completion() -> bool:
 def _fail(message: str) -> NoReturn:
     error_line(message)
     sys.exit(1)
-
-
-def let_go_of_stdout() -> None:
-    """Leave unsaid what could not be written to a full stdout; else Python would try again at its exit."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.close(null)

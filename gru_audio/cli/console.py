@@ -4,6 +4,7 @@ import contextlib
 import gc
 import json
 import math
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,8 @@ import typer
 
 from gru_audio.names import shown
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
+
+_STDERR = 2
 
 
 def say(text: str) -> None:
@@ -57,9 +60,24 @@ def print_rows(rows: Mapping[str, str]) -> None:
 
 
 def _echo(text: str, *, err: bool = False) -> None:
-    """Print text, with escapes for what the terminal's encoding has no letters for."""
+    """Print text, with escapes for what the terminal's encoding has no letters for.
+
+    What a full stderr does not take stays unsaid: it ends no work, and changes no exit code.
+    """
     encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
-    typer.echo(text.encode(encoding, errors="backslashreplace").decode(encoding), err=err)
+    try:
+        typer.echo(text.encode(encoding, errors="backslashreplace").decode(encoding), err=err)
+    except OSError:
+        if not err:
+            raise
+        let_go(_STDERR)
+
+
+def let_go(descriptor: int) -> None:
+    """Leave unsaid what a stream could not write; else Python would try again at its exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, descriptor)
+    os.close(null)
 
 
 def _strict(value: Any) -> Any:

@@ -138,6 +138,13 @@ def synthesize(
         from gru_audio.synthesis.vocoder import load
 
         piped = _STANDARD in inputs
+        if output == _STANDARD:
+            if not piped:
+                raise typer.BadParameter(
+                    "stdout takes the audio of a stream, whose INPUT is -; give a .wav or .flac file, or a folder",
+                    param_hint="--output",
+                )
+            output = None
         if piped:
             _check_pipe(inputs, output, json, adapt, cluster)
         planned = [] if piped else plan_jobs(inputs, output, f".{format.value}")

@@ -13,6 +13,7 @@ import torch
 
 from gru_audio.config import Config, config_from_dict, to_toml
 from gru_audio.data.dataset import Dataset
+from gru_audio.data.stored.contents import DATASET_FILE
 from gru_audio.errors import TrainingError
 from gru_audio.files import atomic_path
 from gru_audio.network.cpu.memory import keep_freed_memory
@@ -236,7 +237,11 @@ def _require_enough_crops(config: Config, launch: Launch) -> None:
 
 
 def _require_new(run: Path) -> None:
-    """Make sure that a new run replaces nothing."""
+    """Make sure that a new run replaces nothing, and lies in no dataset's folder."""
+    if (run / DATASET_FILE).exists():
+        raise TrainingError(
+            f"{run}: holds a dataset; choose another folder for the run, such as {run / 'run'}"
+        )
     files = *checkpoint_paths(run)[-1:], run / VOICE_FILE, run / METRICS_FILE, run / CONFIG_FILE
     taken = [path for path in files if path.exists()]
     if taken:

@@ -101,6 +101,12 @@ CASES = (
         ("text.wav: ", "not a readable TOML file", "mend it, or name a preset: "),
     ),
     Case(
+        "a file's audio to stdout",
+        "synthesize good -o -",
+        ("--output", "stdout takes the audio of a stream, whose INPUT is -"),
+        2,
+    ),
+    Case(
         "a preset that does not exist",
         "prep good -o out -c voice-17k",
         ("'voice-17k'", "neither a file nor a preset", "voice-16k"),
@@ -777,6 +783,19 @@ def test_a_full_stdout(world: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("mel good -o out --mel voice-16k -j 1", 0), ("info no-such-file", 1), ("info -x", 2)],
+)
+def test_a_full_stderr_changes_no_exit_code(command: str, code: int, world: Path, tmp_path: Path) -> None:
+    (tmp_path / "good").symlink_to(world / "good")
+    arguments = [sys.executable, "-m", "gru_audio", *command.split()]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=full, check=False)
+    assert (done.returncode, done.stdout) == (code, b"")
+    assert (tmp_path / "out").exists() == (code == 0)
+
+
 @pytest.mark.parametrize("options", ["", "--json"])
 def test_a_reader_that_leaves_early(options: str, world: Path) -> None:
     command = f"{shlex.quote(sys.executable)} -m gru_audio info voice.safetensors {options} | true"
@@ -826,7 +845,7 @@ def test_stray_errors_are_one_line(
         raise raised
 
     monkeypatch.setattr(cli, "make_app", lambda commands, only_listed: fail)
-    monkeypatch.setattr(cli, "let_go_of_stdout", lambda: None)
+    monkeypatch.setattr(cli, "let_go", lambda descriptor: None)
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1

@@ -965,6 +965,16 @@ def test_a_new_run_replaces_nothing(dataset: Path, tmp_path: Path, name: str) ->
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
 
 
+def test_a_run_does_not_go_into_a_datasets_folder(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(dataset)
+    before = sorted(dataset.iterdir())
+    with pytest.raises(
+        TrainingError, match="link: holds a dataset; choose another folder for the run, such as"
+    ):
+        run_to_end(dataset, tmp_path / "link")
+    assert sorted(dataset.iterdir()) == before
+
+
 # It learns
 
 
