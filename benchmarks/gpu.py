@@ -121,7 +121,7 @@ def training_parts(report: Report, work: Path, given: Path | None, device: torch
 
     for name, sets in cases[:2]:
         report.part(f"batches, {name}", 0, partial(batches, dataset, load_config(name, sets), device))
-    for n_batch, size in () if small else ((128, 384), (64, 896), (32, 512)):
+    for n_batch, size in () if small else ((128, 384), (64, 896), (256, 512)):
         report.part(f"GRU, {n_batch} streams of {size}", 0, partial(gru, n_batch, size, device))
     for name, sets in cases:
         config = load_config(name, sets)
@@ -141,7 +141,7 @@ def synthesis_parts(report: Report, work: Path, device: torch.device, small: boo
         report.part(f"synthesis, {n} streams", 10, streams)
     n_clips, seconds = (2, 0.1) if small else (1024, 5.0)
     folder = partial(gpu_synthesis.folder, work / "clips", device, n_clips, seconds)
-    report.part(f"synthesis, a folder of {n_clips} clips", 1 if small else 45, folder)
+    report.part(f"synthesis, a folder of {n_clips} clips", 1 if small else 70, folder)
     if not small:
         report.part("synthesis, bench command", 40, partial(gpu_synthesis.bench_command, device))
     same = partial(gpu_synthesis.same_samples, device, 2 if small else 16, 0.2 if small else 2.0)

@@ -20,6 +20,7 @@ import torch
 from gru_audio.arrays import FloatArray
 from gru_audio.bench.cases import random_voice
 from gru_audio.synthesis.folding import fold
+from gru_audio.synthesis.jobs import batch
 from gru_audio.synthesis.jobs.batch import synthesize_files
 from gru_audio.synthesis.jobs.plan import plan_jobs
 from gru_audio.synthesis.sampling import VoiceSampling
@@ -45,6 +46,7 @@ OTHER_SIZES = (
     (512, 16, 4),
     (896, 64, 4),
 )  # gru_size, readout_size, samples_per_step
+OTHER_FEEDS = ((1, 16), (2, 16), (2, 4), (4, 4))  # groups at once, and threads of each
 TIMED_STREAMS, TIMED_FRAMES = (1, 64, 1024, 2048), 4
 
 
@@ -175,14 +177,22 @@ def folder(work: Path, device: torch.device, n_clips: int, seconds: float, found
         )
     vocoder, spent = load(engine="torch", device=str(device)), dict[str, float]()
     found["together"] = f"{vocoder.engine.groups_at_once} groups of up to {vocoder.engine.streams_at_once}"
-    with timed_stages(spent):
+
+    def seconds_of_all() -> float:
         began = time.perf_counter()
         results = list(synthesize_files(vocoder, plan_jobs([work / "in"], work / "again", ".wav")))
-        spent["all"] = time.perf_counter() - began
-    errors = [result.error for result in results if result.error]
-    assert not errors, errors[0]
+        errors = [result.error for result in results if result.error]
+        assert not errors, errors[0]
+        return time.perf_counter() - began
+
+    with timed_stages(spent):
+        spent["all"] = seconds_of_all()
     for name, value in spent.items():
         found[f"seconds of {name}"] = round(value, 2)
+    for groups, threads in OTHER_FEEDS:
+        at_once = mock.patch.object(TorchEngine, "groups_at_once", groups)
+        with at_once, mock.patch.object(batch, "_THREADS", threads):
+            found[f"seconds with {groups} groups, each fed by {threads} threads"] = round(seconds_of_all(), 2)
 
 
 @contextmanager
