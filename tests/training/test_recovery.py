@@ -193,13 +193,26 @@ def test_a_spike_goes_back(dataset: Path, tmp_path: Path, monkeypatch: pytest.Mo
     }  # fmt: skip
 
 
+def spoil_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch, lambda step, times: step in (7, 8, 9) and not times, math.nan)
+
+
+@pytest.fixture(scope="module")
+def returned(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that went back once, and that nothing stopped."""
+    run = tmp_path_factory.mktemp("returned")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        spoil_three(monkeypatch)
+        run_to_end(dataset, run)
+    return run
+
+
 @pytest.mark.parametrize("stop", [5, 8, 11])
 def test_resume_is_exact_round_a_return(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+    dataset: Path, returned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     """Stopped before it, amid the bad steps (it goes on until one is good), and after it."""
-    spoil(monkeypatch, lambda step, times: step in (7, 8, 9) and not times, math.nan)
-    run_to_end(dataset, tmp_path / "whole")
+    spoil_three(monkeypatch)
     told = list[int]()
 
     def stopping(report: Progress) -> None:
@@ -207,13 +220,13 @@ def test_resume_is_exact_round_a_return(
             told.append(stop)
             signal.raise_signal(signal.SIGINT)
 
-    first = run_to_end(dataset, tmp_path / "halves", progress=stopping)
+    first = run_to_end(dataset, tmp_path, progress=stopping)
     assert first.step == (7 if stop == 8 else stop)
-    assert run_to_end(dataset, tmp_path / "halves", resume=True).returns == 1
-    for path in set(checkpoint_paths(tmp_path / "halves")):
-        if not (tmp_path / "whole" / "checkpoints" / path.name).exists():
+    assert run_to_end(dataset, tmp_path, resume=True).returns == 1
+    for path in set(checkpoint_paths(tmp_path)):
+        if not (returned / "checkpoints" / path.name).exists():
             path.unlink()  # of the stop
-    assert_same_runs(tmp_path / "whole", tmp_path / "halves")
+    assert_same_runs(returned, tmp_path)
 
 
 def test_again_at_the_same_place_it_stops(
