@@ -48,6 +48,12 @@ def sample_paths(run: Path) -> dict[int, list[Path]]:
     return by_step
 
 
+def is_made_by_run(folder: Path) -> bool:
+    """Whether a folder holds the audio that a run's voices made."""
+    run = folder.parent
+    return folder.name == _SAMPLE_FOLDER and (run / CONFIG_FILE).is_file() and (run / METRICS_FILE).is_file()
+
+
 def _numbered(folder: Path, name: re.Pattern[str]) -> list[tuple[int, Path]]:
     """The files of a folder that are named so, by the number in the name."""
     matches = ((name.fullmatch(path.name), path) for path in folder.glob("step-*"))

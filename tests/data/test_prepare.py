@@ -206,6 +206,21 @@ def test_a_file_that_is_given_twice_is_one_clip(tmp_path: Path) -> None:
     assert list(names_and_speakers(file, tmp_path / "a", tmp_path / "link", tmp_path)) == ["x"]
 
 
+def test_a_dataset_and_a_run_among_the_recordings(corpus: Path, tmp_path: Path) -> None:
+    """What a voice made of the recordings is no recording; of other folders named so all is taken."""
+    clips = names_and_speakers(corpus)
+    write(corpus / "run/samples/step-000000002-a.wav")
+    write(corpus / "eve/samples/b.wav")
+    for name in ("config.toml", "metrics.jsonl"):
+        (corpus / "run" / name).write_text("")
+    plan = plan_sources([corpus])
+    assert {source.name for source in plan.sources} == {*clips, "eve/samples/b"}
+    assert plan.notes == (f"{corpus / 'run'}: a training run; the audio that it made is passed over",)
+    assert len(names_and_speakers(corpus / "run/samples")) == 1
+    first = prepare([corpus], corpus / "data", CONFIG, jobs=1)
+    assert prepare([corpus], corpus / "data", CONFIG, jobs=1).kept_shards == first.made_shards
+
+
 def test_missing_and_empty_sources_are_errors(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="nowhere: no such file or folder"):
         plan_sources([tmp_path / "nowhere"])

@@ -13,6 +13,7 @@ from gru_audio.data.inputs.tables import find_form, read_rows
 from gru_audio.errors import DatasetError
 from gru_audio.folders import place_of, walk
 from gru_audio.signal.audio_file.reading import AUDIO_SUFFIXES
+from gru_audio.voice.run_folder import is_made_by_run
 
 _LISTING = "metadata.csv"
 _TRIED_ROWS = 1_000
@@ -70,7 +71,17 @@ class FolderInput:
 
     def _walked(self, on_error: Callable[[OSError], None]) -> Iterator[Found]:
         suffixes, others, n_audio = self._suffixes(), Counter[str](), 0
+        place, is_made = self._folder, False  # whose files come one after the other
         for path in walk(self._folder, ordered=False, on_error=on_error):
+            if path.parent != place:
+                place, is_made = path.parent, path.parent != self._folder and is_made_by_run(path.parent)
+                if is_made:
+                    self.notes.append(
+                        f"{place.parent}: a training run; the audio that it made is passed over"
+                    )
+            if is_made:
+                others["of runs"] += 1
+                continue
             suffix = path.suffix.lower()
             relative = PurePosixPath(path.relative_to(self._folder))
             if suffix not in suffixes or self._is_second(relative):
