@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import joblib
 from joblib._dask import DaskDistributedBackend  # where it has been since 2018; joblib names no other place
 
-from gru_audio.errors import ClusterError
+from gru_audio.errors import ClusterError, first_line
 from gru_audio.extras import require
 from gru_audio.progress import NoteCallback, ignore_note
 
@@ -67,8 +67,8 @@ def on_cluster(address: str, note: NoteCallback = ignore_note) -> Iterator[None]
             client = distributed.Client(address, timeout=ANSWER_S, set_as_default=False)
         except (OSError, ValueError, RuntimeError, ImportError) as error:
             raise ClusterError(
-                f"{address}: no scheduler answers ({_why(error)}); start one with `dask scheduler`, and check the "
-                "address and the firewall"
+                f"{address}: no scheduler answers ({first_line(error)}); start one with `dask scheduler`, and check "
+                "the address and the firewall"
             ) from error
         with client:
             try:
@@ -83,7 +83,7 @@ def on_cluster(address: str, note: NoteCallback = ignore_note) -> Iterator[None]
                 ) from error
             except (CancelledError, CommClosedError, TimeoutError) as error:
                 raise ClusterError(
-                    f"{address}: the scheduler was lost ({_why(error)}); start it again, then run again"
+                    f"{address}: the scheduler was lost ({first_line(error)}); start it again, then run again"
                 ) from error
 
 
@@ -153,7 +153,7 @@ def _require_workers(client: "Client", address: str) -> None:
     for who, answer in told.items():
         if isinstance(answer, BaseException):
             raise ClusterError(
-                f"{who} cannot run gru-audio ({_why(answer)}); {_same_everywhere()}"
+                f"{who} cannot run gru-audio ({first_line(answer)}); {_same_everywhere()}"
             ) from answer
         _require_equal(answer, who, _versions())
 
@@ -203,10 +203,6 @@ def _versions() -> Mapping[str, str]:
 
 def _same_everywhere() -> str:
     return "install the same versions on all machines: pip install 'gru-audio[cluster]'"
-
-
-def _why(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _deaths(error: Exception) -> int:

@@ -60,3 +60,8 @@ class ClusterError(GruAudioError):
 
 class MissingPackageError(GruAudioError):
     """A package is not installed that this work needs; the line says which extra brings it."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what another package's error says, as a clause; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

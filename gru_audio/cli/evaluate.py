@@ -133,7 +133,7 @@ def print_evaluation(evaluation: "Evaluation") -> None:
     say(
         f"{settings['voice']}, {evaluation.voice.get('steps', 0):,} steps, engine {settings['engine']}, "
         f"temperature {settings['temperature']:g}, seed {settings['seed']}: "
-        f"{len(names)} clips of {settings['source']}"
+        f"{len(names)} clip{'s' * (len(names) != 1)} of {settings['source']}"
     )
     units = [f"{measure.title} {measure.unit}".rstrip() for measure in evaluation.measures]
     voice = evaluation.summary(VOICE)

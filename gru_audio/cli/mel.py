@@ -87,6 +87,9 @@ def mel(
         print_json({"mel": config.model_dump(), "files": files})
     elif n_made:
         seconds = n_frames / config.frame_rate_hz
-        note(f"{output}: {n_made} mels, {seconds:.1f} s of audio, {summary(config)}", quiet=quiet)
+        note(
+            f"{output}: {n_made} mel{'s' * (n_made != 1)}, {seconds:.1f} s of audio, {summary(config)}",
+            quiet=quiet,
+        )
     if n_made < len(results):
         raise typer.Exit(1)

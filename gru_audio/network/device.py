@@ -2,7 +2,7 @@
 
 import torch
 
-from gru_audio.errors import ConfigError
+from gru_audio.errors import ConfigError, first_line
 from gru_audio.network.torch_private import cpu_multiplies_bf16
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -23,7 +23,7 @@ def choose_device(name: str) -> torch.device:
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].partition(". ")[0].rstrip(".")
+        reason = first_line(error).partition(". ")[0]
         raise ConfigError(f"device '{name}' cannot be used here: {reason}; use auto or cpu") from error
     return device
 

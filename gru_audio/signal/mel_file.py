@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.documents import DocumentError, parse_json
-from gru_audio.errors import MelError
+from gru_audio.errors import MelError, first_line
 from gru_audio.extras import require
 from gru_audio.files import atomic_path, why_no_file
 from gru_audio.signal.mel import check_mel, orient
@@ -52,7 +52,7 @@ def read_mel(
     except MelError:
         raise
     except Exception as error:  # the readers' libraries raise errors of every kind on a damaged file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise MelError(
             f"{path}: cannot be read as {path.suffix.lower()}: {reason}; write it again"
         ) from error

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
+from gru_audio.errors import first_line
 from gru_audio.network.torch_private import copy_each
 from gru_audio.training.batches.crops import Share
 from gru_audio.training.interrupt import STOP_SIGNALS, StopRequest
@@ -129,9 +130,8 @@ class Processes:
     def tell_failure(self, error: BaseException) -> None:
         """Leave word of why this one ends, for the others; the first tells the user itself."""
         if self._store is not None and not isinstance(error, ProcessLostError):
-            reason = str(error) or type(error).__name__
             with contextlib.suppress(RuntimeError):
-                self._store.set(_FAILURE, f"process {self.launch.rank} failed: {reason.splitlines()[0]}")
+                self._store.set(_FAILURE, f"process {self.launch.rank} failed: {first_line(error)}")
                 if self.leads:
                     self._store.add(_TOLD, 1)
 
@@ -167,7 +167,7 @@ def joined(launch: Launch, device: torch.device) -> Iterator[Processes]:
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ProcessLostError(
             f"process {launch.rank} cannot reach the others: {reason}; start again with torchrun"
         ) from error

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gru_audio.errors import first_line
 from gru_audio.progress import NoteCallback, ignore_note
 
 Outcome = tuple[Tensor, ...]
@@ -61,7 +62,7 @@ class Replay:
                 replay = self._record(lambda: work(held))
             except RuntimeError as error:
                 self._record = None
-                self.tell(f"{self._what} are not captured as a CUDA graph: {str(error).splitlines()[0]}")
+                self.tell(f"{self._what} are not captured as a CUDA graph: {first_line(error)}")
                 after_failure()
                 return work(given)
             if len(self._kept) == _MOST_KEPT:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from gru_audio.arrays import FloatArray
 from gru_audio.config import Config
-from gru_audio.errors import TrainingError
+from gru_audio.errors import TrainingError, first_line
 from gru_audio.extras import require
 from gru_audio.files import atomic_path, output_errors
 from gru_audio.progress import NoteCallback
@@ -50,7 +50,7 @@ class WeightsAndBiases:
             self._run.define_metric("*", step_metric="step")
         except Exception as error:  # wandb has several trees of them
             raise TrainingError(
-                f"--log-to wandb: {_first_line(error)}; run `wandb login`, or set WANDB_MODE=offline"
+                f"--log-to wandb: {first_line(error)}; run `wandb login`, or set WANDB_MODE=offline"
             ) from error
         if not self._run.offline:
             tell(f"wandb: {self._run.url}")
@@ -91,7 +91,7 @@ class WeightsAndBiases:
             act(self._run)
         except Exception as error:  # a lost connection or service is no reason to lose hours of training
             self._run = None
-            self._tell(f"wandb: {_first_line(error)}; the run goes on without it")
+            self._tell(f"wandb: {first_line(error)}; the run goes on without it")
 
 
 def _id_of(run: Path) -> str:
@@ -104,7 +104,3 @@ def _id_of(run: Path) -> str:
     with atomic_path(path) as temporary:
         temporary.write_text(made_up, encoding="utf-8")
     return made_up
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
