@@ -205,6 +205,40 @@ def test_bytes_that_nothing_explains_are_told(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("at", "value", "told"),
+    [
+        (34, 3, "3 bits a sample, but 2 bytes for 1 channels"),
+        (34, 24, "24 bits a sample, but 2 bytes for 1 channels"),
+        (22, 300, "16 bits a sample, but 2 bytes for 300 channels"),
+        (32, 3, "16 bits a sample, but 3 bytes for 1 channels"),
+        (34, 12, ""),
+        (32, 0, ""),
+    ],
+)
+def test_a_header_that_contradicts_itself_is_told(tmp_path: Path, at: int, value: int, told: str) -> None:
+    """libsndfile goes by one of the two numbers, and the samples become noise."""
+    path, audio = tmp_path / "a.wav", np.sin(np.arange(3_000, dtype=np.float32) / 9)
+    soundfile.write(path, audio, 16_000, subtype="PCM_16")
+    head = path.read_bytes()
+    path.write_bytes(head[:at] + struct.pack("<H", value) + head[at + 2 :])
+    if told:
+        with pytest.raises(AudioError, match=f"a.wav: .*its header contradicts itself: {told}; replace it"):
+            read_audio(path)
+    else:
+        np.testing.assert_allclose(read_audio(path)[0], audio, atol=1e-4)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW"])
+@pytest.mark.parametrize("container", ["WAV", "WAVEX"])
+def test_headers_of_every_kind_of_sample_agree(tmp_path: Path, container: str, subtype: str) -> None:
+    audio = 0.5 * np.sin(np.arange(6_000) / 9)
+    soundfile.write(
+        tmp_path / "a.wav", np.stack([audio, audio], 1), 16_000, format=container, subtype=subtype
+    )
+    np.testing.assert_allclose(read_audio(tmp_path / "a.wav")[0][:6_000], audio, atol=0.05)
+
+
 @pytest.mark.parametrize("suffix", [".w64", ".caf", ".rf64", ".aiff", ".wav", ".au"])
 def test_sizes_beyond_all_bounds_are_told_or_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str

@@ -14,6 +14,7 @@ from gru_audio.signal.audio_file.source import FilePart, OpenFile
 # Writers to a pipe do not know the length and put one of these or more into the header.
 _STREAMED_BYTES = 0x7FFF_0000
 _STREAMED_64 = 1 << 62
+_PLAIN_TAGS = frozenset({1, 3, 0xFFFE})  # integers, floats, and what says more of itself
 _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 
 
@@ -64,20 +65,37 @@ def wav_part(source: OpenFile, start: int) -> FilePart:
     """A WAV, or one with 64-bit sizes (RF64, BW64), whose `ds64` chunk holds the true ones."""
     layout = _RIFX if source.at(start, 4) == b"RIFX" else _RIFF
     wide: int | None = None
+    fault = ""
     for chunk in _chunks(source, start + 12, start, layout):
         if chunk.name == b"ds64":
             wide = chunk.body
+        if chunk.name == b"fmt ":
+            fault = _contradiction(source.at(chunk.body, 16), layout.head[0])
         if chunk.name != layout.data:
             continue
         if wide is not None and chunk.size == 0xFFFF_FFFF:
             (stated,) = struct.unpack("<Q", source.at(wide + 8, 8).ljust(8, b"\0"))
-            part = _samples(source, start, layout, chunk.body, stated, _STREAMED_64)
+            part = replace(_samples(source, start, layout, chunk.body, stated, _STREAMED_64), fault=fault)
             riff_size = _packed("<Q", part.end - start - 8)
             return _patched(part, "RF64", ((wide, riff_size), (wide + 8, _packed("<Q", part.present_bytes))))
-        part = _samples(source, start, layout, chunk.body, chunk.size, _STREAMED_BYTES)
+        part = replace(_samples(source, start, layout, chunk.body, chunk.size, _STREAMED_BYTES), fault=fault)
         riff_size, size = (_packed(layout.size_format, n) for n in (part.end - start - 8, part.present_bytes))
         return _patched(part, "WAV", ((start + 4, riff_size), (chunk.body - 4, size)))
     return FilePart("WAV", start, source.size)
+
+
+def _contradiction(fields: bytes, order: str) -> str:
+    """What is wrong with the `fmt ` of plain samples whose bits and bytes do not fit: they would be read as noise."""
+    if len(fields) < 16:
+        return ""
+    tag, n_channels, _, _, block_bytes, n_bits = struct.unpack(f"{order}HHIIHH", fields)
+    if tag not in _PLAIN_TAGS or not n_channels or not block_bytes or not n_bits:
+        return ""
+    least = -(-n_bits // 8)
+    most = 4 if n_bits > 16 else least  # 24 bits may lie in four bytes
+    if n_channels * least <= block_bytes <= n_channels * max(least, most) and block_bytes % n_channels == 0:
+        return ""
+    return f"its header contradicts itself: {n_bits} bits a sample, but {block_bytes} bytes for {n_channels} channels"
 
 
 def aiff_part(source: OpenFile, start: int) -> FilePart:
