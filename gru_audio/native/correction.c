@@ -7,6 +7,8 @@
 //     log gain of bin k  = sum_m  share[m][k] log gain of band m
 //     frame    = window IFFT(gain FFT(window estimate))
 //
+// A band at the mel's floor may hold anything below it: nothing is taken to be there, and its target is 0.
+//
 // A frame is open from when its window is full until every window over its stretch is; in each step of a hop all
 // open frames go through the rounds together, then the oldest is closed and its stretch comes out. With windows of
 // four hops, three are open, n - 2 to n:
@@ -36,6 +38,7 @@ struct correction_plan {
     int64_t before, n_audio;   // samples from a window's first to its frame's; of `audio`
     float exponent, log_limit; // of a band's gain; of what is missing or too much in one round
     float full;                // of the windows' squares: what is missing to it, the raw audio stands for
+    float silent;              // targets up to here are those of the floor; 0 where that could be heard
 };
 
 struct correction_stream {
@@ -220,7 +223,10 @@ GRU_API void gru_correct(const struct correction_plan *plan, const struct correc
     const int64_t n_audio = plan->n_audio, before = plan->before;
     for (int64_t f = 0; f < n_frames; f++) {
         memcpy(stream->audio + n_audio - hop, audio + f * hop, (size_t)hop * sizeof(float));
-        memcpy(stream->targets + delay * n_mels, targets + f * n_mels, (size_t)n_mels * sizeof(float));
+        for (int64_t m = 0; m < n_mels; m++) {
+            const float target = targets[f * n_mels + m];
+            stream->targets[delay * n_mels + m] = target > plan->silent ? target : 0.0f;
+        }
         stream->valid[delay] = valid[f];
         for (int64_t n = 0; n < n_rounds; n++)
             correction_round(plan, stream, &room);

@@ -13,7 +13,7 @@
 
 #include "vectors.h"
 
-enum { VOICE_VERSION = 1, VOICE_ALIGNMENT = 64, VOICE_NOISE_TAPS = 3 };
+enum { VOICE_VERSION = 2, VOICE_ALIGNMENT = 64, VOICE_NOISE_TAPS = 3 };
 static const char VOICE_MAGIC[8] = {'G', 'R', 'U', 'V', 'O', 'I', 'C', 'E'};
 
 struct voice_header {
@@ -34,8 +34,8 @@ struct voice_numbers {
     double log_unit, log_scale, log_offset, log_floor,
         silence; // of the mel; what a band of silence is stored as
     double mel_preemphasis, preemphasis, excitation_range, signal_range, log_lag_range, readout_input_limit;
-    double spectrum_floor, window_energy;                              // of linear prediction
-    double correction_exponent, correction_log_limit, correction_full; //
+    double spectrum_floor, window_energy; // of linear prediction
+    double correction_exponent, correction_log_limit, correction_full, correction_silent;
     double temperature, voiced_temperature, noise_taps[VOICE_NOISE_TAPS];
 };
 

@@ -195,7 +195,8 @@ static void voice_read_correction(struct voice_reader *reader, const struct voic
         .n_audio = (n_open + reach) * hop + before,
         .exponent = (float)n->correction_exponent,
         .log_limit = (float)n->correction_log_limit,
-        .full = (float)n->correction_full};
+        .full = (float)n->correction_full,
+        .silent = (float)n->correction_silent};
     for (int which = VOICE_PART_FACTORS; which <= VOICE_SINES && !is_one; which++)
         voice_take(reader, which, 1, 0);
     if (is_one) {

@@ -26,7 +26,7 @@ from gru_audio.voice.voice import Voice, load_voice
 Floats = NDArray[np.float32]
 
 HOP, N_FRAMES = 40, 37
-N_WHOLE_NUMBERS, N_REAL_NUMBERS = 24, 21  # of C's struct voice_numbers
+N_WHOLE_NUMBERS, N_REAL_NUMBERS = 24, 22  # of C's struct voice_numbers
 SHAPED = {"temperature": 0.7, "voiced_temperature_factor": 0.8, "noise_taps": [0.6, 0.3, 0.1]}
 MELS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -240,7 +240,7 @@ def refused(packed: bytes) -> int:
 def test_what_is_no_voice_is_refused(packed: bytes) -> None:
     assert refused(b"") == refused(packed[:20]) == refused(b"X" + packed[1:]) == c.NO_VOICE
     assert refused(voice_path(DEFAULT_VOICE).read_bytes()[:1000]) == c.NO_VOICE
-    assert refused(packed[:8] + b"\x02" + packed[9:]) == c.OTHER_VERSION
+    assert refused(packed[:8] + b"\x03" + packed[9:]) == c.OTHER_VERSION
     assert refused(packed[:-1]) == refused(packed + b"\0") == refused(packed[:24]) == c.CUT
     for place in (30, 500, len(packed) // 2, len(packed) - 1):
         assert refused(packed[:place] + bytes([packed[place] ^ 1]) + packed[place + 1 :]) == c.DAMAGED

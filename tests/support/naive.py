@@ -352,6 +352,8 @@ def corrected(audio: NDArray[np.float32], targets: Doubles, config: MelConfig, n
         made = np.fft.irfft(spectrum * np.exp(shares.T @ of_bands), config.n_fft)[:width]
         return np.asarray(made * window)
 
+    if config.floor <= (1e-8 if config.spectrum == "power" else 1e-4):  # then nothing below it can be heard
+        targets = np.where(targets > 1.001 * config.floor, targets, 0)
     parts = []
     for newest in range(len(targets) + n_open - 1):
         for _ in range(n_rounds):

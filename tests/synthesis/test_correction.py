@@ -112,7 +112,16 @@ def test_hiss_in_silence_goes() -> None:
     hiss = (1e-3 * np.random.default_rng(1).normal(size=40 * 200)).astype(np.float32)
     silence = stretches_mel(np.zeros(40 * 200, np.float32), config)
     left = corrected(hiss, silence, config, 3, [40])
-    assert np.sqrt(np.mean(left**2)) < 0.03 * np.sqrt(np.mean(hiss**2))  # 30 dB
+    assert np.sqrt(np.mean(left**2)) < 4e-3 * np.sqrt(np.mean(hiss**2))  # 48 dB
+
+
+def test_of_what_is_under_a_high_floor_nothing_is_known() -> None:
+    """So it stays at the floor, and is not cut out."""
+    config = MelConfig(floor=1e-3)
+    hiss = (1e-4 * np.random.default_rng(1).normal(size=40 * 200)).astype(np.float32)
+    floor = stretches_mel(np.zeros(40 * 200, np.float32), config)
+    left = corrected(hiss, floor, config, 3, [40])
+    assert np.sqrt(np.mean(left**2)) > 0.1 * np.sqrt(np.mean(hiss**2))
 
 
 @pytest.mark.parametrize("n_frames", [1, 2, 5])

@@ -28,7 +28,7 @@ from gru_audio.synthesis.sampling import MEAN_BITS, VoiceSampling
 from gru_audio.voice.bundled import voice_path
 from gru_audio.voice.voice import Voice, load_voice
 
-VERSION = 1
+VERSION = 2
 
 _MAGIC, _HEADER = b"GRUVOICE", struct.Struct("<8sIIQ")
 _PLACE = struct.Struct("<QQ")
@@ -158,6 +158,7 @@ def _numbers(voice: Voice, packed: Int8Network, weights: ConditioningWeights) ->
         "correction_exponent": correction.exponent,
         "correction_log_limit": correction.log_limit,
         "correction_full": correction.full,
+        "correction_silent": correction.silent,
         "temperature": draws.temperature,
         "voiced_temperature": draws.voiced.temperature,
         **{f"noise_tap_{i}": tap for i, tap in enumerate(draws.voiced.taps)},

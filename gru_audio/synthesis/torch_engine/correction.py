@@ -29,8 +29,8 @@ class DeviceCorrections:
         self.delay, self._n_open, self._before = delay_of(plan), int(plan.n_open), int(plan.before)
         self._hop, self._width, self._n_fft = config.hop_samples, config.window_samples, config.n_fft
         self._n_audio, self._is_power = int(plan.n_audio), config.spectrum == "power"
-        self._full, self._exponent, self._limit = (
-            float(number) for number in (plan.full, plan.exponent, plan.log_limit)
+        self._full, self._exponent, self._limit, self._silent = (
+            float(number) for number in (plan.full, plan.exponent, plan.log_limit, plan.silent)
         )
 
         def place(array: FloatArray) -> Tensor:
@@ -65,7 +65,8 @@ class DeviceCorrections:
         """
         if not self.n_rounds:
             return audio
-        targets = torch.cat([self._targets, linear.clamp(min=_LEAST)], 1)
+        heard = torch.where(linear > self._silent, linear, _LEAST)
+        targets = torch.cat([self._targets, heard], 1)
         valid = torch.cat([self._valid, valid], 1)
         audio = torch.cat([self._audio, audio], 1)
         n_frames = linear.shape[1]
