@@ -22,8 +22,9 @@ def assign_splits(index: Index, prep: PrepConfig, have: NDArray[np.int_] | None 
     So two clips are enough to train and to validate, and three also to test. One speaker alone is divided by
     clips. A split whose fraction is 0 stays empty.
 
-    Clips of equal audio go to the split of the first of them that is settled, or else of the first: what is trained on
-    would be validated on otherwise.
+    Clips of equal audio go to one split, as what is trained on would be validated on otherwise: that of the first of
+    them that is settled, or else the one that the hash gives them together. What speakers of several splits share goes
+    to train.
 
     Args:
         index: the clips.
@@ -34,9 +35,9 @@ def assign_splits(index: Index, prep: PrepConfig, have: NDArray[np.int_] | None 
         (n_clips,), the number in SPLITS of each clip's split.
     """
     have = np.full(len(index), OPEN) if have is None else have
-    first = np.arange(len(index))
-    for equal in equal_rows(index.digest):
-        first[equal] = equal[np.argmax(have[equal] != OPEN)]
+    first, of_equal_audio = np.arange(len(index)), equal_rows(index.digest)
+    for clips in of_equal_audio:
+        first[clips] = clips[np.argmax(have[clips] != OPEN)]
     if prep.split_by == "speaker" and len(index.speakers) > 1:
         sizes = np.bincount(index.speaker, minlength=len(index.speakers))
         by_speaker = np.full(len(index.speakers), OPEN)
@@ -46,8 +47,10 @@ def assign_splits(index: Index, prep: PrepConfig, have: NDArray[np.int_] | None 
     else:
         keys, key, sizes = np.unique(first, return_inverse=True, return_counts=True)
         found = split_keys(_hashes(index.names[at] for at in keys), sizes, prep, have[keys])[key]
-    found = np.where(have == OPEN, found, have)
-    return np.where(have == OPEN, found[first], have).astype(np.uint8)
+    for clips in of_equal_audio:
+        settled = have[first[clips[0]]]
+        found[clips] = found[clips].min() if settled == OPEN else settled
+    return np.where(have == OPEN, found, have).astype(np.uint8)
 
 
 def split_keys(

@@ -343,6 +343,7 @@ def test_equal_audio_is_in_one_split(split_by: str, n_sounds: int) -> None:
         assert len({splits[name] for name in sounds if sounds[name] == sound}) == 1
     if split_by == "clip":
         assert len(set(splits.values())) == min(len(set(sounds.values())), 3)
+    assert "train" in splits.values()
 
 
 @settings(deadline=None)

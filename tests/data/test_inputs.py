@@ -451,7 +451,8 @@ def test_half_the_data_does_not_go_to_valid(tmp_path: Path) -> None:
     for number in range(12):
         write(
             tmp_path
-            / f"it_IT/by_book/{('female', 'male')[number % 2]}/name{number % 4}/book/wavs/{number}.wav"
+            / f"it_IT/by_book/{('female', 'male')[number % 2]}/name{number % 4}/book/wavs/{number}.wav",
+            pitch_hz=110.0 + number,
         )
     prep = TINY.prep.model_copy(update={"split_by": "speaker"})
     config: Config = TINY.model_copy(update={"prep": prep})

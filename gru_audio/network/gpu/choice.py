@@ -24,8 +24,7 @@ WAYS = (
     ScanWay(64, 16, 1, 4, "counter"),
 )
 _AT_ONCE = 2  # programs of a multiprocessor, where its shared memory has room for both
-_STEPS, _INPUTS = 100, 64  # of a trial
-_RUNS = 3
+_INPUTS = 64  # of a trial
 _LARGEST_ERROR = 0.03  # of the norm, of bf16 against float32
 
 
@@ -69,11 +68,16 @@ def tried(
     numbers: torch.dtype,
     device: torch.device,
     n_places: int,
+    n_steps: int = 100,
+    n_runs: int = 3,
 ) -> ScanChoice:
-    """Try ways; no more than `n_places` programs can run at once, or fewer: a launch of too many is refused."""
+    """Try ways, each in the best of some runs over some steps.
+
+    No more than `n_places` programs can run at once, or fewer: a launch of too many is refused.
+    """
     milliseconds, refused = dict[str, float](), dict[str, str]()
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng([]):
-        trial = _Trial(n_batch, size, numbers, device)
+        trial = _Trial(n_batch, size, numbers, device, n_steps, n_runs)
         milliseconds["cuDNN"] = trial.milliseconds(lambda: run_cell(trial.cell, trial.inputs, None)[0])
         for way in ways:
             if not way.fits(size) or way.n_programs(n_batch, size) > n_places:
@@ -101,11 +105,13 @@ def _run(way: ScanWay, trial: "_Trial") -> Tensor:
 class _Trial:
     """A GRU, what it reads, and what is to come out."""
 
-    def __init__(self, n_batch: int, size: int, numbers: torch.dtype, device: torch.device) -> None:
-        self.numbers, self._device = numbers, device
+    def __init__(
+        self, n_batch: int, size: int, numbers: torch.dtype, device: torch.device, n_steps: int, n_runs: int
+    ) -> None:
+        self.numbers, self._device, self._n_runs = numbers, device, n_runs
         self.cell = nn.GRU(_INPUTS, size, batch_first=True).to(device)
-        self.inputs = torch.randn(n_batch, _STEPS, _INPUTS).to(device)
-        self._above = (torch.randn(n_batch, _STEPS, size) / size).to(device)
+        self.inputs = torch.randn(n_batch, n_steps, _INPUTS).to(device)
+        self._above = (torch.randn(n_batch, n_steps, size) / size).to(device)
         hidden = self.cell(self.inputs)[0]
         self._expected = hidden.detach(), *self._gradients(hidden)
 
@@ -123,7 +129,7 @@ class _Trial:
     def milliseconds(self, run: Callable[[], Tensor]) -> float:
         """Of a run forward and back; the best of some."""
         best = float("inf")
-        for _ in range(_RUNS):
+        for _ in range(self._n_runs):
             self._wait()
             began = time.perf_counter()
             with torch.autocast(self._device.type, self.numbers):

@@ -3,6 +3,7 @@
 benchmarks/gpu.py compares them on a GPU, where all steps are one launch.
 """
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -96,10 +97,9 @@ def test_what_is_cut_where() -> None:
 
 def test_a_way_is_taken_where_its_result_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU, in the interpreter: there cuDNN's place is torch's own cell, which is faster."""
-    monkeypatch.setattr(choice, "_STEPS", 2)
-    monkeypatch.setattr(choice, "_RUNS", 1)
+    tried = partial(choice.tried, n_steps=2, n_runs=1)
     right, too_many, odd = ScanWay(rows=16, units=32), ScanWay(rows=1, units=32), ScanWay(units=13)
-    found = choice.tried((right, too_many, odd), 3, 32, torch.float16, torch.device("cpu"), n_places=1)
+    found = tried((right, too_many, odd), 3, 32, torch.float16, torch.device("cpu"), n_places=1)
     assert found.way is None
     assert found.milliseconds.keys() == {"cuDNN", str(right)}, found.refused
     assert found.refused[str(too_many)] == "3 programs do not run at once"
@@ -110,7 +110,7 @@ def test_a_way_is_taken_where_its_result_is_right(monkeypatch: pytest.MonkeyPatc
         return hidden * 1.1, last
 
     monkeypatch.setattr(choice, "run_gru", wrong)
-    found = choice.tried((right,), 3, 32, torch.float16, torch.device("cpu"), n_places=1)
+    found = tried((right,), 3, 32, torch.float16, torch.device("cpu"), n_places=1)
     assert "off by 10" in found.refused[str(right)]
 
 
