@@ -17,16 +17,16 @@ from pathlib import Path
 import numpy as np
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parents[1]))
+sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent)]
 
 from run import with_sanitizers  # noqa: E402
+from support.c_interface import FIRST_PLACE  # noqa: E402
 
 from gru_audio.config import Config, MelConfig, ModelConfig, SignalConfig, TrainConfig  # noqa: E402
 from gru_audio.synthesis.int8.voice_file import pack_voice  # noqa: E402
 from gru_audio.voice.voice import Voice  # noqa: E402
 
 CORPUS = HERE / "corpus"
-HEADER_BYTES, NUMBERS_BYTES = 24, 8 * 45  # before the numbers; of them
 _GAP = bytes(128)
 
 
@@ -51,7 +51,7 @@ def voice(order: int, bits: int, stride: int, **mel: object) -> bytes:
 
 def spread(packed: bytes) -> bytes:
     """A voice's file with bytes between its arrays that nothing may read. Its checksum is wrong then."""
-    first = HEADER_BYTES + NUMBERS_BYTES
+    first = FIRST_PLACE
     n_arrays = (int(np.frombuffer(packed, "<u8", 1, first)[0]) - first) // 16
     places = np.frombuffer(packed, "<u8", 2 * n_arrays, first).reshape(-1, 2).copy()
     result = bytearray(packed[: first + 16 * n_arrays])

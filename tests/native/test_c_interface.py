@@ -26,7 +26,6 @@ from gru_audio.voice.voice import Voice, load_voice
 Floats = NDArray[np.float32]
 
 HOP, N_FRAMES = 40, 37
-N_WHOLE_NUMBERS, N_REAL_NUMBERS = 24, 22  # of C's struct voice_numbers
 SHAPED = {"temperature": 0.7, "voiced_temperature_factor": 0.8, "noise_taps": [0.6, 0.3, 0.1]}
 MELS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -262,8 +261,7 @@ def test_an_unaligned_file_is_refused(packed: bytes) -> None:
 def test_no_wrong_number_gets_through(packed: bytes) -> None:
     """Each number and each place made wrong, with the checksum right: refused, or it speaks nevertheless."""
     frames = mel_like(tiny().config.mel, 6)
-    first_real = c.HEADER.size + 8 * N_WHOLE_NUMBERS
-    first_place = first_real + 8 * N_REAL_NUMBERS
+    first_real, first_place = c.HEADER.size + c.WHOLE_NUMBERS.size, c.FIRST_PLACE
     first_array = struct.unpack_from("<Q", packed, first_place)[0]
     n_refused = 0
     for at in range(c.HEADER.size, first_array - 15, 8):
