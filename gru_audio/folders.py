@@ -71,6 +71,8 @@ def require_targets(pairs: Iterable[tuple[Path, Path]]) -> None:
         if real in sources:
             raise OutputError(f"{target}: would replace an input; choose another output")
         if real in taken:
+            if taken[real] == source:
+                raise OutputError(f"{source}: is given twice; give it once")
             raise OutputError(f"{target}: {taken[real]} and {source} would both be written there; rename one")
         taken[real] = source
     for folder in {target.parent for _, target in pairs}:

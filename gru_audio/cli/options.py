@@ -1,8 +1,11 @@
 """The options that several commands have: in all of them the same letter, meaning and words."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+STANDARD = Path("-")  # stdin or stdout
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no notes; errors remain.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -52,9 +55,16 @@ def config_option(default: str | bool = True) -> Any:
     )
 
 
-def output_option(metavar: str, help: str, default: str | bool = False) -> Any:
-    """`-o`, where the result is written."""
-    return typer.Option("--output", "-o", metavar=metavar, help=help, show_default=default)
+def output_option(metavar: str, help: str, default: str | bool = False, *, takes_stdout: bool = False) -> Any:
+    """`-o`, where the result is written; `takes_stdout` where that may be -."""
+    check = None if takes_stdout else _require_no_stdout
+    return typer.Option("--output", "-o", metavar=metavar, help=help, show_default=default, callback=check)
+
+
+def _require_no_stdout(output: Path | None) -> Path | None:
+    if output == STANDARD:
+        raise typer.BadParameter("stdout is taken by synthesize - alone; give a path")
+    return output
 
 
 def jobs_option(what: str) -> Any:

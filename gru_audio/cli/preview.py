@@ -78,7 +78,7 @@ def preview(
             "--height", min=12, max=500, help="Rows.", show_default="as the terminal allows; 30 in a pipe"
         ),
     ] = None,
-    output: Annotated[Path | None, output_option("PATH", "Also write the picture as SVG.")] = None,
+    output: Annotated[Path | None, output_option("PICTURE", "Also write the picture, a .svg file.")] = None,
     quiet: Quiet = False,
     json: Json = False,
 ) -> None:
@@ -105,6 +105,8 @@ def preview(
     if output is not None:
         if output.resolve() == file.resolve():
             raise OutputError(f"{output}: would replace the file to be shown; choose another name")
+        if output.suffix.lower() != ".svg":
+            raise OutputError(f"{output}: only .svg is written; choose a name that ends so")
         require_writable(output.parent)
     source = _read(file, clip, mel, quiet)
     console = Console()

@@ -10,6 +10,7 @@ import typer
 
 from gru_audio.cli.console import error_line, made_to_stay, note, print_json, progress_bar, say, workers
 from gru_audio.cli.options import (
+    STANDARD,
     Cluster,
     DeviceName,
     EngineName,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from gru_audio.synthesis.sampling import Sampling
     from gru_audio.synthesis.vocoder import Vocoder
 
-_STANDARD = Path("-")  # stdin or stdout
 _READER_LEFT = 128 + 13  # as a shell reports SIGPIPE
 
 
@@ -61,7 +61,10 @@ def synthesize(
     output: Annotated[
         Path | None,
         output_option(
-            "OUT", "A .wav or .flac file, or a folder.", "NAME-synthesized.wav here; with -, stdout"
+            "OUT",
+            "A .wav or .flac file, or a folder.",
+            "NAME-synthesized.wav here; with -, stdout",
+            takes_stdout=True,
         ),
     ] = None,
     voice: VoiceName = DEFAULT_VOICE,
@@ -137,8 +140,8 @@ def synthesize(
         from gru_audio.synthesis.sampling import Sampling
         from gru_audio.synthesis.vocoder import load
 
-        piped = _STANDARD in inputs
-        if output == _STANDARD:
+        piped = STANDARD in inputs
+        if output == STANDARD:
             if not piped:
                 raise typer.BadParameter(
                     "stdout takes the audio of a stream, whose INPUT is -; give a .wav or .flac file, or a folder",
@@ -251,7 +254,7 @@ def _tell(result: "Result", told: set[str], quiet: bool) -> None:
             note(f"{result.job.source}: {text}", quiet=quiet)
             told.add(text)
     if result.n_clipped:
-        name = "stdout" if result.job.target == _STANDARD else result.job.target
+        name = "stdout" if result.job.target == STANDARD else result.job.target
         note(f"{name}: {result.n_clipped} samples over full scale were clipped", quiet=quiet)
     if result.error:
         error_line(result.error)
@@ -279,7 +282,7 @@ def _show(engine: str, results: "Sequence[Result]", wall_s: float, quiet: bool, 
             f"{place}: {audio_s:.2f} s of audio in {wall_s:.2f} s, {audio_s / wall_s:.2f} x real time, "
             f"engine {engine}"
         )
-        if place == _STANDARD:
-            note(f"stdout{line.removeprefix(str(_STANDARD))}", quiet=quiet)
+        if place == STANDARD:
+            note(f"stdout{line.removeprefix(str(STANDARD))}", quiet=quiet)
         else:
             say(line)

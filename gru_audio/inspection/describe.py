@@ -48,6 +48,7 @@ from gru_audio.voice.run_log import read_log
 from gru_audio.voice.tensor_file import (
     Array,
     OtherProgramsFileError,
+    is_exported,
     open_tensor_file,
     read_tensor_file,
     states_digest,
@@ -74,7 +75,7 @@ def describe(path: Path, *, verify: bool = False, progress: ProgressCallback = i
         reason = "no such file or folder" if reason == "no such file" else reason
         raise GruAudioError(f"{path}: {reason}; check the path")
     suffix = path.suffix.lower()
-    if suffix == ".safetensors":
+    if suffix == ".safetensors" or is_exported(path):
         return _describe_tensors(path)
     return _describe_mel(path) if suffix in MEL_SUFFIXES else _describe_audio(path)
 

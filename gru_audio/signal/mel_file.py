@@ -47,6 +47,8 @@ def read_mel(
         raise MelError(f"{path}: {reason.replace('not a file', 'not a mel file')}")
     if path.suffix.lower() not in MEL_SUFFIXES:
         raise MelError(f"{path}: not a mel file; known are {', '.join(sorted(MEL_SUFFIXES))}")
+    if path.stat().st_size == 0:
+        raise MelError(f"{path}: the file is empty (0 bytes); replace it")
     try:
         values, stated = _READERS[path.suffix.lower()](path)
     except MelError:

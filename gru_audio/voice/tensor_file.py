@@ -18,7 +18,7 @@ from safetensors.numpy import save
 
 from gru_audio.documents import Document, DocumentError
 from gru_audio.errors import CheckpointError
-from gru_audio.files import atomic_path, why_no_file
+from gru_audio.files import atomic_path, open_file, why_no_file
 from gru_audio.safetensors_file import METADATA_KEY, SafetensorsFile, UnreadableTensorsError
 
 Array = npt.NDArray[Any]
@@ -27,6 +27,9 @@ _VERSION = 1
 _DIGEST = "digest"
 _CHECKSUM = "crc32"
 """In the digest's place in the checkpoints of a version that knew none: CRC-32 of the tensors."""
+
+EXPORTED_MAGIC = b"GRUVOICE"
+"""What a voice begins with that was exported for the C interface, which alone reads it."""
 
 
 class OtherProgramsFileError(CheckpointError):
@@ -155,6 +158,15 @@ def _document(path: Path, file: SafetensorsFile, kind: str | None) -> dict[str, 
     return dict(document)
 
 
+def is_exported(path: Path) -> bool:
+    """Whether a file is what `export` makes of a voice; False for one that cannot be read."""
+    try:
+        with open_file(path) as file:
+            return file.read(len(EXPORTED_MAGIC)) == EXPORTED_MAGIC
+    except OSError:
+        return False
+
+
 @contextlib.contextmanager
 def open_tensor_file(path: Path, kind: str | None = None) -> Iterator[TensorFile]:
     """Open a file for its document, and for its tensors where the document says that they are wanted.
@@ -168,6 +180,10 @@ def open_tensor_file(path: Path, kind: str | None = None) -> Iterator[TensorFile
     reason = why_no_file(path)
     if reason is not None:
         raise CheckpointError(f"{path}: {reason}; check the path")
+    if is_exported(path):
+        raise CheckpointError(
+            f"{path}: exported for C and the browser, which alone read it; name the voice that it was made of"
+        )
     try:
         opened = SafetensorsFile(path)
     except UnreadableTensorsError as error:

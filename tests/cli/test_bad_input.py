@@ -28,6 +28,7 @@ from gru_audio.errors import GruAudioError, OutputError
 from gru_audio.files import output_errors
 from gru_audio.inspection.describe import describe
 from gru_audio.inspection.facts import RunFacts
+from gru_audio.synthesis.int8.voice_file import export_voice
 from gru_audio.voice.tensor_file import write_tensor_file
 from gru_audio.voice.voice import Voice, save_voice
 
@@ -313,6 +314,11 @@ CASES = (
         ("good/a.wav: ", "would replace an input", "choose another output"),
     ),
     Case(
+        "an input that is given twice",
+        f"synthesize good/a.wav good/a.wav -o twice {VOICE}",
+        ("good/a.wav: ", "given twice", "give it once"),
+    ),
+    Case(
         "one output file for two inputs",
         f"synthesize good -o out.wav {VOICE}",
         ("out.wav: ", "cannot take 2 results", "give a folder"),
@@ -366,6 +372,23 @@ CASES = (
         ("text.wav: cannot be written: ", "is not a folder", "choose another place"),
     ),
     Case("a width of 3", "preview good/a.wav --width 3", ("--width", "20", "preview --help"), 2),
+    Case(
+        "a picture of another format",
+        "preview good/a.wav --quiet -o a.png",
+        ("a.png: ", "only .svg is written", "choose a name"),
+    ),
+    Case("an empty mel", "preview nothing.npy", ("nothing.npy: ", "0 bytes", "replace it")),
+    *(
+        Case(f"{command} to stdout", f"{command} -o -", ("-o", "synthesize - alone", "give a path"), 2)
+        for command in (
+            "preview good/a.wav",
+            "mel good --mel speech-16k",
+            "prep good",
+            "train data",
+            "evaluate good",
+            "export",
+        )
+    ),
     # evaluate
     Case(
         "a voice to evaluate that does not exist",
@@ -416,6 +439,10 @@ CASES = (
         "a dataset's shard",
         "info data/shard-00000.safetensors",
         ("data/shard-00000.safetensors: ", "a dataset's shard", "name its folder, data"),
+    ),
+    *(
+        Case("an exported voice", command, ("voice.gru: ", "exported for C", "name the voice"))
+        for command in ("info voice.gru", "synthesize good/a.wav --voice voice.gru")
     ),
     # export
     Case("a path that does not exist", "export --voice nowhere -o v.gru", ("nowhere: ", "no such file")),
@@ -504,7 +531,8 @@ def make_world(folder: Path) -> None:
     soundfile.write(folder / "good/b.wav", tone(0.5), 16_000)
     for name in ("text.wav", "notes.txt"):
         (folder / name).write_text("Not audio but words.\n")
-    (folder / "nothing.wav").touch()
+    for name in ("nothing.wav", "nothing.npy"):
+        (folder / name).touch()
     whole = (SAMPLES / "it-carlo-vm-rec-name.flac").read_bytes()
     (folder / "cut.flac").write_bytes(whole[: len(whole) // 2])
     holed = np.where(np.arange(8_000) == 99, np.nan, 0.1)
@@ -554,6 +582,7 @@ def _make_voices(folder: Path, config: Config) -> None:
     path = folder / "run/checkpoints/step-000000003.safetensors"
     groups = {f"{group}/{name}": t for group in ("network", "average") for name, t in tensors.items()}
     write_tensor_file(path, "checkpoint", checkpoint, {**groups, "optimizer/step": np.zeros(1)})
+    export_voice(folder / "voice.safetensors", folder / "voice.gru")
     (folder / "noise.safetensors").write_bytes(np.random.default_rng(0).bytes(5_000))
     from safetensors.numpy import save_file
 

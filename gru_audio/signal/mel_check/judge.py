@@ -1,6 +1,6 @@
 """Is a given mel what a voice wants? Its levels and its bands' profile, against those that the voice was trained on.
 
-A mel in decibels that is taken for natural logarithms becomes full-scale noise. Three things are looked at:
+A mel in decibels that is taken for natural logarithms becomes full-scale noise. Four things are looked at:
 
 1. Bounds: nothing a contract makes lies under its floor, and no audio is much louder than full scale.
 2. Six figures of the mel, in units of the voice's own mean and deviation of each band: mean level, slope of the bands'

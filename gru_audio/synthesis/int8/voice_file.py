@@ -26,11 +26,12 @@ from gru_audio.synthesis.frontend import LAYERS, ConditioningWeights
 from gru_audio.synthesis.int8.packing import Int8Network, pack
 from gru_audio.synthesis.sampling import MEAN_BITS, VoiceSampling
 from gru_audio.voice.bundled import voice_path
+from gru_audio.voice.tensor_file import EXPORTED_MAGIC
 from gru_audio.voice.voice import Voice, load_voice
 
 VERSION = 2
 
-_MAGIC, _HEADER = b"GRUVOICE", struct.Struct("<8sIIQ")
+_HEADER = struct.Struct("<8sIIQ")
 _PLACE = struct.Struct("<QQ")
 _ALIGNMENT = 64
 
@@ -96,7 +97,7 @@ def pack_voice(voice: Voice) -> bytes:
         parts += [bytes(begin - end), content]
         end = begin + len(content)
     rest = numbers + b"".join(places + parts)
-    whole = _HEADER.pack(_MAGIC, VERSION, zlib.crc32(rest), end) + rest
+    whole = _HEADER.pack(EXPORTED_MAGIC, VERSION, zlib.crc32(rest), end) + rest
     _require_that_it_opens(whole)
     return whole
 
