@@ -139,7 +139,8 @@ def _shared_warnings(index: Index, duplicates: Sequence[NDArray[np.int64]]) -> I
     shared = [group for group in duplicates if np.ptp(index.split[group])]
     if shared:
         told = ", ".join(f"{index.names[at]} in {SPLITS[index.split[at]]}" for at in shared[0][:3])
-        yield f"{len(shared)} sets of equal clips lie in several splits ({told}); prepare again with --overwrite"
+        sets = f"{len(shared)} sets of equal clips lie" if len(shared) > 1 else "a set of equal clips lies"
+        yield f"{sets} in several splits ({told}); prepare again with --overwrite"
 
 
 def totals(index: Index, n_skipped: int, sample_rate_hz: int) -> dict[str, Any]:

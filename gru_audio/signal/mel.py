@@ -22,6 +22,10 @@ from gru_audio.signal.fft import PLAN_FIELDS, plan_of
 _LOG_UNIT = {"ln": 1.0, "log10": np.log(10.0), "db": np.log(10.0) / 20.0}  # in nepers of magnitude
 
 
+_HIGHEST_SILENT_FLOOR = 1e-4  # a magnitude: by the default contract a tone of -78 to -95 dB of full scale
+_ROUNDING = 1.001  # of a stored floor
+
+
 class MelFrames(NamedTuple):
     """Frames of a mel on their way through synthesis, each computed once.
 
@@ -94,6 +98,12 @@ def to_linear(mel: npt.ArrayLike, config: MelConfig) -> FloatArray:
 def silent_frames(n_frames: int, config: MelConfig) -> FloatArray:
     """(n_frames, M) the mel of digital silence."""
     return from_linear(np.zeros((n_frames, config.n_mels), np.float32), config)
+
+
+def silent_up_to(config: MelConfig) -> float:
+    """Linear values up to which a band is at the floor; 0 where what lies below it could be heard."""
+    magnitude = math.sqrt(config.floor) if config.spectrum == "power" else config.floor
+    return config.floor * _ROUNDING if magnitude <= _HIGHEST_SILENT_FLOOR else 0.0
 
 
 def check_mel(mel: npt.ArrayLike, config: MelConfig, name: str = "mel") -> FloatArray:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.errors import MelError
-from gru_audio.signal.mel import filterbank, from_linear, to_linear
+from gru_audio.signal.mel import filterbank, from_linear, silent_up_to, to_linear
 from gru_audio.signal.mel_check.levels import noise_gains
 
 Doubles = npt.NDArray[np.float64]
@@ -20,6 +20,8 @@ Doubles = npt.NDArray[np.float64]
 
 _CONVERTED = ("log", "scale", "offset", "floor", "filter_norm", "padding")
 """Fields of a contract that may differ, as a mel can be brought from one to the other without loss."""
+
+_ALL = 1 - 1e-6  # the share that all neighbours together have, but for rounding
 
 
 def contract_differences(given: MelConfig, wanted: MelConfig) -> list[str]:
@@ -42,7 +44,8 @@ def convert_mel(mel: FloatArray, given: MelConfig, wanted: MelConfig, name: str 
     """Restate a mel (F, M) made under one contract under another.
 
     A change of log, scale, offset, floor and filter norm is converted. With another padding the frames stay as they
-    are: those of a centred contract stand for what lies half a hop earlier, see `MelConfig.lead_samples`.
+    are: those of a centred contract stand for what lies half a hop earlier, see `MelConfig.lead_samples`. What is at
+    the given floor comes to the wanted one, unless what lies below the given one could be heard.
 
     Raises:
         MelError: the contracts differ in anything else; the message names each difference.
@@ -56,6 +59,7 @@ def convert_mel(mel: FloatArray, given: MelConfig, wanted: MelConfig, name: str 
     if given.model_copy(update={"padding": wanted.padding}) == wanted:
         return mel
     linear = to_linear(mel, given)
+    linear = np.where(linear <= silent_up_to(given), np.float32(0), linear)
     if given.filter_norm != wanted.filter_norm:
         linear = linear * (filterbank(wanted).max(axis=1) / np.maximum(filterbank(given).max(axis=1), 1e-30))
     return from_linear(linear, wanted)
@@ -100,11 +104,15 @@ def adapt_mel(mel: FloatArray, given: MelConfig, wanted: MelConfig) -> FloatArra
     density = np.log(power / noise_gains(given)[0] / given.sample_rate_hz)  # (F, M), of a Hz
     n_frames = max(1, round(len(mel) * wanted.frame_rate_hz / given.frame_rate_hz))
     times = np.arange(n_frames) / wanted.frame_rate_hz + _first_middle_s(wanted)
-    density = _interpolate(times, np.arange(len(mel)) / given.frame_rate_hz + _first_middle_s(given), density)
+    given_times = np.arange(len(mel)) / given.frame_rate_hz + _first_middle_s(given)
+    silence = (size <= silent_up_to(given)).astype(np.float64)  # which of the values around are at the floor
+    density, silence = (_interpolate(times, given_times, rows) for rows in (density, silence))
     middles_hz = _middles_hz(wanted)
     density = _interpolate(middles_hz, _middles_hz(given), density.T).T  # (F', M')
+    silence = _interpolate(middles_hz, _middles_hz(given), silence.T).T
     power = np.exp(density) * wanted.sample_rate_hz * noise_gains(wanted)[0]
     power[:, middles_hz > given.f_max_hz] = 0.0  # nothing is known there
+    power[silence > _ALL] = 0.0
     size = power if wanted.spectrum == "power" else np.sqrt(power)
     return from_linear(size.astype(np.float32), wanted)
 

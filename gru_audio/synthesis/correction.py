@@ -29,6 +29,7 @@ from gru_audio.signal.mel import (
     filterbank,
     first_of_window,
     mirrored_samples,
+    silent_up_to,
     to_linear,
 )
 
@@ -40,8 +41,6 @@ _EXPONENT = (
     1.5  # of a band's gain: a bin's is a mean over bands and overlapping frames, so that 1 falls short
 )
 _LIMIT = 6.0  # 15.6 dB: what is missing by more is not brought up from noise at once
-_HIGHEST_SILENT_FLOOR = 1e-4  # a magnitude: by the default contract a tone of -78 to -95 dB of full scale
-_ROUNDING = 1.001  # of a stored floor
 _FULL_SHARE = 1 / 3  # of the windows' squares when all are known: down to it the raw audio has no say
 
 
@@ -196,14 +195,8 @@ def plan_of_contract(config: MelConfig) -> _CorrectionPlan:
         exponent=_EXPONENT / 2 if config.spectrum == "power" else _EXPONENT,
         log_limit=math.log(_LIMIT),
         full=_FULL_SHARE * float(np.square(values["window"], dtype=np.float64).sum()) / hop,
-        silent=_silent(config),
+        silent=silent_up_to(config),
     )
-
-
-def _silent(config: MelConfig) -> float:
-    """Linear values up to which a band is at the floor; 0 where what lies below it could be heard."""
-    magnitude = math.sqrt(config.floor) if config.spectrum == "power" else config.floor
-    return config.floor * _ROUNDING if magnitude <= _HIGHEST_SILENT_FLOOR else 0.0
 
 
 _LANES = 8  # numbers that native/correction.c takes of a filter at once

@@ -10,7 +10,7 @@ from support.contracts import contracts
 from gru_audio.config import MEL_PRESETS, MelConfig
 from gru_audio.errors import MelError
 from gru_audio.signal.audio import resample
-from gru_audio.signal.mel import from_linear, log_mel, to_linear
+from gru_audio.signal.mel import from_linear, log_mel, silent_frames, silent_up_to, to_linear
 from gru_audio.signal.mel_adapt import adapt_mel, contract_differences, convert_mel, fit_mel
 
 Floats = NDArray[np.float32]
@@ -28,11 +28,14 @@ def test_conversion_between_logs_scales_and_floors(
     converted = convert_mel(mel, given_config, wanted)
 
     unit = wanted.scale * {"ln": 1.0, "log10": 0.434, "db": 8.69}[wanted.log]
-    expected = from_linear(np.maximum(linear, given_config.floor), wanted)
+    silent = to_linear(mel, given_config) <= silent_up_to(given_config)
+    expected = from_linear(np.where(silent, 0, np.maximum(linear, given_config.floor)), wanted)
     np.testing.assert_allclose(converted, expected, rtol=0, atol=1e-4 * unit)
     back = convert_mel(converted, wanted, given_config)
     higher = max(given_config.floor, wanted.floor)
-    np.testing.assert_allclose(to_linear(back, given_config), np.maximum(linear, higher), rtol=1e-3)
+    silent = to_linear(converted, wanted) <= silent_up_to(wanted)
+    expected = np.where(silent, given_config.floor, np.maximum(linear, higher))
+    np.testing.assert_allclose(to_linear(back, given_config), expected, rtol=2e-3)
 
 
 def test_conversion_to_the_same_contract_changes_nothing(speech: Floats) -> None:
@@ -123,6 +126,30 @@ def test_frequencies_that_are_not_known_are_silent(speech: Floats) -> None:
     given = MelConfig(sample_rate_hz=8_000, n_fft=512, window_samples=400, hop_samples=100, f_max_hz=4_000.0)
     fitted = adapt_mel(log_mel(resample(speech, 16_000, 8_000), given), given, MelConfig())
     assert (fitted[:, -15:] == np.float32(np.log(1e-5))).all()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"floor": 1e-4}, {"filter_norm": "none"}, {"log": "db", "floor": 1e-4, "scale": 0.08}]
+)
+def test_digital_silence_stays_silent_when_converted(changes: dict[str, object]) -> None:
+    wanted, given = MelConfig(), MelConfig.model_validate(changes)
+    for one, other in ((given, wanted), (wanted, given)):
+        assert (convert_mel(silent_frames(5, one), one, other) == silent_frames(5, other)).all()
+    audible = MelConfig(floor=1e-3)
+    kept = convert_mel(silent_frames(5, audible), audible, MelConfig())
+    np.testing.assert_allclose(to_linear(kept, MelConfig()), 1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("preset", sorted(set(MEL_PRESETS) - {"speech-16k"}))
+def test_digital_silence_stays_silent_when_interpolated(preset: str) -> None:
+    given, wanted = MEL_PRESETS[preset], MelConfig()
+    mel = silent_frames(40, given)
+    mel[20:] = from_linear(np.full((20, given.n_mels), 0.1, np.float32), given)
+    fitted = adapt_mel(mel, given, wanted)
+    middle = len(fitted) // 2
+    assert (fitted[: middle - 2] == silent_frames(middle - 2, wanted)).all()
+    known = np.linspace(0, wanted.sample_rate_hz / 2, wanted.n_mels) < 0.9 * given.f_max_hz
+    assert (fitted[middle + 2 :, known] > np.log(wanted.floor) + 3).all()
 
 
 def test_few_frames() -> None:

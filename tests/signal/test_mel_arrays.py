@@ -65,7 +65,7 @@ def test_other_contents(tmp_path: Path) -> None:
         (npy((50, 80), MEL.tobytes(), "|O"), "Python objects"),
         (npy((50, 80), MEL.tobytes(), version=9), "version 9.0|format"),
         (npy((50, 80), MEL.tobytes())[:20], "cannot be read"),
-        (b"", "cannot be read"),
+        (b"", "the file is empty"),
     ):
         path.write_bytes(data)
         refused(path, says)
