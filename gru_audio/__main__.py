@@ -21,11 +21,15 @@ def main() -> None:
         from gru_audio.cli import main as run
 
         run()
-    except KeyboardInterrupt:  # before a command began
+    except KeyboardInterrupt as stop:  # before a command began
         with contextlib.suppress(OSError):  # a full stderr
             if sys.stderr is not None:
                 print("stopped", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        code = 128 + (
+            stop.args[0] if stop.args else signal.SIGINT
+        )  # as cli.stopping, which may not be there yet
+        _end_now(code)
+        sys.exit(code)
     except SystemExit as end:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # nothing is left that it would have to clean up

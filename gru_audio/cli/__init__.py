@@ -4,12 +4,13 @@ Each command parses its arguments, calls one library function and shows the resu
 imported here or at the head of a command's module, so that `--help` is quick.
 """
 
+import contextlib
 import errno
 import gc
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -60,11 +61,23 @@ class _Commands(TyperGroup):
         if not gc.isenabled():
             gc.freeze()  # what was imported until now stays
             gc.enable()
-        try:
+        with _stopping():
             return super().invoke(ctx)
-        except KeyboardInterrupt as stop:
-            note("stopped")
-            raise typer.Exit(stop_code(stop)) from None
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the command line, for which Typer imports much."""
+        with _stopping():
+            return super().make_context(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[None]:
+    """Let a signal end the command with one line and its exit code."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        note("stopped")
+        raise typer.Exit(stop_code(stop)) from None
 
 
 def _common(

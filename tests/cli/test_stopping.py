@@ -51,14 +51,17 @@ def test_nohup_is_heeded(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out.wav"]
 
 
-def test_ctrl_c_before_a_command_begins_is_one_line() -> None:
+@pytest.mark.parametrize("raised", ["KeyboardInterrupt", "KeyboardInterrupt(15)", "KeyboardInterrupt(1)"])
+@pytest.mark.parametrize("place", ["cli.main", "TyperGroup.parse_args"])
+def test_a_signal_before_a_command_begins_is_one_line(raised: str, place: str) -> None:
     script = (
-        "from gru_audio import cli, __main__\n"
-        "def stop():\n    raise KeyboardInterrupt\n"
-        "cli.main = stop\n__main__.main()"
+        "from typer.core import TyperGroup\nfrom gru_audio import cli, __main__\n"
+        f"def stop(*_):\n    raise {raised}\n"
+        f"{place} = stop\n__main__.main()"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
+    code = {"KeyboardInterrupt": 130, "KeyboardInterrupt(15)": 143, "KeyboardInterrupt(1)": 129}[raised]
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "stopped\n")
 
 
 def test_processes_end_with_a_killed_parent() -> None:
