@@ -21,13 +21,16 @@ def main() -> None:
         from gru_audio.cli import main as run
 
         run()
-    except KeyboardInterrupt as stop:  # before a command began
+    except (KeyboardInterrupt, RuntimeError) as error:  # before a command began
+        # Before Python 3.12 what comes up while a class is made may be the cause of a RuntimeError.
+        stop = error.__cause__ if isinstance(error, RuntimeError) else error
+        if not isinstance(stop, KeyboardInterrupt):
+            raise
         with contextlib.suppress(OSError):  # a full stderr
             if sys.stderr is not None:
                 print("stopped", file=sys.stderr)
-        code = 128 + (
-            stop.args[0] if stop.args else signal.SIGINT
-        )  # as cli.stopping, which may not be there yet
+        # As cli.stopping says it, which may not be there yet.
+        code = 128 + (stop.args[0] if stop.args else signal.SIGINT)
         _end_now(code)
         sys.exit(code)
     except SystemExit as end:

@@ -35,7 +35,8 @@ class Summary:
         ignored: other files that lie in the folders.
         clipped: clips whose source has runs of samples at full scale; the first thousand.
         n_clipped: how many there are in all.
-        duplicates: groups of clips with equal PCM, each in one split; the first thousand.
+        duplicates: groups of clips with equal PCM, in one split each where no older version divided them; the first
+            thousand.
         n_duplicates: how many groups there are in all.
         notes: how listings were understood.
         warnings: what training or evaluation will say of the dataset.

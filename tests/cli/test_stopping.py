@@ -64,6 +64,28 @@ def test_a_signal_before_a_command_begins_is_one_line(raised: str, place: str) -
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "stopped\n")
 
 
+def test_a_signal_while_a_class_is_made_is_one_line() -> None:
+    """Before Python 3.12 it comes as the cause of a RuntimeError; any other of these is one still."""
+    script = (
+        "from gru_audio import cli, __main__\n"
+        "class Field:\n    def __set_name__(self, *_):\n        raise {raised}\n"
+        "cli.main = lambda: type('Model', (), {{'field': Field()}})\n__main__.main()"
+    )
+    for raised, code, said in (
+        ("KeyboardInterrupt(15)", 143, "stopped"),
+        ("ValueError('x')", 1, "ValueError: x"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", script.format(raised=raised)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (code, "")
+        assert (done.stderr == "stopped\n") == (said == "stopped")
+        assert said in done.stderr
+
+
 def test_processes_end_with_a_killed_parent() -> None:
     """joblib's would wait five minutes for more to do. They share the parent's stdout, which ends when all have."""
     script = (
