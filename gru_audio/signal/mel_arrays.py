@@ -17,7 +17,7 @@ import numpy.typing as npt
 from gru_audio.errors import AudioError, MelError
 from gru_audio.extras import require
 from gru_audio.files import open_file
-from gru_audio.safetensors_file import SafetensorsFile
+from gru_audio.safetensors_file import METADATA_KEY, SafetensorsFile
 from gru_audio.signal.bounds import check_size
 
 TENSOR = "mel"
@@ -82,6 +82,10 @@ def read_pt(path: Path) -> tuple[Any, str | None]:
 def read_safetensors(path: Path) -> tuple[Any, str | None]:
     """The mel's tensor, and the contract in the metadata."""
     with SafetensorsFile(path) as file:
+        if METADATA_KEY in file.metadata:
+            raise MelError(
+                f"{path}: a voice, a checkpoint or a dataset's shard, not a mel; give a mel or audio"
+            )
         stated, name = file.metadata.get(CONTRACT), only(file.names, path)
         _require_contract(len(stated or ""), path)
         _require_size(4 * math.prod(file.layout(name)[1]), path)

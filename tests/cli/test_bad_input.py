@@ -314,6 +314,11 @@ CASES = (
         ("good/a.wav: ", "would replace an input", "choose another output"),
     ),
     Case(
+        "a voice as input",
+        f"synthesize voice.safetensors -o out.wav {VOICE}",
+        ("voice.safetensors: a voice, ", "not a mel", "give a mel or audio"),
+    ),
+    Case(
         "an input that is given twice",
         f"synthesize good/a.wav good/a.wav -o twice {VOICE}",
         ("good/a.wav: ", "given twice", "give it once"),
