@@ -23,7 +23,7 @@ _LOG_UNIT = {"ln": 1.0, "log10": np.log(10.0), "db": np.log(10.0) / 20.0}  # in 
 
 
 _HIGHEST_SILENT_FLOOR = 1e-4  # a magnitude: by the default contract a tone of -78 to -95 dB of full scale
-_ROUNDING = 1.001  # of a stored floor
+_ROUNDING = 1.03  # of a floor stored in float16
 
 
 class MelFrames(NamedTuple):

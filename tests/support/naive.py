@@ -353,7 +353,7 @@ def corrected(audio: NDArray[np.float32], targets: Doubles, config: MelConfig, n
         return np.asarray(made * window)
 
     if config.floor <= (1e-8 if config.spectrum == "power" else 1e-4):  # then nothing below it can be heard
-        targets = np.where(targets > 1.001 * config.floor, targets, 0)
+        targets = np.where(targets > 1.03 * config.floor, targets, 0)
     parts = []
     for newest in range(len(targets) + n_open - 1):
         for _ in range(n_rounds):
