@@ -45,10 +45,8 @@ _RARE = 10.0  # added to the distance of what few tools do
 _TOGETHER = 0.35
 _NEAR_MARGIN, _FRAMES_FOR_NEAR = 30.0, 160
 _LEAST_FRAMES = 60
-_REVERSED_FITS, _REVERSED_GAIN = (
-    25.0,
-    15.0,
-)  # distance with the bands turned round, and by how much that is better
+# Distance with the bands turned round, and by how much that is better.
+_REVERSED_FITS, _REVERSED_GAIN = 25.0, 15.0
 
 
 class MelJudge:
