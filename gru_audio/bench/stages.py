@@ -1,6 +1,6 @@
 """The stages of the int8 sample loop, each repeated by itself: the time that it takes where nothing hides it.
 
-The loop itself overlaps them: it computes some of the next step's recurrent products while it draws; see
+The loop itself overlaps them: it computes the next step's recurrent products while it draws; see
 native/int8_stages.c. Shapes: see model.py and native/int8.h.
 """
 
@@ -18,7 +18,7 @@ from gru_audio.synthesis.folding import FoldedNetwork
 from gru_audio.synthesis.int8.engine import Int8Room, make_room
 from gru_audio.synthesis.int8.packing import STATE_ONE, Int8Network, pack
 
-STAGES = ("products ahead", "other products, gates", "readout tables", "draw")
+STAGES = ("products", "gates, readouts", "readout tables", "draw")
 """In the order of the loop, and of C's `enum int8_stage`."""
 
 _RMS_OF_CODES = 1 / 8  # of what they stand for: the excitation is divided by 8 gains, the signal by 6

@@ -15,9 +15,9 @@
 enum { GROUP_UNITS = 16, PAIR_UNITS = 32, QUAD_UNITS = 64, INT8_BLOCK_BYTES = 64, FOUR_COLUMNS = 4 };
 enum { INT8_MOST_TABLES = 10 }; // 2 S + 2, S at most 4
 
-// What is summed for a unit: with r and z all of their arguments, with n what the reset gate does not multiply, and
+// What a frame gives a unit's sums: with r and z all of their arguments, with n what the reset gate does not multiply, and
 // what it does.
-enum int8_sum { RESET_SUM, UPDATE_SUM, NEW_SUM, INNER_SUM, INT8_SUMS };
+enum int8_start { RESET_START, UPDATE_START, NEW_START, INNER_START, INT8_STARTS };
 
 // What a state of 1 is stored as: powers of two, so that multiplying by them and dividing lose nothing.
 enum { STATE_ONE = 1 << 14, FULL_ACTIVATION = 64 };
@@ -65,9 +65,9 @@ struct gru_int8_network {
 
 // Room for one stream, zeros at first, each array on a multiple of 64 bytes.
 struct gru_int8_room {
-    int16_t *hidden;                        // (H'') the state, times STATE_ONE
-    int8_t *activations, *next_activations; // (H'') each: bytes of the state before a step and after it
-    int32_t *sums;                          // (H'' / 64, 4, 64)
+    int16_t *hidden;     // (H'') the state, times STATE_ONE
+    int8_t *activations; // (H'') bytes of the state
+    int32_t *sums;       // (H'' / 64, 3, 64) of r, z and n: the products, on what the frame gives them
     int32_t *starts, *next_starts; // (H'' / 64, 4, 64) each: what this frame gives the sums, and the next
     int32_t *readout_starts, *next_readout_starts; // (S, R'') each
     int32_t *readout_sums;                         // (S, R'')

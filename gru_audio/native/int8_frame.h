@@ -33,19 +33,19 @@ static void int8_take_frame(const struct gru_int8_network *network, const struct
                             int32_t *starts, int32_t *readout_starts) {
     const int64_t size = network->gru_size, n_quads = int8_quads(size), n_padded = n_quads * QUAD_UNITS;
     for (int64_t quad = 0; quad < n_quads; quad++) {
-        int32_t *its = starts + quad * INT8_SUMS * QUAD_UNITS;
+        int32_t *its = starts + quad * INT8_STARTS * QUAD_UNITS;
         const int64_t first = quad * QUAD_UNITS;
         const float *inputs = block->gate_inputs + f * 3 * size + first;
-        for (int64_t gate = RESET_SUM; gate <= UPDATE_SUM; gate++)
+        for (int64_t gate = RESET_START; gate <= UPDATE_START; gate++)
             int8_scale_inputs(inputs + gate * size, size - first, QUAD_UNITS,
                               network->gate_factors + gate * n_padded + first, LARGEST_GATE_INPUT,
                               network->gate_sums + gate * n_padded + first, NULL, its + gate * QUAD_UNITS);
         static const int32_t no_sums[QUAD_UNITS] = {0};
-        int8_scale_inputs(inputs + NEW_SUM * size, size - first, QUAD_UNITS,
-                          network->gate_factors + NEW_SUM * n_padded + first, LARGEST_GATE_INPUT, no_sums,
-                          NULL, its + NEW_SUM * QUAD_UNITS);
+        int8_scale_inputs(inputs + NEW_START * size, size - first, QUAD_UNITS,
+                          network->gate_factors + NEW_START * n_padded + first, LARGEST_GATE_INPUT, no_sums,
+                          NULL, its + NEW_START * QUAD_UNITS);
         for (int64_t i = 0; i < QUAD_UNITS; i++)
-            its[INNER_SUM * QUAD_UNITS + i] =
+            its[INNER_START * QUAD_UNITS + i] =
                 network->new_bias[first + i] -
                 ACTIVATION_OFFSET * network->gate_sums[2 * n_padded + first + i];
     }

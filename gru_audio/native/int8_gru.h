@@ -90,39 +90,23 @@ GRU_INLINE void int8_multiply_blocks(i32x16 sums[2], const int8_t *blocks, const
     sums[1] = total(b);
 }
 
-// A pair's sums as far as they are known before the step's codes are: what the frame gives, and the products. Of the
-// gates (0 r, 1 z, 2 n) from `first_gate` to before `last_gate`.
-GRU_INLINE void int8_multiply_gates(const struct gru_int8_network *network, const struct gru_int8_room *room,
-                                    const int32_t *starts, int64_t pair, int first_gate, int last_gate) {
-    const int64_t counts[3] = {network->n_reset_blocks, network->n_update_blocks, network->n_new_blocks};
-    int64_t first = 2 * pair * (counts[0] + counts[1] + counts[2]);
-    for (int gate = 0; gate < first_gate; gate++)
-        first += 2 * counts[gate];
-    const int64_t place = pair / 2 * INT8_SUMS * QUAD_UNITS + pair % 2 * PAIR_UNITS;
-    for (int gate = first_gate; gate < last_gate; gate++) {
-        const int64_t at = place + (gate < 2 ? gate : INNER_SUM) * QUAD_UNITS;
-        i32x16 sums[2] = {load_i32x16(starts + at), load_i32x16(starts + at + GROUP_UNITS)};
-        int8_multiply_blocks(sums, network->blocks + first * INT8_BLOCK_BYTES, network->columns + first,
-                             counts[gate], room->activations);
-        store_i32x16(room->sums + at, sums[0]);
-        store_i32x16(room->sums + at + GROUP_UNITS, sums[1]);
-        first += 2 * counts[gate];
-    }
-    if (last_gate == 3)
-        memcpy(room->sums + place + NEW_SUM * QUAD_UNITS, starts + place + NEW_SUM * QUAD_UNITS,
-               PAIR_UNITS * sizeof *starts);
-}
-
+// What a pair's sums are before the step's codes are known: what the frame gives, and the products of r, z and n.
 GRU_INLINE void int8_multiply_pair(const struct gru_int8_network *network, const struct gru_int8_room *room,
                                    const int32_t *starts, int64_t pair) {
-    int8_multiply_gates(network, room, starts, pair, 0, 3);
-}
-
-// The pairs of a quad, or none if that is negative.
-GRU_INLINE void int8_multiply_quad(const struct gru_int8_network *network, const struct gru_int8_room *room,
-                                   int64_t quad) {
-    for (int64_t pair = 2 * quad; quad >= 0 && pair < 2 * quad + 2 && pair < network->n_pairs; pair++)
-        int8_multiply_pair(network, room, room->starts, pair);
+    const int64_t counts[3] = {network->n_reset_blocks, network->n_update_blocks, network->n_new_blocks};
+    const int64_t quad = pair / 2, place = pair % 2 * PAIR_UNITS;
+    int64_t first = 2 * pair * (counts[0] + counts[1] + counts[2]);
+    for (int gate = 0; gate < 3; gate++) {
+        const int32_t *from =
+            starts + (INT8_STARTS * quad + (gate < 2 ? gate : INNER_START)) * QUAD_UNITS + place;
+        int32_t *to = room->sums + (3 * quad + gate) * QUAD_UNITS + place;
+        i32x16 sums[2] = {load_i32x16(from), load_i32x16(from + GROUP_UNITS)};
+        int8_multiply_blocks(sums, network->blocks + first * INT8_BLOCK_BYTES, network->columns + first,
+                             counts[gate], room->activations);
+        store_i32x16(to, sums[0]);
+        store_i32x16(to + GROUP_UNITS, sums[1]);
+        first += 2 * counts[gate];
+    }
 }
 
 // 1 / (1 + e^|x|), the flank that sigmoid has on both sides, of n pairs: in fixed-point numbers of one, under a half; x is
@@ -165,9 +149,17 @@ GRU_INLINE void int8_store_activations(int8_t *to, i16x32 hidden) {
 }
 
 // Sums of a pair times their units: fixed-point numbers of GATE_SPAN.
-GRU_INLINE i16x32 int8_scale(const int32_t *sums, const float *units) {
-    return narrow_to_fixed(to_float(load_i32x16(sums)) * load_f32x16(units),
-                           to_float(load_i32x16(sums + GROUP_UNITS)) * load_f32x16(units + GROUP_UNITS));
+GRU_INLINE i16x32 int8_scale(const i32x16 sums[2], const float *units) {
+    return narrow_to_fixed(to_float(sums[0]) * load_f32x16(units),
+                           to_float(sums[1]) * load_f32x16(units + GROUP_UNITS));
+}
+
+// A quad's sums of a gate, with the table rows.
+GRU_INLINE void int8_complete_sums(const int32_t *from, const int8_t *const *rows, int64_t n_rows, int64_t at,
+                                   i32x16 sums[4]) {
+    for (int k = 0; k < 4; k++)
+        sums[k] = load_i32x16(from + k * GROUP_UNITS);
+    int8_add_rows(sums, rows, n_rows, at);
 }
 
 // A quad's gates between their two halves, of its two pairs.
@@ -175,24 +167,36 @@ struct int8_gates {
     i16x32 update[2], twice_new[2]; // z, and twice what n is the tanh of
 };
 
-// The first half, r and z, of the quad `opened`, whose sums lack only the table rows, and the second half, n and h', of
-// the quad `closed` before it. The compiler knows which of them are to be done.
+// The first half, r and z, of the quad `opened`, and the second half, n and h', of the quad `closed` before it. The
+// compiler knows which of them are to be done.
 GRU_INLINE void int8_step_gates(const struct gru_int8_network *network, const struct gru_int8_room *room,
-                                bool opens, int64_t opened, bool closes, int64_t closed,
-                                struct int8_gates *gates) {
+                                const int8_t *const *rows, int64_t n_rows, bool opens, int64_t opened,
+                                bool closes, int64_t closed, struct int8_gates *gates) {
     i16x32 x[INT8_LANES], flanks[INT8_LANES], half_inner[2], outer[2]; // r, z, r, z, n, n
-    for (int k = 0; opens && k < 2; k++) {
-        const float *units = network->gate_units + opened * 3 * QUAD_UNITS + k * PAIR_UNITS;
-        const int16_t *own = network->own_weights + opened * 3 * QUAD_UNITS + k * PAIR_UNITS;
-        const int32_t *sums = room->sums + opened * INT8_SUMS * QUAD_UNITS + k * PAIR_UNITS;
-        const i16x32 h = load_i16x32(room->hidden + opened * QUAD_UNITS + k * PAIR_UNITS);
-        for (int gate = RESET_SUM; gate <= UPDATE_SUM; gate++)
-            x[2 * k + gate] = add_fixed(int8_scale(sums + gate * QUAD_UNITS, units + gate * QUAD_UNITS),
-                                        multiply_fixed(h, load_i16x32(own + gate * QUAD_UNITS)));
-        // The unit of sum_inner is twice that of sum_n, so that this is half of what the reset gate multiplies.
-        half_inner[k] = add_fixed(int8_scale(sums + INNER_SUM * QUAD_UNITS, units + NEW_SUM * QUAD_UNITS),
-                                  multiply_fixed(h, load_i16x32(own + NEW_SUM * QUAD_UNITS)));
-        outer[k] = int8_scale(sums + NEW_SUM * QUAD_UNITS, units + NEW_SUM * QUAD_UNITS);
+    const float *units = network->gate_units + opened * 3 * QUAD_UNITS;
+    const int16_t *own = network->own_weights + opened * 3 * QUAD_UNITS;
+    const int32_t *products = room->sums + opened * 3 * QUAD_UNITS,
+                  *starts = room->starts + opened * INT8_STARTS * QUAD_UNITS;
+    for (int gate = 0; opens && gate < 3; gate++) {
+        const int64_t at = gate * QUAD_UNITS;
+        i32x16 sums[4];
+        int8_complete_sums(gate < 2 ? products + at : starts + NEW_START * QUAD_UNITS, rows, n_rows,
+                           opened * 3 * QUAD_UNITS + at, sums);
+        for (int k = 0; k < 2; k++) {
+            const int64_t place = at + k * PAIR_UNITS;
+            const i16x32 own_part = multiply_fixed(
+                load_i16x32(room->hidden + opened * QUAD_UNITS + k * PAIR_UNITS), load_i16x32(own + place));
+            const i16x32 scaled = int8_scale(sums + 2 * k, units + place);
+            if (gate < 2) {
+                x[2 * k + gate] = add_fixed(scaled, own_part);
+                continue;
+            }
+            // The unit of the product is twice that of the sum, so that this is half of what the reset gate multiplies.
+            const i32x16 inner[2] = {load_i32x16(products + place),
+                                     load_i32x16(products + place + GROUP_UNITS)};
+            half_inner[k] = add_fixed(int8_scale(inner, units + place), own_part);
+            outer[k] = scaled;
+        }
     }
     for (int k = 0; closes && k < 2; k++)
         x[4 + k] = gates->twice_new[k];
@@ -203,27 +207,13 @@ GRU_INLINE void int8_step_gates(const struct gru_int8_network *network, const st
         const i16x32 h = load_i16x32(room->hidden + at), n = int8_tanh_of_half(x[4 + k], flanks[4 + k]);
         const i16x32 new_h = n + multiply_fixed(gates->update[k], h - n);
         store_i16x32(room->hidden + at, new_h);
-        int8_store_activations(room->next_activations + at, new_h);
+        int8_store_activations(room->activations + at, new_h);
     }
     for (int k = 0; opens && k < 2; k++) {
         const i16x32 half = multiply_fixed(half_inner[k], int8_sigmoid(x[2 * k], flanks[2 * k]));
         const i16x32 new_input = add_fixed(add_fixed(outer[k], half), half);
         gates->twice_new[k] = add_fixed(new_input, new_input);
         gates->update[k] = int8_sigmoid(x[2 * k + 1], flanks[2 * k + 1]);
-    }
-}
-
-// Adds the table rows to the sums of a quad.
-GRU_INLINE void int8_complete_sums(const struct gru_int8_room *room, const int8_t *const *rows,
-                                   int64_t n_rows, int64_t quad) {
-    for (int64_t gate = RESET_SUM; gate <= NEW_SUM; gate++) {
-        int32_t *its = room->sums + (quad * INT8_SUMS + gate) * QUAD_UNITS;
-        i32x16 four[4];
-        for (int k = 0; k < 4; k++)
-            four[k] = load_i32x16(its + k * GROUP_UNITS);
-        int8_add_rows(four, rows, n_rows, (3 * quad + gate) * QUAD_UNITS);
-        for (int k = 0; k < 4; k++)
-            store_i32x16(its + k * GROUP_UNITS, four[k]);
     }
 }
 

@@ -4,8 +4,8 @@
 //     products of the next step |                     |  pause  |  pause  |  pause  |  pause
 //
 // What a draw computes waits for itself nearly all the time. The next step's recurrent products need no code that is
-// still to be drawn: half of them or more fill those pauses, the rest stand among the gates. Steps go
-// through the quads forwards and backwards in turn: what a cache has kept is then what is needed first.
+// still to be drawn: they fill those pauses. Steps go through the quads forwards and backwards in turn: what a cache has
+// kept is then what is needed first.
 //
 // Nothing here is fused and no processor's approximation is used: all instruction sets give the same bits.
 #ifndef GRU_INT8_LOOP
@@ -16,16 +16,17 @@
 #include "int8_gru.h"
 #include "int8_readout.h"
 
-// Which of the next step's pairs are to be multiplied while this step's samples are drawn.
+// Which of the next step's pairs are to be multiplied in the pauses of this step's draws.
 struct int8_ahead {
-    int64_t next, end, step; // pairs
-    int64_t a_pause;         // as many in each pause
-    const int32_t *starts;   // of the frame that the next step belongs to
+    int64_t next, step;    // pairs
+    int64_t n_pauses;      // that all pairs are spread over
+    int64_t due;           // n_pairs for each pause so far, less n_pauses for each pair that is done
+    const int32_t *starts; // of the frame that the next step belongs to
 };
 
 GRU_INLINE void int8_fill_pause(const struct gru_int8_network *network, const struct gru_int8_room *room,
                                 struct int8_ahead *ahead) {
-    for (int64_t i = 0; i < ahead->a_pause && ahead->next != ahead->end; i++) {
+    for (ahead->due += network->n_pairs; ahead->due >= ahead->n_pauses; ahead->due -= ahead->n_pauses) {
         int8_multiply_pair(network, room, ahead->starts, ahead->next);
         ahead->next += ahead->step;
     }
@@ -99,32 +100,24 @@ GRU_INLINE void int8_fetch_rows(const int8_t *const *rows, int64_t n_rows, int64
                 __builtin_prefetch(rows[k] + (3 * quad + gate) * QUAD_UNITS);
 }
 
-// A step: the gates, the new state, and what that and the frame give the readouts. Products of the first `n_ready`
-// quads in the order of this step are ready.
-GRU_INLINE void int8_step(const struct gru_int8_network *network, struct gru_int8_room *room,
-                          const int8_t *const *rows, int64_t n_rows, int64_t n_ready, bool forwards) {
+// A step: the gates, the new state, and what that and the frame give the readouts. The products are ready.
+GRU_INLINE void int8_step(const struct gru_int8_network *network, const struct gru_int8_room *room,
+                          const int8_t *const *rows, int64_t n_rows, bool forwards) {
     const int64_t n_quads = int8_quads(network->gru_size), first = forwards ? 0 : n_quads - 1,
                   step = forwards ? 1 : -1;
     const int32_t *before = room->readout_starts;
     struct int8_gates gates;
     int8_fetch_rows(rows, n_rows, first, step, n_quads);
-    int8_complete_sums(room, rows, n_rows, first);
-    int8_step_gates(network, room, true, first, false, 0, &gates);
-    int8_multiply_quad(network, room, n_ready < n_quads ? first + n_ready * step : -1);
+    int8_step_gates(network, room, rows, n_rows, true, first, false, 0, &gates);
     for (int64_t k = 1; k < n_quads; k++) {
         const int64_t quad = first + k * step;
-        int8_complete_sums(room, rows, n_rows, quad);
-        int8_step_gates(network, room, true, quad, true, quad - step, &gates);
-        int8_multiply_quad(network, room, k + n_ready < n_quads ? quad + n_ready * step : -1);
+        int8_step_gates(network, room, rows, n_rows, true, quad, true, quad - step, &gates);
         int8_read_quad(network, room, quad - step, before);
         before = room->readout_sums;
     }
     const int64_t last = first + (n_quads - 1) * step;
-    int8_step_gates(network, room, false, 0, true, last, &gates);
+    int8_step_gates(network, room, rows, n_rows, false, 0, true, last, &gates);
     int8_read_quad(network, room, last, before);
-    int8_t *activations = room->activations;
-    room->activations = room->next_activations;
-    room->next_activations = activations;
 }
 
 // Draws the code of sample t, of frame f, from its y, or takes the one that is given; see draw.h and, for voiced frames,
@@ -164,18 +157,6 @@ GRU_INLINE int64_t int8_draw(const struct gru_int8_network *network, const struc
     return is_voiced ? int8_code_of(network, shaped) : code;
 }
 
-// How many pauses the samples of a step have.
-GRU_INLINE int64_t int8_pauses(const struct gru_int8_network *network) {
-    return network->samples_per_step * (2 + 2 * ((network->bits + SUBTREE_BITS - 1) / SUBTREE_BITS));
-}
-
-// How many quads' products are ready when a step begins: half of them, or more if each pause takes a pair.
-GRU_INLINE int64_t int8_ready_quads(const struct gru_int8_network *network) {
-    const int64_t n_quads = int8_quads(network->gru_size), half = (n_quads + 1) / 2;
-    const int64_t filled = int8_pauses(network) / 2;
-    return filled < half ? half : filled < n_quads ? filled : n_quads;
-}
-
 // The loop for a number of samples a step that the compiler knows.
 GRU_INLINE void int8_generate(const struct gru_int8_network *network, const struct gru_block *block,
                               const struct gru_int8_room *given_room, const int64_t n_samples,
@@ -186,15 +167,13 @@ GRU_INLINE void int8_generate(const struct gru_int8_network *network, const stru
     const int64_t n_readout_tables = predicts ? n_samples + 3 : n_samples;
     const int64_t step_row_bytes = int8_quads(network->gru_size) * 3 * QUAD_UNITS;
     const int64_t readout_row_bytes = int8_quads(network->readout_size) * QUAD_UNITS;
-    const int64_t n_ready = int8_ready_quads(network);
-    const int64_t n_ahead = 2 * n_ready < network->n_pairs ? 2 * n_ready : network->n_pairs;
-    const int64_t n_pauses = int8_pauses(network);
-    struct int8_ahead ahead = {0, n_ahead, 1, n_ahead, room.starts};
+    const int64_t n_subtrees = (network->bits + SUBTREE_BITS - 1) / SUBTREE_BITS; // of a draw
+    struct int8_ahead ahead = {0, 1, n_samples * (2 + 2 * n_subtrees), 0, room.starts};
 
     int8_take_state(network, block->hidden, &room);
     int8_take_frame(network, block, 0, room.starts, room.readout_starts);
-    int8_fill_pause(network, &room, &ahead);
-    ahead.a_pause = (n_ahead + n_pauses - 1) / n_pauses;
+    for (int64_t pair = 0; pair < network->n_pairs; pair++)
+        int8_multiply_pair(network, &room, room.starts, pair);
 
     float before = predicts ? block->rebuilt[order - 1] : 0.0f, audio_before = *block->last_audio;
     float from_past = int8_predict_from_past(network, block, 0, 0);
@@ -222,13 +201,12 @@ GRU_INLINE void int8_generate(const struct gru_int8_network *network, const stru
                 if (i == 0) {
                     int8_find_rows(network->step_tables, step_row_bytes, n_classes, codes, n_step_tables,
                                    rows);
-                    int8_step(network, &room, rows, n_step_tables, n_ready, forwards);
+                    int8_step(network, &room, rows, n_step_tables, forwards);
                     if (is_last_step)
                         int8_take_frame(network, block, f + 1, room.next_starts, room.next_readout_starts);
                     forwards = !forwards;
                     ahead.starts = is_last_step ? room.next_starts : room.starts;
                     ahead.next = forwards ? 0 : network->n_pairs - 1;
-                    ahead.end = forwards ? n_ahead : network->n_pairs - 1 - n_ahead;
                     ahead.step = forwards ? 1 : -1;
                 }
                 int8_fill_pause(network, &room, &ahead);

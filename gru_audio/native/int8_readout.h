@@ -21,7 +21,7 @@ GRU_INLINE void int8_read_pair(const struct gru_int8_network *network, const str
     const int8_t *block = network->readout_blocks + pair * n_samples * n_groups * FOURS * INT8_BLOCK_BYTES;
     int32_t fours[FOURS];
     for (int k = 0; k < FOURS; k++)
-        fours[k] = load_four(room->next_activations + pair * PAIR_UNITS + k * FOUR_COLUMNS);
+        fours[k] = load_four(room->activations + pair * PAIR_UNITS + k * FOUR_COLUMNS);
     for (int64_t i = 0; i < n_samples; i++)
         for (int64_t group = 0; group < n_groups; group++) {
             const int64_t at = i * width + group * GROUP_UNITS;

@@ -1,15 +1,15 @@
 // The stages of the int8 sample loop, each repeated by itself for `gru-audio bench`: the time that it takes where
 // nothing hides it. The loop overlaps them, as it computes products of the next step while it draws.
 //
-//     AHEAD      starts + products, of as many pairs as the loop has ready when a step begins       once a step
-//     STEP       the other pairs' products, gates, the new state and its products for the readouts
+//     PRODUCTS   starts + products                                                                  once a step
+//     STEP       table rows, gates, the new state and its products for the readouts
 //     READOUT    the readout's table rows, and its values as bytes                                  once a sample
 //     DRAW       the code, from these bytes
 //
 //     codes      | sample 0: 10 places, one for each table | sample 1 | ...
 #include "int8_loop.c"
 
-enum int8_stage { AHEAD_STAGE, STEP_STAGE, READOUT_STAGE, DRAW_STAGE };
+enum int8_stage { PRODUCTS_STAGE, STEP_STAGE, READOUT_STAGE, DRAW_STAGE };
 
 // Made-up inputs of T = n_steps S samples.
 struct gru_int8_stage_inputs {
@@ -31,26 +31,23 @@ GRU_API void gru_int8_start_stages(const struct gru_int8_network *network, const
 }
 
 // Every other step goes through the network backwards, as in the loop.
-static void stage_ahead(const struct gru_int8_network *network, const struct gru_int8_room *room,
-                        int64_t n_steps) {
-    const int64_t n_pairs = network->n_pairs, n_ready = 2 * int8_ready_quads(network);
+static void stage_products(const struct gru_int8_network *network, const struct gru_int8_room *room,
+                           int64_t n_steps) {
+    const int64_t n_pairs = network->n_pairs;
     for (int64_t step = 0; step < n_steps; step++)
-        for (int64_t i = 0; i < n_ready && i < n_pairs; i++)
+        for (int64_t i = 0; i < n_pairs; i++)
             int8_multiply_pair(network, room, room->starts, step & 1 ? n_pairs - 1 - i : i);
 }
 
-// The products are always those with the bytes before the first step. Where they are ready, the steps' table rows add
-// up on them: it takes as long, whatever the numbers are.
+// The products are always those with the bytes before the first step.
 GRU_INLINE void stage_step(const struct gru_int8_network *network, const struct gru_int8_room *room,
                            const struct gru_int8_stage_inputs *inputs, int64_t n_samples, int64_t n_tables) {
     const int64_t row_bytes = int8_quads(network->gru_size) * 3 * QUAD_UNITS;
-    const int64_t n_ready = int8_ready_quads(network);
     const int8_t *rows[INT8_MOST_TABLES];
     for (int64_t step = 0; step < inputs->n_steps; step++) {
-        struct gru_int8_room its_room = *room;
         const int64_t *codes = inputs->codes + step * n_samples * INT8_MOST_TABLES;
         int8_find_rows(network->step_tables, row_bytes, (int64_t)1 << network->bits, codes, n_tables, rows);
-        int8_step(network, &its_room, rows, n_tables, n_ready, !(step & 1));
+        int8_step(network, room, rows, n_tables, !(step & 1));
     }
 }
 
@@ -74,7 +71,7 @@ static void stage_draw(const struct gru_int8_network *network, const struct gru_
                        const struct gru_int8_stage_inputs *inputs) {
     const int64_t unvoiced = 0;
     const struct gru_block block = {.lags = &unvoiced, .uniforms = inputs->uniforms, .temperature = 1.0f};
-    struct int8_ahead nothing = {0, 0, 1, 0, room->starts};
+    struct int8_ahead nothing = {.n_pauses = 1 + network->n_pairs};
     struct gru_int8_room its_room = *room;
     int64_t code = 0;
     for (int64_t t = 0; t < inputs->n_steps * network->samples_per_step; t++) {
@@ -99,8 +96,8 @@ GRU_INLINE void stage_of_tables(const struct gru_int8_network *network, const st
 GRU_API void gru_int8_stage(const struct gru_int8_network *network, const struct gru_int8_room *room,
                             const struct gru_int8_stage_inputs *inputs, int64_t stage) {
     const int64_t n_samples = network->samples_per_step;
-    if (stage == AHEAD_STAGE)
-        stage_ahead(network, room, inputs->n_steps);
+    if (stage == PRODUCTS_STAGE)
+        stage_products(network, room, inputs->n_steps);
     else if (stage == DRAW_STAGE)
         stage_draw(network, room, inputs);
     else if (n_samples == 1 && network->order)

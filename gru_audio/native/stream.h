@@ -69,10 +69,9 @@ static void stream_take_room(const struct voice_numbers *n, struct memory *memor
     const int64_t all_rows = n->samples_per_step * rows;
     room->hidden = memory_take(memory, units, sizeof(int16_t));
     room->activations = memory_take(memory, units, 1);
-    room->next_activations = memory_take(memory, units, 1);
-    room->sums = memory_take(memory, INT8_SUMS * units, sizeof(int32_t));
-    room->starts = memory_take(memory, INT8_SUMS * units, sizeof(int32_t));
-    room->next_starts = memory_take(memory, INT8_SUMS * units, sizeof(int32_t));
+    room->sums = memory_take(memory, 3 * units, sizeof(int32_t));
+    room->starts = memory_take(memory, INT8_STARTS * units, sizeof(int32_t));
+    room->next_starts = memory_take(memory, INT8_STARTS * units, sizeof(int32_t));
     room->readout_starts = memory_take(memory, all_rows, sizeof(int32_t));
     room->next_readout_starts = memory_take(memory, all_rows, sizeof(int32_t));
     room->readout_sums = memory_take(memory, all_rows, sizeof(int32_t));

@@ -239,14 +239,13 @@ static struct gru_int8_network int8_network_of(int64_t n_samples, int64_t order,
 }
 
 static struct gru_int8_room int8_room_of(int64_t n_samples) {
-    const int64_t n_sums = INT8_PADDED / QUAD_UNITS * INT8_SUMS * QUAD_UNITS;
+    const int64_t n_starts = INT8_STARTS * INT8_PADDED;
     const int64_t n_readouts = n_samples * INT8_READOUT_PADDED;
     return (struct gru_int8_room){.hidden = take(INT8_PADDED * sizeof(int16_t)),
                                   .activations = take(INT8_PADDED),
-                                  .next_activations = take(INT8_PADDED),
-                                  .sums = whole_32(n_sums),
-                                  .starts = whole_32(n_sums),
-                                  .next_starts = whole_32(n_sums),
+                                  .sums = whole_32(3 * INT8_PADDED),
+                                  .starts = whole_32(n_starts),
+                                  .next_starts = whole_32(n_starts),
                                   .readout_starts = whole_32(n_readouts),
                                   .next_readout_starts = whole_32(n_readouts),
                                   .readout_sums = whole_32(n_readouts),

@@ -21,7 +21,6 @@ class Int8Room(library.Struct):
     _fields_ = (
         ("hidden", Int16s),
         ("activations", SignedBytes),
-        ("next_activations", SignedBytes),
         ("sums", Int32s),
         ("starts", Int32s),
         ("next_starts", Int32s),
@@ -41,8 +40,8 @@ def make_room(network: Int8Network) -> Int8Room:
     sizes: dict[str, tuple[int, npt.DTypeLike]] = {
         "hidden": (n_units, np.int16),
         "activations": (n_units, np.int8),
-        "next_activations": (n_units, np.int8),
-        **dict.fromkeys(("sums", "starts", "next_starts"), (4 * n_units, np.int32)),
+        "sums": (3 * n_units, np.int32),
+        **dict.fromkeys(("starts", "next_starts"), (4 * n_units, np.int32)),
         **dict.fromkeys(
             ("readout_starts", "next_readout_starts", "readout_sums"), (n_all_readouts, np.int32)
         ),
