@@ -72,15 +72,30 @@ GRU_INLINE void int8_swap(int32_t **a, int32_t **b) {
     *b = kept;
 }
 
-// What all samples but the last add to the prediction of sample t: it can be summed before that one is drawn.
-GRU_INLINE float int8_predict_from_past(const struct gru_int8_network *network, const struct gru_block *block,
-                                        int64_t f, int64_t t) {
-    const float *coefficients = block->coefficients + f * network->order,
-                *rebuilt = block->rebuilt + network->order + t;
-    float sum = 0.0f;
-    for (int64_t k = network->order - 1; k > 0; k--)
-        sum += coefficients[k] * rebuilt[-1 - k];
-    return sum;
+// What the samples so far add to the predictions to come, P at most 32: each sum goes from its oldest sample on.
+//
+//     lane 0: the next sample's, but for what the newest adds    lane 1: the one's after it    ..
+struct int8_predictions {
+    f32x16 coefficients[2], sums[2];
+};
+
+// Adds a sample, and goes on to the next one.
+GRU_INLINE void int8_predict_on(struct int8_predictions *its, float sample) {
+    const f32x16 none = {0}, a = its->sums[0] + its->coefficients[0] * sample,
+                 b = its->sums[1] + its->coefficients[1] * sample;
+    its->sums[0] = __builtin_shufflevector(a, b, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16);
+    its->sums[1] = __builtin_shufflevector(b, none, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16);
+}
+
+// Of frame f, whose first sample is t, with its own coefficients.
+static struct int8_predictions int8_start_predictions(const struct gru_int8_network *network,
+                                                      const struct gru_block *block, int64_t f, int64_t t) {
+    struct int8_predictions its = {0};
+    memcpy(its.coefficients, block->coefficients + f * network->order,
+           (size_t)network->order * sizeof(float));
+    for (int64_t k = 0; k + 1 < network->order; k++)
+        int8_predict_on(&its, block->rebuilt[t + k]);
+    return its;
 }
 
 // Rows of some tables (n, Q, row_bytes), one of each.
@@ -90,14 +105,12 @@ GRU_INLINE void int8_find_rows(const int8_t *tables, int64_t row_bytes, int64_t 
         rows[k] = tables + (k * n_classes + codes[k]) * row_bytes;
 }
 
-// The rows of a step's codes are anywhere in the tables, and what a code needs is known no sooner: all lines are asked
-// for at once, in the order of the quads.
-GRU_INLINE void int8_fetch_rows(const int8_t *const *rows, int64_t n_rows, int64_t first, int64_t step,
-                                int64_t n_quads) {
-    for (int64_t quad = first; quad >= 0 && quad < n_quads; quad += step)
-        for (int64_t k = 0; k < n_rows; k++)
-            for (int gate = 0; gate < 3; gate++)
-                __builtin_prefetch(rows[k] + (3 * quad + gate) * QUAD_UNITS);
+// The rows of a step's codes are anywhere in the tables, and what a code needs is known no sooner: a quad's lines are
+// asked for while the gates of the one before are computed.
+GRU_INLINE void int8_fetch_rows(const int8_t *const *rows, int64_t n_rows, int64_t quad, int64_t n_quads) {
+    for (int64_t k = 0; k < n_rows && quad >= 0 && quad < n_quads; k++)
+        for (int gate = 0; gate < 3; gate++)
+            __builtin_prefetch(rows[k] + (3 * quad + gate) * QUAD_UNITS);
 }
 
 // A step: the gates, the new state, and what that and the frame give the readouts. The products are ready.
@@ -107,10 +120,12 @@ GRU_INLINE void int8_step(const struct gru_int8_network *network, const struct g
                   step = forwards ? 1 : -1;
     const int32_t *before = room->readout_starts;
     struct int8_gates gates;
-    int8_fetch_rows(rows, n_rows, first, step, n_quads);
+    int8_fetch_rows(rows, n_rows, first, n_quads);
+    int8_fetch_rows(rows, n_rows, first + step, n_quads);
     int8_step_gates(network, room, rows, n_rows, true, first, false, 0, &gates);
     for (int64_t k = 1; k < n_quads; k++) {
         const int64_t quad = first + k * step;
+        int8_fetch_rows(rows, n_rows, quad + step, n_quads);
         int8_step_gates(network, room, rows, n_rows, true, quad, true, quad - step, &gates);
         int8_read_quad(network, room, quad - step, before);
         before = room->readout_sums;
@@ -176,12 +191,12 @@ GRU_INLINE void int8_generate(const struct gru_int8_network *network, const stru
         int8_multiply_pair(network, &room, room.starts, pair);
 
     float before = predicts ? block->rebuilt[order - 1] : 0.0f, audio_before = *block->last_audio;
-    float from_past = int8_predict_from_past(network, block, 0, 0);
     bool forwards = true;
     for (int64_t f = 0; f < block->n_frames; f++) {
         const float inverse_scale = 1.0f / block->signal_scale[f],
                     excitation_scale = block->excitation_scale[f];
         const int64_t lag = block->lags[f], end = (f + 1) * block->hop;
+        struct int8_predictions predictions = int8_start_predictions(network, block, f, f * block->hop);
         for (int64_t first = f * block->hop; first < end; first += n_samples) {
             const bool is_last_step = first + n_samples == end && f + 1 < block->n_frames;
             for (int64_t i = 0; i < n_samples; i++) {
@@ -192,7 +207,8 @@ GRU_INLINE void int8_generate(const struct gru_int8_network *network, const stru
                 for (int64_t k = 0; k < n_samples; k++)
                     codes[k] = e[-1 - k];
                 if (predicts) {
-                    prediction = from_past + block->coefficients[f * order] * before;
+                    prediction = predictions.sums[0][0] + predictions.coefficients[0][0] * before;
+                    int8_predict_on(&predictions, before);
                     codes[n_samples] = int8_code_of(network, before * inverse_scale);
                     codes[n_samples + 1] = int8_code_of(network, prediction * inverse_scale);
                     for (int64_t k = 0; k < n_samples; k++)
@@ -214,8 +230,6 @@ GRU_INLINE void int8_generate(const struct gru_int8_network *network, const stru
                                rows);
                 int8_read_out(network, &room, i, rows, n_readout_tables);
                 int8_fill_pause(network, &room, &ahead);
-                from_past = int8_predict_from_past(
-                    network, block, t + 1 == end && f + 1 < block->n_frames ? f + 1 : f, t + 1);
                 float probability;
                 *e = int8_draw(network, &room, block, f, t, &ahead, &probability);
                 if (block->n_forced)
