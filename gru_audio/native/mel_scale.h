@@ -26,9 +26,12 @@ GRU_INLINE f64x8 exp_f64x8(f64x8 x) {
     const double rounding = 6755399441055744.0; // 1.5 * 2^52
     const f64x8 shifted = x * 1.4426950408889634 + rounding, k = shifted - rounding;
     const f64x8 r = (x - k * 0.69314718036912382) - k * 1.9082149292705877e-10;
-    f64x8 sum = all_f64x8(1.0);
-    for (int n = 12; n > 0; n--)
-        sum = sum * r / (double)n + 1.0;
+    static const double c[] = {
+        1.0,        1.0,         1.0 / 2,      1.0 / 6,       1.0 / 24,       1.0 / 120,      1.0 / 720,
+        1.0 / 5040, 1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600}; // 1 / n!
+    f64x8 sum = all_f64x8(c[12]);
+    for (int n = 11; n >= 0; n--)
+        sum = sum * r + c[n];
     const i64x8 exponent = ((i64x8)shifted - (i64x8)all_f64x8(rounding) + 1023) << 52;
     return sum * (f64x8)exponent;
 }

@@ -188,7 +188,7 @@ def unit_of_weights(weight: Doubles, *, kept_only: bool) -> Doubles:
     groups = [padded[first : first + 16] for first in range(0, len(padded), 16)]
     count = max(sum(bool(g[:, c : c + 4].any()) for c in range(0, g.shape[1], 4)) for g in groups)
     most = np.concatenate([largest_of_one_sign(group, count if kept_only else None) for group in groups])
-    return np.asarray(np.maximum(np.abs(weight).max(1) / 127, most[: len(weight)] / 255))
+    return np.asarray(np.maximum(np.abs(weight).max(1) / 127, most[: len(weight)] / 253))
 
 
 class Int8Network:
@@ -225,7 +225,7 @@ class Int8Network:
         self.step_of_y = (largest + np.abs(network.readout_conditioning).sum(1).max()) / (2**14 - 1)
 
         output = rounded_up(network.output.astype(np.float64), 1, 16)
-        units = np.array([largest_of_one_sign(row[None])[0] / 255 for row in output])
+        units = np.array([largest_of_one_sign(row[None])[0] / 253 for row in output])
         self.output_units = np.maximum(units, np.abs(output).max(1) / 127)
         self.output = np.rint(network.output / self.output_units[:, None]).astype(np.int64)
         self.output_bias = network.output_bias

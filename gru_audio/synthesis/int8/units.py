@@ -13,8 +13,9 @@ LEAST_UNIT = 2.0**-20
 """A row without weights has frame inputs all the same."""
 
 _LARGEST_BYTE = 127
-_LARGEST_PAIRS = 255
-"""Of four neighbouring weights of two blocks, those of one sign sum up to no more: times 127 that fits into 16 bits."""
+_LARGEST_PAIRS = 253
+"""Of four neighbouring weights of two blocks, those of one sign sum up to no more, and to 255 once they are rounded:
+times 128, the largest activation, that fits into 16 bits."""
 
 
 def unit_of_tables(reach: FloatArray) -> DoubleArray:
