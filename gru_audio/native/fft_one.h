@@ -47,10 +47,37 @@ GRU_INLINE struct fft_number fft_multiply(struct fft_number x, struct fft_number
     return (struct fft_number){x.re * y.re - x.im * y.im, x.re * y.im + x.im * y.re};
 }
 
+// 64 complex numbers in place, which stay in registers.
+static void fft_one_small(const struct fft_one_plan *plan, float *re, float *im) {
+    struct fft_number x[8];
+    f32x8 real[8], imaginary[8];
+    for (int j = 0; j < 8; j++)
+        x[j] = (struct fft_number){load_f32x8(re + 8 * j), load_f32x8(im + 8 * j)};
+    fft_8(x);
+    for (int k = 0; k < 8; k++) {
+        const struct fft_number turned = fft_multiply(x[k], fft_load(plan->twists, k));
+        real[k] = turned.re;
+        imaginary[k] = turned.im;
+    }
+    turn_square(real); // from lanes of parts to lanes of k
+    turn_square(imaginary);
+    for (int l = 0; l < 8; l++)
+        x[l] = (struct fft_number){real[l], imaginary[l]};
+    fft_8(x);
+    for (int r = 0; r < 8; r++) {
+        store_f32x8(re + 8 * r, x[r].re);
+        store_f32x8(im + 8 * r, x[r].im);
+    }
+}
+
 // M complex numbers in place.
 static void fft_one_complex(const struct fft_one_plan *plan, struct fft_one_room room, float *restrict re,
                             float *restrict im) {
     const int64_t n_parts = plan->parts.size / 2;
+    if (n_parts == 8) {
+        fft_one_small(plan, re, im);
+        return;
+    }
     for (int64_t j = 0; j < n_parts; j++)
         fft_store(room.a, j, (struct fft_number){load_f32x8(re + 8 * j), load_f32x8(im + 8 * j)});
     const float *parts = fft_complex(&plan->parts, room.a, room.b);

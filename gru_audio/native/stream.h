@@ -78,16 +78,23 @@ static void stream_take_room(const struct voice_numbers *n, struct memory *memor
     room->row = memory_take(memory, 2 * rows, 1);
 }
 
+static void stream_take_frames(const struct correction_plan *plan, const struct correction_windows *windows,
+                               struct memory *memory, struct correction_frames *frames) {
+    frames->sums = memory_floats(memory, correction_n_samples(plan, windows));
+    frames->weights = memory_floats(memory, correction_n_samples(plan, windows));
+    frames->open = memory_floats(memory, plan->n_open * windows->width);
+}
+
 static void stream_take_correction(const struct correction_plan *plan, struct memory *memory,
                                    struct correction_stream *stream) {
+    const struct correction_windows whole = correction_whole(plan);
     const int64_t delay = plan->n_open - 1 + plan->reach;
     stream->audio = memory_floats(memory, plan->n_audio);
-    stream->sums = memory_floats(memory, correction_n_samples(plan));
-    stream->weights = memory_floats(memory, correction_n_samples(plan));
-    stream->frames = memory_floats(memory, plan->n_open * plan->mel.width);
     stream->targets = memory_floats(memory, (delay + 1) * plan->mel.n_mels);
-    stream->known = memory_take(memory, plan->n_open, 1);
     stream->valid = memory_take(memory, delay + 1, 1);
+    stream_take_frames(plan, &whole, memory, &stream->whole);
+    stream_take_frames(plan, &plan->low.windows, memory, &stream->low);
+    stream->low_raw = memory_floats(memory, plan->n_open * plan->low.windows.width);
 }
 
 // A stream's places in its memory; without memory its size alone.

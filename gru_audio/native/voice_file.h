@@ -13,7 +13,7 @@
 
 #include "vectors.h"
 
-enum { VOICE_VERSION = 2, VOICE_ALIGNMENT = 64, VOICE_NOISE_TAPS = 3 };
+enum { VOICE_VERSION = 3, VOICE_ALIGNMENT = 64, VOICE_NOISE_TAPS = 3 };
 static const char VOICE_MAGIC[8] = {'G', 'R', 'U', 'V', 'O', 'I', 'C', 'E'};
 
 struct voice_header {
@@ -31,11 +31,13 @@ struct voice_numbers {
     int64_t n_buckets, bucket_bits;                        // of mu-law's table
     int64_t is_shaped;                                     // noise of voiced frames
     int64_t n_corrections;                                 // as is usual; 0 where they are impossible
+    int64_t low_division, n_low_bands, n_low_rounds; // of the correction's low end; 0 where there is none
     double log_unit, log_scale, log_offset, log_floor,
         silence; // of the mel; what a band of silence is stored as
     double mel_preemphasis, preemphasis, excitation_range, signal_range, log_lag_range, readout_input_limit;
     double spectrum_floor, window_energy; // of linear prediction
     double correction_exponent, correction_log_limit, correction_full, correction_silent;
+    double low_limit, low_momentum;
     double temperature, voiced_temperature, noise_taps[VOICE_NOISE_TAPS];
 };
 
@@ -47,6 +49,7 @@ enum {
     VOICE_LARGEST_LAG = 1 << 14,
     VOICE_MOST_FACTORS = 16,
     VOICE_MOST_OVERLAPS = 64,
+    VOICE_ONE_FFT = 128, // what fft_one.h takes multiples of
     VOICE_MOST_CORRECTIONS = 100
 };
 static const double VOICE_LARGEST_FACTOR = 1 << 20; // of gate and readout inputs: one over the least unit
@@ -56,6 +59,16 @@ GRU_INLINE bool voice_is_within(int64_t x, int64_t least, int64_t most) {
 }
 GRU_INLINE int64_t voice_padded(int64_t n, int64_t multiple) {
     return (n + multiple - 1) / multiple * multiple;
+}
+
+static bool voice_low_end_is_sound(const struct voice_numbers *n) {
+    const int64_t d = n->low_division;
+    if (d == 0)
+        return n->n_low_bands == 0 && n->n_low_rounds == 0;
+    return voice_is_within(d, 2, VOICE_LARGEST_FFT) && n->n_fft % (d * VOICE_ONE_FFT) == 0 &&
+           n->hop_samples % d == 0 && n->window_samples % d == 0 &&
+           voice_is_within(n->n_low_bands, 1, n->n_mels) &&
+           voice_is_within(n->n_low_rounds, 0, VOICE_MOST_CORRECTIONS);
 }
 
 // Every number alone and those that must fit together.
@@ -87,9 +100,9 @@ static bool voice_numbers_are_sound(const struct voice_numbers *n) {
            voice_is_within(n->n_new_blocks, 0, VOICE_LARGEST_LAYER) &&
            voice_is_within(n->bucket_bits, 1, 30) && voice_is_within(n->n_buckets, 1, 1 << 24) &&
            voice_is_within(n->is_shaped, 0, 1) &&
-           voice_is_within(n->n_corrections, 0, VOICE_MOST_CORRECTIONS) && n->log_unit > 0.0 &&
-           n->log_scale > 0.0 && n->log_floor >= 1e-30 && n->readout_input_limit >= 0.0 &&
-           n->log_lag_range >= 0.0 && n->log_lag_range <= 20.0 &&
+           voice_is_within(n->n_corrections, 0, VOICE_MOST_CORRECTIONS) && voice_low_end_is_sound(n) &&
+           n->correction_full > 0.0 && n->log_unit > 0.0 && n->log_scale > 0.0 && n->log_floor >= 1e-30 &&
+           n->readout_input_limit >= 0.0 && n->log_lag_range >= 0.0 && n->log_lag_range <= 20.0 &&
            n->readout_input_limit * VOICE_LARGEST_FACTOR < 2147483520.0 && n->window_energy > 0.0 &&
            n->temperature > 0.0 && n->temperature <= 10.0 && n->voiced_temperature > 0.0 &&
            n->voiced_temperature <= 10.0;
@@ -146,6 +159,15 @@ enum voice_array {
     VOICE_BAND_LENGTH,
     VOICE_BAND_FILTERS,
     VOICE_BAND_SHARES,
+    VOICE_LOW_PART_FACTORS,
+    VOICE_LOW_PART_TURNS,
+    VOICE_LOW_TWISTS,
+    VOICE_LOW_COSINES,
+    VOICE_LOW_SINES,
+    VOICE_LOW_WINDOW,
+    VOICE_LOW_FILTERS,
+    VOICE_LOW_SHARES,
+    VOICE_LOW_COVERED,
     VOICE_N_ARRAYS
 };
 

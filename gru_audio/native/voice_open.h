@@ -161,6 +161,40 @@ static const float *voice_read_rows(struct voice_reader *reader, int which, cons
     return voice_floats(reader, which, n);
 }
 
+// The tables of fft_one.h for a size, from array `first` on; they are empty where it does not fit.
+static struct fft_one_plan voice_read_one_plan(struct voice_reader *reader, int first, int64_t size,
+                                               bool fits) {
+    enum { FACTORS, TURNS, TWISTS, COSINES, SINES, N_TABLES };
+    for (int i = 0; i < N_TABLES && !fits; i++)
+        voice_take(reader, first + i, 1, 0);
+    if (!fits)
+        return (struct fft_one_plan){.parts.size = 0};
+    return (struct fft_one_plan){voice_read_plan(reader, first + FACTORS, first + TURNS, size / 8),
+                                 voice_floats(reader, first + TWISTS, size),
+                                 voice_floats(reader, first + COSINES, size / 2 + 1),
+                                 voice_floats(reader, first + SINES, size / 2 + 1)};
+}
+
+// The low end; all sizes are 0 where there is none.
+static struct correction_low voice_read_low_end(struct voice_reader *reader, const struct voice_numbers *n) {
+    const int64_t d = n->low_division, size = d ? n->n_fft / d : 0, width = d ? n->window_samples / d : 0;
+    const int64_t n_mels = n->n_low_bands, n_bins = d ? size / 2 + 1 : 0;
+    return (struct correction_low){
+        .fft = voice_read_one_plan(reader, VOICE_LOW_PART_FACTORS, size, d > 0),
+        .windows = {voice_floats(reader, VOICE_LOW_WINDOW, width), d ? n->hop_samples / d : 0, width},
+        .n_fft = size,
+        .n_mels = n_mels,
+        .n_rounds = n->n_low_rounds,
+        .filters =
+            voice_floats(reader, VOICE_LOW_FILTERS, correction_padded(n_bins) * correction_padded(n_mels)),
+        .shares = voice_floats(reader, VOICE_LOW_SHARES, n_mels * correction_padded(n_bins)),
+        .covered = voice_floats(reader, VOICE_LOW_COVERED, n_bins),
+        .limit = (float)n->low_limit,
+        .momentum = (float)n->low_momentum,
+        .unit = (float)(n->is_power ? d * d : d),
+        .full = (float)n->correction_full};
+}
+
 static void voice_read_correction(struct voice_reader *reader, const struct voice_numbers *n,
                                   struct correction_plan *plan) {
     enum { VECTOR = 8 };
@@ -174,7 +208,6 @@ static void voice_read_correction(struct voice_reader *reader, const struct voic
         (size - hop) / 2 - (size - n->window_samples) / 2; // from a window's beginning to its frame's
     const int64_t reach = voice_padded(n->window_samples - before - hop, hop) / hop;
     const int64_t n_open = 1 + voice_padded(before, hop) / hop;
-    const bool is_one = size % (2 * 8 * 8) == 0; // what fft_one.h can transform
     *plan = (struct correction_plan){
         .mel = {.fft = voice_read_plan(reader, VOICE_FFT_FACTORS, VOICE_FFT_TURNS, size),
                 .hop = hop,
@@ -185,6 +218,7 @@ static void voice_read_correction(struct voice_reader *reader, const struct voic
                 .first_bin = first,
                 .length = length,
                 .filters = voice_read_rows(reader, VOICE_FILTERS, length, M)},
+        .fft = voice_read_one_plan(reader, VOICE_PART_FACTORS, size, size % VOICE_ONE_FFT == 0),
         .first_bin = first,
         .length = padded,
         .filters = voice_read_rows(reader, VOICE_BAND_FILTERS, padded, M),
@@ -196,16 +230,8 @@ static void voice_read_correction(struct voice_reader *reader, const struct voic
         .exponent = (float)n->correction_exponent,
         .log_limit = (float)n->correction_log_limit,
         .full = (float)n->correction_full,
-        .silent = (float)n->correction_silent};
-    for (int which = VOICE_PART_FACTORS; which <= VOICE_SINES && !is_one; which++)
-        voice_take(reader, which, 1, 0);
-    if (is_one) {
-        const int64_t half = size / 2;
-        plan->fft = (struct fft_one_plan){
-            voice_read_plan(reader, VOICE_PART_FACTORS, VOICE_PART_TURNS, size / 8),
-            voice_floats(reader, VOICE_TWISTS, 2 * half), voice_floats(reader, VOICE_COSINES, half + 1),
-            voice_floats(reader, VOICE_SINES, half + 1)};
-    }
+        .silent = (float)n->correction_silent,
+        .low = voice_read_low_end(reader, n)};
 }
 
 static void voice_tell_facts(struct gru_audio_voice *voice) {

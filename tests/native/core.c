@@ -19,8 +19,9 @@ int main(void) {
     }
     test_block_products(16);
     test_block_products(4);
-    test_correction(128);
-    test_correction(80);
+    test_correction(128, 1);
+    test_correction(80, 1);
+    test_correction(256, 2);
     give_back_all();
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         test_fft(sizes[i]);

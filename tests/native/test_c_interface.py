@@ -239,7 +239,7 @@ def refused(packed: bytes) -> int:
 def test_what_is_no_voice_is_refused(packed: bytes) -> None:
     assert refused(b"") == refused(packed[:20]) == refused(b"X" + packed[1:]) == c.NO_VOICE
     assert refused(voice_path(DEFAULT_VOICE).read_bytes()[:1000]) == c.NO_VOICE
-    assert refused(packed[:8] + b"\x03" + packed[9:]) == c.OTHER_VERSION
+    assert refused(packed[:8] + b"\x09" + packed[9:]) == c.OTHER_VERSION
     assert refused(packed[:-1]) == refused(packed + b"\0") == refused(packed[:24]) == c.CUT
     for place in (30, 500, len(packed) // 2, len(packed) - 1):
         assert refused(packed[:place] + bytes([packed[place] ^ 1]) + packed[place + 1 :]) == c.DAMAGED

@@ -21,7 +21,43 @@ static struct fft_one_plan fft_one_plan_of(int64_t size) {
     return (struct fft_one_plan){fft_plan_of(size / 8), twists, cosines, sines};
 }
 
-static struct correction_plan correction_plan_of(int64_t n_fft, int64_t hop, int64_t n_mels) {
+// The low end of a plan whose shares (M, length of a row) are given.
+static struct correction_low correction_low_of(const struct correction_plan *plan, int64_t division) {
+    const struct mel_analysis *mel = &plan->mel;
+    const int64_t size = mel->fft.size / division, width = mel->width / division;
+    const int64_t n_bins = size / 2 + 1, row = correction_padded(n_bins), share_row = plan->length[0];
+    int64_t n_mels = 0;
+    while (n_mels < mel->n_mels && mel->first_bin[n_mels] + mel->length[n_mels] < n_bins)
+        n_mels++;
+    const int64_t bands = correction_padded(n_mels);
+    float *window = zeros(width), *filters = zeros(row * bands), *shares = zeros(n_mels * row),
+          *covered = zeros(n_bins);
+    for (int64_t i = 0; i < width; i++)
+        window[i] = mel->window[i * division];
+    for (int64_t m = 0; m < n_mels; m++)
+        for (int64_t i = 0; i < mel->length[m]; i++) {
+            const int64_t k = mel->first_bin[m] + i;
+            filters[k * bands + m] = plan->filters[m * share_row + i];
+            shares[m * row + k] = plan->shares[m * share_row + i];
+            covered[k] += plan->shares[m * share_row + i];
+        }
+    return (struct correction_low){.fft = fft_one_plan_of(size),
+                                   .windows = {window, mel->hop / division, width},
+                                   .n_fft = size,
+                                   .n_mels = n_mels,
+                                   .n_rounds = 4,
+                                   .filters = filters,
+                                   .shares = shares,
+                                   .covered = covered,
+                                   .limit = 6.0f,
+                                   .momentum = 0.9f,
+                                   .unit = (float)division,
+                                   .full = plan->full};
+}
+
+// With a low end where the rate is to be divided by more than 1.
+static struct correction_plan correction_plan_of(int64_t n_fft, int64_t hop, int64_t n_mels,
+                                                 int64_t division) {
     const int64_t before = (n_fft - hop) / 2, n_bins = n_fft / 2 + 1;
     const int64_t reach = (n_fft - before - 1) / hop, n_open = 1 + (before + hop - 1) / hop;
     struct correction_plan plan = {.mel = mel_analysis_of(n_fft, hop, n_fft, n_mels, false),
@@ -51,6 +87,8 @@ static struct correction_plan correction_plan_of(int64_t n_fft, int64_t hop, int
     plan.length = lengths;
     plan.filters = filters;
     plan.shares = shares;
+    if (division > 1)
+        plan.low = correction_low_of(&plan, division);
     return plan;
 }
 
@@ -68,18 +106,29 @@ static double mel_distance(const struct correction_plan *plan, const float *audi
     return sum / (double)n;
 }
 
-static void test_correction(int64_t n_fft) {
-    enum { FRAMES = 24, HOP = 20, MELS = 7, ROUNDS = 3, FIRST = 5, END = 15 };
-    const struct correction_plan plan = correction_plan_of(n_fft, HOP, MELS);
-    const int64_t delay = plan.n_open - 1 + plan.reach, n_samples = correction_n_samples(&plan);
+static struct correction_frames correction_frames_of(const struct correction_plan *plan,
+                                                     const struct correction_windows *windows) {
+    const int64_t n_samples = correction_n_samples(plan, windows);
+    return (struct correction_frames){zeros(n_samples), zeros(n_samples),
+                                      zeros(plan->n_open * windows->width)};
+}
+
+static void test_correction(int64_t n_fft, int64_t division) {
+    enum { FRAMES = 48, HOP = 20, MELS = 7, ROUNDS = 3, FIRST = 6, END = 15 };
+    const struct correction_plan plan = correction_plan_of(n_fft, HOP, MELS, division);
+    const struct correction_windows whole = correction_whole(&plan);
+    const int64_t delay = plan.n_open - 1 + plan.reach;
+    expect("correction", (plan.low.n_mels > 0) == (division > 1));
     float *raw = normals(FRAMES * HOP, 0.1f), *targets = zeros(FRAMES * MELS), *out = NULL;
     for (int i = 0; i < FRAMES * MELS; i++)
         targets[i] = 0.5f + 4.0f * uniform();
-    for (int64_t piece = 1; piece <= FRAMES; piece += 23) {
-        const struct correction_stream stream = {zeros(plan.n_audio),       zeros(n_samples),
-                                                 zeros(n_samples),          zeros(plan.n_open * n_fft),
-                                                 zeros((delay + 1) * MELS), take((size_t)plan.n_open),
-                                                 take((size_t)delay + 1)};
+    for (int64_t piece = 1; piece <= FRAMES; piece += FRAMES - 1) {
+        const struct correction_stream stream = {.audio = zeros(plan.n_audio),
+                                                 .targets = zeros((delay + 1) * MELS),
+                                                 .valid = take((size_t)delay + 1),
+                                                 .whole = correction_frames_of(&plan, &whole),
+                                                 .low = correction_frames_of(&plan, &plan.low.windows),
+                                                 .low_raw = zeros(plan.n_open * plan.low.windows.width)};
         float *audio = zeros(FRAMES * HOP), *scratch = zeros(gru_correction_scratch_size(&plan));
         uint8_t valid[FRAMES];
         memset(valid, 1, sizeof valid);

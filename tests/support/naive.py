@@ -317,7 +317,35 @@ def intervals(
 # The spectral correction
 
 
-def corrected(audio: NDArray[np.float32], targets: Doubles, config: MelConfig, n_rounds: int) -> Doubles:
+class Overlapped:
+    """Frames (width,) that lie `hop` apart, the first of them at 0, and what they add up to."""
+
+    def __init__(self, window: Doubles, hop: int, before: int, n_samples: int) -> None:
+        self.window, self.hop, self.before = window, hop, before
+        self.n_samples, self.frames = n_samples, dict[int, Doubles]()
+
+    def place(self, frame: int) -> slice:
+        start = self.before + frame * self.hop
+        return slice(start, start + len(self.window))
+
+    def sums(self) -> tuple[Doubles, Doubles]:
+        """The sum of the frames, and what is missing of the windows' squares to a third of all."""
+        sums, weights = np.zeros(self.n_samples), np.zeros(self.n_samples)
+        for frame, made in self.frames.items():
+            sums[self.place(frame)] += made
+            weights[self.place(frame)] += self.window**2
+        missing = np.maximum(np.sum(self.window**2) / self.hop / 3 - weights, 0)
+        return sums / (weights + missing), missing / (weights + missing)
+
+
+def corrected(
+    audio: NDArray[np.float32],
+    targets: Doubles,
+    config: MelConfig,
+    n_rounds: int,
+    *,
+    with_low_end: bool = True,
+) -> Doubles:
     """A whole clip (F * hop,) corrected towards a linear mel (F, M), silence around it."""
     hop, width, exponent = config.hop_samples, config.window_samples, 1.5
     outside = (config.n_fft - width) // 2
@@ -326,44 +354,95 @@ def corrected(audio: NDArray[np.float32], targets: Doubles, config: MelConfig, n
     shares = bank / np.where(bank.sum(0) > 0, bank.sum(0), 1)
     # Samples by which a window begins before its frame, around whose middle it lies.
     before = config.n_fft // 2 - hop // 2 - outside
-    n_open, full = 1 + -(-before // hop), np.sum(window**2) / hop / 3
-    margin = 2 * config.n_fft
+    n_open, margin = 1 + -(-before // hop), 2 * config.n_fft
     padded = np.pad(audio.astype(np.float64), margin)
-    frames: dict[int, Doubles] = {}  # what each frame is now
+    whole = Overlapped(window, hop, margin - before, padded.size)
+    low = LowEnd(config, window, bank, shares, len(padded))
+    low.is_there = low.is_there and with_low_end
 
-    def place(frame: int) -> slice:
-        return slice(margin + frame * hop - before, margin + frame * hop - before + width)
-
-    def estimate() -> Doubles:
-        sums, weights = np.zeros(padded.size), np.zeros(padded.size)
-        for frame, made in frames.items():
-            sums[place(frame)] += made
-            weights[place(frame)] += window**2
-        missing = np.maximum(full - weights, 0)
-        return np.asarray((sums + missing * padded) / (weights + missing))
-
-    def towards_the_mel(stretch: Doubles, target: Doubles) -> Doubles:
+    def towards_the_mel(stretch: Doubles, frame: int) -> Doubles:
         spectrum = np.fft.rfft(stretch * window, config.n_fft)
         size = np.abs(spectrum) ** (2 if config.spectrum == "power" else 1)
-        ratio = np.maximum(target, 1e-20) / np.maximum(bank @ size, 1e-20)
+        ratio = np.maximum(targets[frame], 1e-20) / np.maximum(bank @ size, 1e-20)
         of_bands = np.log(np.clip(ratio, 1 / 6, 6)) * (
             exponent / 2 if config.spectrum == "power" else exponent
         )
-        made = np.fft.irfft(spectrum * np.exp(shares.T @ of_bands), config.n_fft)[:width]
-        return np.asarray(made * window)
+        spectrum *= np.exp(shares.T @ of_bands)
+        low.put(spectrum, frame)
+        return np.asarray(np.fft.irfft(spectrum, config.n_fft)[:width] * window)
 
     if config.floor <= (1e-8 if config.spectrum == "power" else 1e-4):  # then nothing below it can be heard
         targets = np.where(targets > 1.03 * config.floor, targets, 0)
     parts = []
     for newest in range(len(targets) + n_open - 1):
+        opened = range(max(0, newest - n_open + 1), min(newest + 1, len(targets)))
+        low.run(opened, [padded[whole.place(frame)] * window for frame in opened], targets, 12 * n_rounds)
         for _ in range(n_rounds):
-            known = estimate()
-            for frame in range(max(0, newest - n_open + 1), min(newest + 1, len(targets))):
-                frames[frame] = towards_the_mel(known[place(frame)], targets[frame])
+            sums, missing = whole.sums()
+            known = sums + missing * padded
+            for frame in opened:
+                whole.frames[frame] = towards_the_mel(known[whole.place(frame)], frame)
         out = newest - n_open + 1
         if out >= 0:
-            parts.append(estimate()[margin + out * hop : margin + (out + 1) * hop])
+            sums, missing = whole.sums()
+            parts.append((sums + missing * padded)[margin + out * hop : margin + (out + 1) * hop])
     return np.concatenate(parts)
+
+
+class LowEnd:
+    """Every so many samples of a clip, whose spectra are the lowest bins; nothing where a contract has none."""
+
+    def __init__(
+        self, config: MelConfig, window: Doubles, bank: Doubles, shares: Doubles, n_samples: int
+    ) -> None:
+        self.config, self.spectra = config, dict[int, Doubles]()
+        self.division = next(
+            n
+            for n in (64, 32, 16, 8, 4, 2, 1)
+            if config.sample_rate_hz / n >= 2000
+            and config.hop_samples % n == config.window_samples % n == 0
+            and (n == 1 or config.n_fft % (128 * n) == 0)
+        )
+        self.size = config.n_fft // self.division
+        n_bins = self.size // 2 + 1
+        n_bands = int(np.argmax(bank[:, n_bins - 1 :].any(1)))  # wholly below its highest bin
+        self.is_there = self.division > 1 and n_bands > 0
+        self.bank, self.shares = bank[:n_bands, :n_bins] * self.division, shares[:n_bands, :n_bins]
+        self.covered = self.shares.sum(0)
+        hop = config.hop_samples // self.division
+        self.overlapped = Overlapped(window[:: self.division], hop, 0, n_samples)
+
+    def run(self, opened: range, raw: list[Doubles], targets: Doubles, n_rounds: int) -> None:
+        """Take the open frames, whose raw audio under the window is given, through rounds."""
+        if not self.is_there:
+            return
+        window, power = self.overlapped.window, 2 if self.config.spectrum == "power" else 1
+        before: dict[int, Doubles] = {}
+        for _ in range(n_rounds):
+            sums, missing = self.overlapped.sums()
+            made: dict[int, Doubles] = {}
+            for frame, whole in zip(opened, raw, strict=True):
+                place = self.overlapped.place(frame)
+                spectrum = np.fft.rfft(whole, self.config.n_fft)[: self.size // 2 + 1] / self.division
+                spectrum[-1] = 0
+                of_raw = np.fft.irfft(spectrum, self.size)[: len(window)]
+                now = window * sums[place] + missing[place] * of_raw
+                spectrum = np.fft.rfft(now + 0.9 * (now - before.get(frame, now)), self.size)
+                before[frame] = now
+                size = self.bank @ np.abs(spectrum) if power == 1 else self.bank @ np.abs(spectrum) ** 2
+                found = size * (self.division if power == 2 else 1)
+                ratio = np.maximum(targets[frame, : len(size)], 1e-20) / np.maximum(found, 1e-20)
+                spectrum *= 1 + self.shares.T @ (np.clip(ratio, 1 / 6, 6) ** (1 / power) - 1)
+                spectrum[-1] = 0
+                self.spectra[frame] = np.asarray(spectrum * self.division)
+                made[frame] = np.fft.irfft(spectrum, self.size)[: len(window)] * window
+            self.overlapped.frames |= made
+
+    def put(self, spectrum: Doubles, frame: int) -> None:
+        """Put a frame's low end in its place."""
+        if self.is_there:
+            n_bins = len(self.covered)
+            spectrum[:n_bins] += self.covered * (self.spectra[frame] - spectrum[:n_bins])
 
 
 # The float32 engine's network

@@ -20,7 +20,8 @@ from gru_audio.files import atomic_path
 from gru_audio.native import library
 from gru_audio.signal.mel import log_unit, silent_frames
 from gru_audio.signal.mulaw import group_means
-from gru_audio.synthesis.correction import default_corrections, plan_of_contract
+from gru_audio.synthesis.correction import default_corrections
+from gru_audio.synthesis.correction_plan import low_division, plan_of_contract
 from gru_audio.synthesis.folding import fold, require_compilable
 from gru_audio.synthesis.frontend import LAYERS, ConditioningWeights
 from gru_audio.synthesis.int8.packing import Int8Network, pack
@@ -29,7 +30,7 @@ from gru_audio.voice.bundled import voice_path
 from gru_audio.voice.tensor_file import EXPORTED_MAGIC
 from gru_audio.voice.voice import Voice, load_voice
 
-VERSION = 2
+VERSION = 3
 
 _HEADER = struct.Struct("<8sIIQ")
 _PLACE = struct.Struct("<QQ")
@@ -46,6 +47,8 @@ _CORRECTION_ARRAYS = (
     *("factor", "turns", "window", "first_bin", "length", "filters"),
     *("part_factor", "part_turns", "twists", "cosines", "sines"),
     *("band_length", "band_filters", "band_shares"),
+    *("low_part_factor", "low_part_turns", "low_twists", "low_cosines", "low_sines"),
+    *("low_window", "low_filters", "low_shares", "low_covered"),
 )
 
 
@@ -145,6 +148,9 @@ def _numbers(voice: Voice, packed: Int8Network, weights: ConditioningWeights) ->
         "bucket_bits": packed.bucket_bits,
         "is_shaped": draws.voiced.are_shaped,
         "n_corrections": default_corrections(mel),
+        "low_division": low_division(mel),
+        "n_low_bands": correction.low_n_mels,
+        "n_low_rounds": correction.low_n_rounds,
     }
     real = {
         **_scale(mel),
@@ -160,6 +166,8 @@ def _numbers(voice: Voice, packed: Int8Network, weights: ConditioningWeights) ->
         "correction_log_limit": correction.log_limit,
         "correction_full": correction.full,
         "correction_silent": correction.silent,
+        "low_limit": correction.low_limit,
+        "low_momentum": correction.low_momentum,
         "temperature": draws.temperature,
         "voiced_temperature": draws.voiced.temperature,
         **{f"noise_tap_{i}": tap for i, tap in enumerate(draws.voiced.taps)},
@@ -179,9 +187,12 @@ def _scale(mel: MelConfig) -> dict[str, float]:
 
 def _arrays(voice: Voice, packed: Int8Network, weights: ConditioningWeights) -> list[npt.NDArray[Any]]:
     """In the order of C's `enum voice_array`."""
-    conditioner, correction = weights.conditioner.held, dict(plan_of_contract(voice.config.mel).held)
-    if voice.config.mel.n_fft % 128:  # what native/fft_one.h cannot transform
-        correction |= dict.fromkeys(_CORRECTION_ARRAYS[6:11], np.zeros(0, np.float32))
+    conditioner, plan = weights.conditioner.held, plan_of_contract(voice.config.mel)
+    correction = dict(plan.held)
+    for part, size in (("", voice.config.mel.n_fft), ("low_", plan.low_n_fft)):
+        if not size or size % 128:  # what native/fft_one.h cannot transform
+            names = ("part_factor", "part_turns", "twists", "cosines", "sines")
+            correction |= dict.fromkeys([part + name for name in names], np.zeros(0, np.float32))
     layers = [f"{layer}_tiles" for layer in LAYERS]
     n_classes = voice.config.signal.n_classes
     return [

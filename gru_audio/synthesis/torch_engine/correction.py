@@ -3,7 +3,7 @@
 See native/correction.c for the rule and its drawing. Here all B streams go on by a frame together:
 
     sums, weights (B, ..)     what closed frames add, and their windows' squares
-    frames (B, open, width)   what open frames are now, 0 where there is none
+    open (B, open, width)     what open frames are now, 0 where there is none
 """
 
 import torch
@@ -12,9 +12,104 @@ from torch import Tensor
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.signal.mel import analysis_values, filterbank
-from gru_audio.synthesis.correction import delay_of, plan_of_contract
+from gru_audio.synthesis.correction_plan import delay_of, plan_of_contract
 
 _LEAST = 1e-20
+
+
+class _Frames:
+    """Frames of B streams that overlap: the closed ones summed, and the open ones."""
+
+    def __init__(self, window: Tensor, hop: int, n_open: int, full: float, n_streams: int) -> None:
+        """Begin; `full` is what of the windows' squares is enough."""
+        self.window, self.hop, self._full = window, hop, full
+        self._squares = window * window
+        n_samples = (n_open - 1) * hop + len(window)
+        self._sums = torch.zeros(n_streams, n_samples, device=window.device)
+        self._weights = torch.zeros_like(self._sums)
+        self.open = torch.zeros(n_streams, n_open, len(window), device=window.device)
+
+    def estimate(self, known: Tensor) -> tuple[Tensor, Tensor]:
+        """What is known of the samples (B, ..), and the share that the raw audio has; `known` (B, g) of the first g."""
+        total, weights = self._sums.clone(), self._weights.clone()
+        for g in range(known.shape[1]):
+            place = slice(g * self.hop, g * self.hop + len(self.window))
+            total[:, place] += self.open[:, g]
+            weights[:, place] += self._squares * known[:, g, None]
+        missing = (self._full - weights).clamp(min=0.0)
+        return total / (weights + missing), missing / (weights + missing)
+
+    def windows(self, samples: Tensor) -> Tensor:
+        """The stretches (B, open, width) under the windows."""
+        return samples.unfold(1, len(self.window), self.hop)
+
+    def close(self, valid: Tensor) -> None:
+        """Close the oldest frame, where there is one (B, 1), and move on by a hop."""
+        width = len(self.window)
+        self._sums[:, :width] += self.open[:, 0]
+        self._weights[:, :width] += self._squares * valid
+        self._sums, self._weights = (
+            torch.nn.functional.pad(kept[:, self.hop :], (0, self.hop))
+            for kept in (self._sums, self._weights)
+        )
+        self.open = torch.nn.functional.pad(self.open[:, 1:], (0, 0, 0, 1))
+
+
+class _LowEnd:
+    """The lowest bins of B streams' frames, in rounds of their own; see native/correction_low.h."""
+
+    def __init__(self, config: MelConfig, bank: Tensor, shares: Tensor, n_streams: int) -> None:
+        """Begin, with the filterbank (K, M) of the whole spectrum and the shares (M, K)."""
+        plan = plan_of_contract(config)
+        self._n_rounds, self._size, self._n_mels = plan.low_n_rounds, plan.low_n_fft, plan.low_n_mels
+        self._momentum, self._limit, self._unit = plan.low_momentum, plan.low_limit, plan.low_unit
+        self._is_power, self._whole_size = config.spectrum == "power", config.n_fft
+        n_bins, device = self._size // 2 + 1, bank.device
+        self._bank, self._shares = bank[:n_bins, : self._n_mels], shares[: self._n_mels, :n_bins]
+        self._covered = self._shares.sum(0)
+        window = torch.from_numpy(plan.held["low_window"].copy()).to(device)
+        self._frames = _Frames(window, plan.low_hop, plan.n_open, plan.low_full, n_streams)
+        self._raw = torch.zeros_like(self._frames.open)
+        self._spectra = torch.zeros(n_streams, plan.n_open, n_bins, dtype=torch.complex64, device=device)
+
+    def run(self, windowed: Tensor, targets: Tensor, valid: Tensor, n_rounds: int) -> None:
+        """Take the open frames through rounds; `windowed` (B, width) is the raw audio under the newest window."""
+        spectra = torch.fft.rfft(windowed, self._whole_size)[:, : self._size // 2 + 1].clone()
+        self._raw[:, -1] = self._signals(spectra * (self._size / self._whole_size))
+        before = None
+        for n in range(n_rounds * self._n_rounds):
+            known, missing = self._frames.estimate(valid if n else valid[:, :-1])
+            now = (
+                self._frames.windows(known) * self._frames.window + self._frames.windows(missing) * self._raw
+            )
+            ahead = now if before is None else now + self._momentum * (now - before)
+            before = now
+            self._spectra = self._scaled(torch.fft.rfft(ahead, self._size), targets[..., : self._n_mels])
+            signals = self._signals(self._spectra) * self._frames.window
+            self._frames.open = torch.where(valid[..., None] > 0, signals, 0.0)
+
+    def put(self, spectra: Tensor) -> Tensor:
+        """Whole spectra (B, open, K) with the low end in its place."""
+        n_bins, whole = len(self._covered), self._whole_size / self._size
+        low = torch.lerp(spectra[..., :n_bins], self._spectra * whole, self._covered.to(spectra.dtype))
+        return torch.cat([low, spectra[..., n_bins:]], -1)
+
+    def close(self, valid: Tensor) -> None:
+        """See `_Frames.close`."""
+        self._frames.close(valid)
+        self._raw = torch.nn.functional.pad(self._raw[:, 1:], (0, 0, 0, 1))
+
+    def _scaled(self, spectra: Tensor, targets: Tensor) -> Tensor:
+        power = spectra.real.square() + spectra.imag.square()
+        found = self._unit * ((power if self._is_power else power.sqrt()) @ self._bank)
+        gains = (targets / found.clamp(min=_LEAST)).clamp(1 / self._limit, self._limit)
+        gains = gains.sqrt() if self._is_power else gains
+        return spectra * (1 + (gains - 1) @ self._shares)
+
+    def _signals(self, spectra: Tensor) -> Tensor:
+        """Back to windows, without the highest bin, which no band has whole."""
+        spectra[..., -1] = 0
+        return torch.fft.irfft(spectra, self._size)[..., : len(self._frames.window)]
 
 
 class DeviceCorrections:
@@ -29,28 +124,22 @@ class DeviceCorrections:
         self.delay, self._n_open, self._before = delay_of(plan), int(plan.n_open), int(plan.before)
         self._hop, self._width, self._n_fft = config.hop_samples, config.window_samples, config.n_fft
         self._n_audio, self._is_power = int(plan.n_audio), config.spectrum == "power"
-        self._full, self._exponent, self._limit, self._silent = (
-            float(number) for number in (plan.full, plan.exponent, plan.log_limit, plan.silent)
+        self._exponent, self._limit, self._silent = (
+            float(number) for number in (plan.exponent, plan.log_limit, plan.silent)
         )
 
         def place(array: FloatArray) -> Tensor:
             return torch.from_numpy(array.copy()).to(device)
 
-        bank = filterbank(config)
-        self._window = place(analysis_values(config)["window"][: self._width])
-        self._squares = self._window * self._window
-        self._bank = place(bank).T.contiguous()  # (K, M)
-        self._shares = self._bank / self._bank.sum(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
-        self._shares = self._shares.T.contiguous()  # (M, K)
-
-        def zeros(*sizes: int) -> Tensor:
-            return torch.zeros(n_streams, *sizes, device=device)
-
-        n_samples = (self._n_open - 1) * self._hop + self._width
-        self._audio = zeros(self._n_audio - self._hop)
-        self._sums, self._weights = zeros(n_samples), zeros(n_samples)
-        self._frames = zeros(self._n_open, self._width)
-        self._targets, self._valid = zeros(self.delay, config.n_mels), zeros(self.delay)
+        self._bank = place(filterbank(config)).T.contiguous()  # (K, M)
+        shares = self._bank / self._bank.sum(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+        self._shares = shares.T.contiguous()  # (M, K)
+        window = place(analysis_values(config)["window"][: self._width])
+        self._frames = _Frames(window, self._hop, self._n_open, float(plan.full), n_streams)
+        self._low = _LowEnd(config, self._bank, self._shares, n_streams) if plan.low_n_rounds else None
+        self._audio = torch.zeros(n_streams, self._n_audio - self._hop, device=device)
+        self._targets = torch.zeros(n_streams, self.delay, config.n_mels, device=device)
+        self._valid = torch.zeros(n_streams, self.delay, device=device)
 
     def push(self, audio: Tensor, linear: Tensor, valid: Tensor) -> Tensor:
         """Go on by F frames.
@@ -84,38 +173,32 @@ class DeviceCorrections:
 
     def _frame(self, audio: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
         """Take the open frames through the rounds, and close the oldest: the audio (B, hop) that comes out."""
-        for n_known in (
-            self._n_open - 1,
-            *[self._n_open] * (self.n_rounds - 1),
-        ):  # the newest is not known yet
-            self._round(self._estimate(audio, valid[:, :n_known]), targets, valid)
+        frames, low = self._frames, self._low
+        if low is not None:
+            newest = (self._n_open - 1) * self._hop
+            low.run(audio[:, newest : newest + self._width] * frames.window, targets, valid, self.n_rounds)
+        for n in range(self.n_rounds):  # the newest is not known in the first
+            self._round(self._estimate(audio, valid if n else valid[:, :-1]), targets, valid)
         made = self._estimate(audio, valid)[:, self._before : self._before + self._hop]
-        self._sums[:, : self._width] += self._frames[:, 0]
-        self._weights[:, : self._width] += self._squares * valid[:, :1]
-        self._sums, self._weights = (
-            torch.nn.functional.pad(kept[:, self._hop :], (0, self._hop))
-            for kept in (self._sums, self._weights)
-        )
-        self._frames = torch.nn.functional.pad(self._frames[:, 1:], (0, 0, 0, 1))
+        frames.close(valid[:, :1])
+        if low is not None:
+            low.close(valid[:, :1])
         return made
 
     def _estimate(self, audio: Tensor, known: Tensor) -> Tensor:
-        """The best guess at the audio of all open windows; `known` (B, g) tells which of the first g frames count."""
-        total, weights = self._sums.clone(), self._weights.clone()
-        for g in range(known.shape[1]):
-            place = slice(g * self._hop, g * self._hop + self._width)
-            total[:, place] += self._frames[:, g]
-            weights[:, place] += self._squares * known[:, g, None]
-        missing = (self._full - weights).clamp(min=0.0)
-        return (total + missing * audio[:, : total.shape[1]]) / (weights + missing)
+        """The best guess at the audio of all open windows; see `_Frames.estimate`."""
+        total, missing = self._frames.estimate(known)
+        return total + missing * audio[:, : total.shape[1]]
 
     def _round(self, estimate: Tensor, targets: Tensor, valid: Tensor) -> None:
         """Make every open frame anew from one estimate."""
-        windows = estimate.unfold(1, self._width, self._hop) * self._window  # (B, open, width)
+        windows = self._frames.windows(estimate) * self._frames.window  # (B, open, width)
         spectra = torch.fft.rfft(windows, self._n_fft)  # (B, open, K)
         power = spectra.real.square() + spectra.imag.square()
         found = ((power if self._is_power else power.sqrt()) @ self._bank).clamp(min=_LEAST)
         gains = self._exponent * torch.log(targets / found).clamp(-self._limit, self._limit)
-        scaled = torch.fft.irfft(spectra * torch.exp(gains @ self._shares), self._n_fft)
-        frames = scaled[..., : self._width] * self._window
-        self._frames = torch.where(valid[..., None] > 0, frames, 0.0)
+        spectra = spectra * torch.exp(gains @ self._shares)
+        if self._low is not None:
+            spectra = self._low.put(spectra)
+        frames = torch.fft.irfft(spectra, self._n_fft)[..., : self._width] * self._frames.window
+        self._frames.open = torch.where(valid[..., None] > 0, frames, 0.0)
