@@ -395,7 +395,7 @@ class LowEnd:
     def __init__(
         self, config: MelConfig, window: Doubles, bank: Doubles, shares: Doubles, n_samples: int
     ) -> None:
-        self.config, self.spectra = config, dict[int, Doubles]()
+        self.config, self.spectra = config, dict[int, NDArray[np.complex128]]()
         self.division = next(
             n
             for n in (64, 32, 16, 8, 4, 2, 1)
@@ -434,11 +434,11 @@ class LowEnd:
                 ratio = np.maximum(targets[frame, : len(size)], 1e-20) / np.maximum(found, 1e-20)
                 spectrum *= 1 + self.shares.T @ (np.clip(ratio, 1 / 6, 6) ** (1 / power) - 1)
                 spectrum[-1] = 0
-                self.spectra[frame] = np.asarray(spectrum * self.division)
+                self.spectra[frame] = spectrum * self.division
                 made[frame] = np.fft.irfft(spectrum, self.size)[: len(window)] * window
             self.overlapped.frames |= made
 
-    def put(self, spectrum: Doubles, frame: int) -> None:
+    def put(self, spectrum: NDArray[np.complex128], frame: int) -> None:
         """Put a frame's low end in its place."""
         if self.is_there:
             n_bins = len(self.covered)

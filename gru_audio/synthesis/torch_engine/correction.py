@@ -61,8 +61,12 @@ class _LowEnd:
     def __init__(self, config: MelConfig, bank: Tensor, shares: Tensor, n_streams: int) -> None:
         """Begin, with the filterbank (K, M) of the whole spectrum and the shares (M, K)."""
         plan = plan_of_contract(config)
-        self._n_rounds, self._size, self._n_mels = plan.low_n_rounds, plan.low_n_fft, plan.low_n_mels
-        self._momentum, self._limit, self._unit = plan.low_momentum, plan.low_limit, plan.low_unit
+        self._n_rounds, self._size, self._n_mels = (
+            int(number) for number in (plan.low_n_rounds, plan.low_n_fft, plan.low_n_mels)
+        )
+        self._momentum, self._limit, self._unit = (
+            float(number) for number in (plan.low_momentum, plan.low_limit, plan.low_unit)
+        )
         self._is_power, self._whole_size = config.spectrum == "power", config.n_fft
         n_bins, device = self._size // 2 + 1, bank.device
         self._bank, self._shares = bank[:n_bins, : self._n_mels], shares[: self._n_mels, :n_bins]
@@ -101,7 +105,7 @@ class _LowEnd:
 
     def _scaled(self, spectra: Tensor, targets: Tensor) -> Tensor:
         power = spectra.real.square() + spectra.imag.square()
-        found = self._unit * ((power if self._is_power else power.sqrt()) @ self._bank)
+        found = (power if self._is_power else power.sqrt()) @ self._bank * self._unit
         gains = (targets / found.clamp(min=_LEAST)).clamp(1 / self._limit, self._limit)
         gains = gains.sqrt() if self._is_power else gains
         return spectra * (1 + (gains - 1) @ self._shares)
@@ -109,7 +113,8 @@ class _LowEnd:
     def _signals(self, spectra: Tensor) -> Tensor:
         """Back to windows, without the highest bin, which no band has whole."""
         spectra[..., -1] = 0
-        return torch.fft.irfft(spectra, self._size)[..., : len(self._frames.window)]
+        signals: Tensor = torch.fft.irfft(spectra, self._size)
+        return signals[..., : len(self._frames.window)]
 
 
 class DeviceCorrections:
