@@ -48,9 +48,9 @@ struct correction_plan {
 
 // Frames that are under way, of the whole spectrum or of the low end.
 struct correction_frames {
-    float *sums,
-        *weights; // what closed frames add to the open windows' samples, windows and all; their squares
-    float *open;  // (n_open, width) what each open frame is now
+    float *sums;    // what closed frames add to the open windows' samples, windows and all
+    float *weights; // likewise, their windows' squares
+    float *open;    // (n_open, width) what each open frame is now
 };
 
 struct correction_stream {

@@ -75,7 +75,8 @@ static void correction_take_low(const struct correction_plan *plan, const struct
     memcpy(stream->low_raw + newest * width, room->signal, (size_t)width * sizeof(float));
 }
 
-// Gains (M,) of the bands of sizes (K,), 16 at a time: from the first bin of these bands to their last.
+// Gains (M,) of the bands of sizes (K,), 16 at a time: from the first bin of these bands to their last. A band without
+// bins, narrower than they are apart, has its first and its end at 0.
 static void correction_low_gains(const struct correction_plan *plan, const float *restrict size,
                                  const float *restrict targets, float *restrict gains) {
     const struct correction_low *low = &plan->low;
@@ -83,7 +84,11 @@ static void correction_low_gains(const struct correction_plan *plan, const float
     const f32x16 smallest = all_f32x16(1e-20f), limit = all_f32x16(low->limit);
     for (int64_t m = 0; m < n_bands; m += 16) {
         const int64_t last = m + 15 < low->n_mels ? m + 15 : low->n_mels - 1;
-        const int64_t end = plan->first_bin[last] + plan->mel.length[last];
+        int64_t end = 0;
+        for (int64_t band = m; band <= last; band++) {
+            const int64_t its = plan->first_bin[band] + plan->mel.length[band];
+            end = its > end ? its : end;
+        }
         f32x16 sums[4] = {{0}, {0}, {0}, {0}}, target = smallest;
         for (int64_t k = plan->first_bin[m]; k < end; k += 4)
             for (int i = 0; i < 4; i++)

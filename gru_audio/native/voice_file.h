@@ -112,7 +112,8 @@ struct voice_place {
     uint64_t offset, n_bytes; // from the file's beginning
 };
 
-// The arrays, whose shapes are told where they are used: int8.h, frames.c, lpc.c, correction.c and mel.h.
+// The arrays, whose shapes are told where they are used: int8.h, frames.c, lpc.c,
+// correction_frame.h and mel.h.
 enum voice_array {
     VOICE_BLOCKS,
     VOICE_COLUMNS,

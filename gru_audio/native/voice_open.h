@@ -202,8 +202,10 @@ static void voice_read_correction(struct voice_reader *reader, const struct voic
     const int64_t *first = voice_indices(reader, VOICE_FIRST_BIN, M, 0, n_bins - 1);
     const int64_t *length = voice_indices(reader, VOICE_LENGTH, M, 0, n_bins);
     const int64_t *padded = voice_indices(reader, VOICE_BAND_LENGTH, M, 0, n_bins + VECTOR - 1);
-    for (int64_t m = 0; reader->is_sound && m < M; m++)
-        voice_require(reader, first[m] + length[m] <= n_bins && padded[m] == voice_padded(length[m], VECTOR));
+    for (int64_t m = 0; reader->is_sound && m < M; m++) { // the low end's bands have none of its highest bin
+        const int64_t end = m < n->n_low_bands ? size / n->low_division / 2 : n_bins;
+        voice_require(reader, first[m] + length[m] <= end && padded[m] == voice_padded(length[m], VECTOR));
+    }
     const int64_t before =
         (size - hop) / 2 - (size - n->window_samples) / 2; // from a window's beginning to its frame's
     const int64_t reach = voice_padded(n->window_samples - before - hop, hop) / hop;

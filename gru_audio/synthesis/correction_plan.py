@@ -151,7 +151,7 @@ def _padded(matrix: FloatArray, n_axes: int) -> FloatArray:
     return np.ascontiguousarray(np.pad(matrix, short), np.float32)
 
 
-_LANES = 8  # numbers that native/correction.c takes of a filter at once
+_LANES = 8  # numbers that native/correction_frame.h takes of a filter at once
 
 
 def _rows(

@@ -77,7 +77,7 @@ def main() -> None:
         program, paths = Path(folder) / "fuzz", []
         for name, packed in {
             "plain": voice(4, 6, 2),
-            "alone": voice(0, 6, 1, n_fft=128, padding="center", spectrum="power", log="db"),
+            "alone": voice(0, 6, 1, n_fft=256, padding="center", spectrum="power", log="db"),
             "wide": voice(2, 6, 4, window_samples=40, hop_samples=24, preemphasis=0.9),
         }.items():
             path = Path(folder) / f"{name}.gru"

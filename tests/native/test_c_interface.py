@@ -17,6 +17,7 @@ from gru_audio.errors import ConfigError
 from gru_audio.native import instruction_sets, library
 from gru_audio.network.model import Network
 from gru_audio.signal.mel import from_linear
+from gru_audio.synthesis.correction_plan import plan_of_contract
 from gru_audio.synthesis.int8.voice_file import pack_voice
 from gru_audio.synthesis.sampling import SAMPLING, Sampling
 from gru_audio.synthesis.vocoder import Vocoder
@@ -279,6 +280,19 @@ def test_no_wrong_number_gets_through(packed: bytes) -> None:
             if c.stream_size(voice.pointer) < 50_000_000:
                 voice.synthesize(frames[:, : voice.facts.n_mels])
     assert n_refused > 300
+
+
+def test_a_band_beyond_the_low_end_is_refused(packed: bytes) -> None:
+    """By its first bin, which is one of the whole spectrum."""
+    plan = plan_of_contract(tiny().config.mel)
+    last, first = plan.low_n_mels - 1, plan.held["first_bin"]
+    assert last > 0
+    moved = first.copy()
+    moved[last] = plan.low_n_fft // 2 - plan.held["length"][last]
+    assert packed.count(first.tobytes()) == 1
+    c.CVoice(c.summed(packed.replace(first.tobytes(), moved.tobytes())))
+    moved[last] += 1
+    assert refused(c.summed(packed.replace(first.tobytes(), moved.tobytes()))) == c.BAD_NUMBER
 
 
 def test_a_voice_that_c_cannot_take_is_not_exported() -> None:
