@@ -78,7 +78,7 @@ def plan_of_contract(config: MelConfig) -> CorrectionPlan:
         **one_plan_of(config.n_fft),
         band_first=first,
         band_length=lengths,
-        band_filters=_rows(np.pad(bank, padded), first, lengths),
+        band_filters=_rows(np.pad(heard_filters(config), padded), first, lengths),
         band_shares=_rows(np.pad(shares, padded), first, lengths),
         n_open=n_open,
         reach=reach,
@@ -90,6 +90,13 @@ def plan_of_contract(config: MelConfig) -> CorrectionPlan:
         silent=silent_up_to(config),
         **_low_end(config, values["window"], shares, full),
     )
+
+
+def heard_filters(config: MelConfig) -> FloatArray:
+    """(M, K) filters over the bins of audio as it is heard: what the contract's pre-emphasis does is in them."""
+    omega = 2 * np.pi * np.arange(config.n_fft // 2 + 1) / config.n_fft
+    emphasis = np.abs(1 - config.preemphasis * np.exp(-1j * omega)) ** _power(config)
+    return np.asarray(filterbank(config) * emphasis, np.float32)
 
 
 def low_division(config: MelConfig) -> int:
@@ -134,7 +141,7 @@ def _low_end(config: MelConfig, window: FloatArray, shares: FloatArray, full: fl
         "n_fft": n_fft,
         "n_mels": n_bands,
         "n_rounds": _LOW_ROUNDS if division else 0,
-        "filters": _padded(filterbank(config)[:n_bands, :n_bins].T, 2),
+        "filters": _padded(heard_filters(config)[:n_bands, :n_bins].T, 2),
         "shares": _padded(shares[:n_bands, :n_bins], 1),
         "covered": np.asarray(shares[:n_bands, :n_bins].sum(0), np.float32),
         "limit": _LIMIT,

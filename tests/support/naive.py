@@ -352,6 +352,9 @@ def corrected(
     window = analysis_window(config)[outside : outside + width].astype(np.float64)
     bank = filterbank(config).astype(np.float64)
     shares = bank / np.where(bank.sum(0) > 0, bank.sum(0), 1)
+    power = 2 if config.spectrum == "power" else 1
+    pre_emphasis = np.fft.rfft([1, -config.preemphasis], config.n_fft)
+    bank = bank * np.abs(pre_emphasis) ** power  # the mel's, of which audio that is heard has none
     # Samples by which a window begins before its frame, around whose middle it lies.
     before = config.n_fft // 2 - hop // 2 - outside
     n_open, margin = 1 + -(-before // hop), 2 * config.n_fft

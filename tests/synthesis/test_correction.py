@@ -23,6 +23,11 @@ CONTRACTS = {
     "prime": MelConfig(n_fft=2 * 83, window_samples=101, hop_samples=48, n_mels=9),
 }
 
+EMPHASISED = {
+    "emphasised": MelConfig(preemphasis=0.97),
+    "emphasised power": MelConfig(preemphasis=0.9, spectrum="power", n_fft=400, window_samples=400),
+}
+
 
 def chord(n_frames: int, config: MelConfig, noise: float = 0.0) -> Floats:
     t = np.arange(n_frames * config.hop_samples) / config.sample_rate_hz
@@ -52,7 +57,7 @@ def distance(audio: Floats, mel: Floats, config: MelConfig) -> float:
     return float(20 * np.abs(ratio).mean())
 
 
-@pytest.mark.parametrize("config", CONTRACTS.values(), ids=CONTRACTS.keys())
+@pytest.mark.parametrize("config", [*CONTRACTS.values(), *EMPHASISED.values()], ids=[*CONTRACTS, *EMPHASISED])
 @pytest.mark.parametrize("n_frames", [1, 2, 9])
 @pytest.mark.parametrize("rounds", [1, 3])
 @pytest.mark.usefixtures("instructions")
@@ -86,6 +91,13 @@ def test_what_meets_its_mel_still_does(config: MelConfig) -> None:
     if not low_division(config):  # else the low end may move as a whole, which a mel cannot tell
         inside = slice(20 * config.hop_samples, -20 * config.hop_samples)
         np.testing.assert_allclose(result[inside], audio[inside], atol=5e-5)
+
+
+@pytest.mark.parametrize("config", EMPHASISED.values(), ids=EMPHASISED.keys())
+def test_a_pre_emphasised_mel_thins_no_audio(config: MelConfig) -> None:
+    clean, rough = chord(60, config, 1e-3), chord(60, config, 0.02)
+    result = corrected(rough, stretches_mel(clean, config), config, 2, [60])
+    assert 0.8 < np.std(result) / np.std(clean) < 1.25
 
 
 def test_which_contracts_have_a_low_end() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.signal.mel import analysis_values, filterbank
-from gru_audio.synthesis.correction_plan import delay_of, plan_of_contract
+from gru_audio.synthesis.correction_plan import delay_of, heard_filters, plan_of_contract
 
 _LEAST = 1e-20
 
@@ -136,8 +136,9 @@ class DeviceCorrections:
         def place(array: FloatArray) -> Tensor:
             return torch.from_numpy(array.copy()).to(device)
 
-        self._bank = place(filterbank(config)).T.contiguous()  # (K, M)
-        shares = self._bank / self._bank.sum(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+        self._bank = place(heard_filters(config)).T.contiguous()  # (K, M)
+        bank = place(filterbank(config)).T
+        shares = bank / bank.sum(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
         self._shares = shares.T.contiguous()  # (M, K)
         window = place(analysis_values(config)["window"][: self._width])
         self._frames = _Frames(window, self._hop, self._n_open, float(plan.full), n_streams)
