@@ -1,6 +1,6 @@
 // The recurrent layer in bytes: sums of products and table rows, and from them the gates and the next state.
 //
-//     r = sigmoid(sum_r + d_r h)      z = sigmoid(sum_z + d_z h)      d: the diagonal of W_hh, in float32
+//     r = sigmoid(sum_r + d_r h)      z = sigmoid(sum_z + d_z h)      d: the diagonal of W_hh, in 16 bits
 //     n = tanh(sum_n + r (sum_inner + d_n h))
 //     h' = n + z (h - n)
 //
