@@ -1,5 +1,7 @@
 """The spectral correction: chunks, silence, levels, its gains against plain numpy, and that the mel is met."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -57,14 +59,20 @@ def distance(audio: Floats, mel: Floats, config: MelConfig) -> float:
     return float(20 * np.abs(ratio).mean())
 
 
+@cache  # one for all instruction sets, whose mels have the same bits
+def naively(config: MelConfig, n_frames: int, rounds: int) -> tuple[Floats, Floats, NDArray[np.float64]]:
+    """Rough audio, a mel, and the audio corrected towards it."""
+    rough = chord(n_frames, config, 0.02)
+    mel = stretches_mel(chord(25, config), config)[:n_frames]
+    return rough, mel, naive.corrected(rough, to_linear(mel, config).astype(np.float64), config, rounds)
+
+
 @pytest.mark.parametrize("config", [*CONTRACTS.values(), *EMPHASISED.values()], ids=[*CONTRACTS, *EMPHASISED])
 @pytest.mark.parametrize("n_frames", [1, 2, 9])
 @pytest.mark.parametrize("rounds", [1, 3])
 @pytest.mark.usefixtures("instructions")
 def test_it_is_the_naive_one(config: MelConfig, n_frames: int, rounds: int) -> None:
-    rough = chord(n_frames, config, 0.02)
-    mel = stretches_mel(chord(25, config), config)[:n_frames]
-    expected = naive.corrected(rough, to_linear(mel, config).astype(np.float64), config, rounds)
+    rough, mel, expected = naively(config, n_frames, rounds)
     tolerance = 2e-5 if rounds == 1 else 5e-4  # each round adds to what rounding changed
     result = corrected(rough, mel, config, rounds, [n_frames])
     np.testing.assert_allclose(result, expected, rtol=0, atol=tolerance)
