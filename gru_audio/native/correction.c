@@ -89,10 +89,7 @@ static void correction_round(const struct correction_plan *plan, const struct co
     for (int64_t g = 0; g < plan->n_open; g++) {
         if (!stream->valid[g])
             continue;
-        const float *audio = room->estimate + g * mel->hop;
-        for (int64_t i = 0; i < mel->width; i++)
-            room->signal[i] = audio[i] * mel->window[i];
-        memset(room->signal + mel->width, 0, (size_t)(mel->fft.size - mel->width) * sizeof(float));
+        correction_window(plan, room, room->estimate + g * mel->hop);
         correction_spectrum(plan, room);
         correction_scale(plan, room, stream->targets + g * mel->n_mels);
         if (plan->low.n_rounds)

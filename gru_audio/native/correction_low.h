@@ -56,15 +56,22 @@ static void correction_close(const struct correction_plan *plan, const struct co
     memmove(frames->open, frames->open + width, (size_t)((plan->n_open - 1) * width) * sizeof(float));
 }
 
+// A stretch of audio under the whole spectrum's window, to where it is transformed.
+GRU_INLINE void correction_window(const struct correction_plan *plan, const struct correction_room *room,
+                                  const float *audio) {
+    const int64_t width = plan->mel.width;
+    for (int64_t i = 0; i < width; i++)
+        room->signal[i] = audio[i] * plan->mel.window[i];
+    memset(room->signal + width, 0, (size_t)(plan->mel.fft.size - width) * sizeof(float));
+}
+
 // The raw audio under the newest window, at the low end's rate.
 static void correction_take_low(const struct correction_plan *plan, const struct correction_stream *stream,
                                 const struct correction_room *room) {
     const struct correction_low *low = &plan->low;
     const int64_t newest = plan->n_open - 1, width = low->windows.width, n_bins = low->n_fft / 2;
-    const float *audio = stream->audio + newest * plan->mel.hop, scale = 2.0f / (float)plan->mel.fft.size;
-    memset(room->signal, 0, (size_t)plan->mel.fft.size * sizeof(float));
-    for (int64_t i = 0; i < plan->mel.width; i++)
-        room->signal[i] = plan->mel.window[i] * audio[i];
+    const float scale = 2.0f / (float)plan->mel.fft.size;
+    correction_window(plan, room, stream->audio + newest * plan->mel.hop);
     correction_spectrum(plan, room);
     for (int64_t k = 0; k < n_bins; k++) {
         room->re[k] *= scale;

@@ -1,4 +1,4 @@
-"""How a matrix lies in memory for the products of native/dense.h."""
+"""How a matrix lies in memory for the products of native/dense.h, and for loops over whole vectors."""
 
 import numpy as np
 
@@ -11,6 +11,12 @@ WIDTH = 16
 def padded(n_outputs: int) -> int:
     """A number of outputs, rounded up to whole tiles."""
     return -(-n_outputs // WIDTH) * WIDTH
+
+
+def in_whole_vectors(array: FloatArray, n_axes: int = 1) -> FloatArray:
+    """With zeros behind, so that each of the last axes is a multiple of 16."""
+    behind = [(0, padded(size) - size) for size in array.shape[array.ndim - n_axes :]]
+    return np.ascontiguousarray(np.pad(array, [(0, 0)] * (array.ndim - n_axes) + behind), np.float32)
 
 
 def tiled(matrix: FloatArray, bias: FloatArray | None = None) -> FloatArray:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.native import library
+from gru_audio.native.dense import in_whole_vectors
 from gru_audio.signal.fft import ONE_PLAN_FIELDS, one_plan_of
 from gru_audio.signal.mel import (
     MelAnalysis,
@@ -64,6 +65,7 @@ def delay_of(plan: CorrectionPlan) -> int:
 @lru_cache(maxsize=8)
 def plan_of_contract(config: MelConfig) -> CorrectionPlan:
     hop, width, bank = config.hop_samples, config.window_samples, filterbank(config)
+    heard = heard_filters(config)
     # From a window's beginning to its frame's.
     before = mirrored_samples(config) - config.lead_samples - first_of_window(config)
     reach = -(-(width - before - hop) // hop)
@@ -78,7 +80,7 @@ def plan_of_contract(config: MelConfig) -> CorrectionPlan:
         **one_plan_of(config.n_fft),
         band_first=first,
         band_length=lengths,
-        band_filters=_rows(np.pad(heard_filters(config), padded), first, lengths),
+        band_filters=_rows(np.pad(heard, padded), first, lengths),
         band_shares=_rows(np.pad(shares, padded), first, lengths),
         n_open=n_open,
         reach=reach,
@@ -88,7 +90,7 @@ def plan_of_contract(config: MelConfig) -> CorrectionPlan:
         log_limit=math.log(_LIMIT),
         full=full,
         silent=silent_up_to(config),
-        **_low_end(config, values["window"], shares, full),
+        **_low_end(config, values["window"], heard, shares, full),
     )
 
 
@@ -125,7 +127,9 @@ def _power(config: MelConfig) -> int:
     return 2 if config.spectrum == "power" else 1
 
 
-def _low_end(config: MelConfig, window: FloatArray, shares: FloatArray, full: float) -> dict[str, Any]:
+def _low_end(
+    config: MelConfig, window: FloatArray, heard: FloatArray, shares: FloatArray, full: float
+) -> dict[str, Any]:
     """The fields of C's `struct correction_low`; sizes are 0 where there is no low end."""
     division = low_division(config)
     n_fft, hop, width = (
@@ -141,8 +145,8 @@ def _low_end(config: MelConfig, window: FloatArray, shares: FloatArray, full: fl
         "n_fft": n_fft,
         "n_mels": n_bands,
         "n_rounds": _LOW_ROUNDS if division else 0,
-        "filters": _padded(heard_filters(config)[:n_bands, :n_bins].T, 2),
-        "shares": _padded(shares[:n_bands, :n_bins], 1),
+        "filters": in_whole_vectors(heard[:n_bands, :n_bins].T, 2),
+        "shares": in_whole_vectors(shares[:n_bands, :n_bins]),
         "covered": np.asarray(shares[:n_bands, :n_bins].sum(0), np.float32),
         "limit": _LIMIT,
         "momentum": _LOW_MOMENTUM,
@@ -150,12 +154,6 @@ def _low_end(config: MelConfig, window: FloatArray, shares: FloatArray, full: fl
         "full": full,
     }
     return {f"low_{name}": value for name, value in fields.items()}
-
-
-def _padded(matrix: FloatArray, n_axes: int) -> FloatArray:
-    """With zeros up to whole vectors of 16 along the last axes."""
-    short = [(0, -size % 16 * (axis >= matrix.ndim - n_axes)) for axis, size in enumerate(matrix.shape)]
-    return np.ascontiguousarray(np.pad(matrix, short), np.float32)
 
 
 _LANES = 8  # numbers that native/correction_frame.h takes of a filter at once

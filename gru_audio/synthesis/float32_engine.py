@@ -6,6 +6,7 @@ import numpy.typing as npt
 from gru_audio.arrays import FloatArray
 from gru_audio.config import GATES
 from gru_audio.native import library
+from gru_audio.native.dense import in_whole_vectors
 from gru_audio.native.library import Float, Floats, Int, Int64s
 from gru_audio.network.blocks import BLOCK_COLUMNS, BLOCK_ROWS
 from gru_audio.signal.mulaw import expansion_table, group_means, thresholds
@@ -56,9 +57,11 @@ class Float32Loop:
         require_compilable("float32", network)
         model, signal = network.config.model, network.config.signal
         size, readout_size, stride = model.gru_size, model.readout_size, model.samples_per_step
-        recurrent = _widened(network.recurrent.reshape(_GATES, size, size), 2)  # (3, H', H')
+        recurrent = in_whole_vectors(network.recurrent.reshape(_GATES, size, size), 2)  # (3, H', H')
         by_group = recurrent.reshape(_GATES, -1, _LANES, recurrent.shape[-1]).swapaxes(0, 1)
-        readout = _widened(network.readout_hidden.reshape(stride, readout_size, size), 2)  # (S, R', H')
+        readout = in_whole_vectors(
+            network.readout_hidden.reshape(stride, readout_size, size), 2
+        )  # (S, R', H')
         tables = network.step_tables.reshape(*network.step_tables.shape[:2], _GATES, size)
         self._network = _Network(
             gru_size=size,
@@ -68,11 +71,11 @@ class Float32Loop:
             n_classes=signal.n_classes,
             **_blocks("recurrent", by_group.reshape(-1, by_group.shape[-1])),
             **_blocks("readout", readout.reshape(-1, readout.shape[-1])),
-            step_tables=_widened(tables),
-            new_bias=_widened(network.recurrent_bias[2 * size :]),
-            readout_bias=_widened(network.readout_hidden_bias.reshape(stride, readout_size)),
-            readout_tables=_widened(network.readout_tables),
-            output=_widened(network.output),
+            step_tables=in_whole_vectors(tables),
+            new_bias=in_whole_vectors(network.recurrent_bias[2 * size :]),
+            readout_bias=in_whole_vectors(network.readout_hidden_bias.reshape(stride, readout_size)),
+            readout_tables=in_whole_vectors(network.readout_tables),
+            output=in_whole_vectors(network.output),
             output_bias=network.output_bias,
             edges=thresholds(signal.n_classes),
             expansion=expansion_table(signal.n_classes),
@@ -88,12 +91,6 @@ class Float32Loop:
         """See `Loop`."""
         scratch = np.empty(self._scratch_size, np.float32)
         _generate(self._network, block_of(stream, block, draws, past, out, self._group_means), scratch)
-
-
-def _widened(weight: FloatArray, n_axes: int = 1) -> FloatArray:
-    """With zeros up to whole vectors along the last axes."""
-    short = [(0, -size % _LANES) for size in weight.shape[-n_axes:]]
-    return np.ascontiguousarray(np.pad(weight, [(0, 0)] * (weight.ndim - n_axes) + short), np.float32)
 
 
 def _blocks(name: str, matrix: FloatArray) -> dict[str, npt.NDArray[np.generic]]:

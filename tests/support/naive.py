@@ -318,7 +318,7 @@ def intervals(
 
 
 class Overlapped:
-    """Frames (width,) that lie `hop` apart, the first of them at 0, and what they add up to."""
+    """Frames (width,) that lie `hop` apart, the first of them at `before`, and what they add up to."""
 
     def __init__(self, window: Doubles, hop: int, before: int, n_samples: int) -> None:
         self.window, self.hop, self.before = window, hop, before
@@ -365,11 +365,8 @@ def corrected(
 
     def towards_the_mel(stretch: Doubles, frame: int) -> Doubles:
         spectrum = np.fft.rfft(stretch * window, config.n_fft)
-        size = np.abs(spectrum) ** (2 if config.spectrum == "power" else 1)
-        ratio = np.maximum(targets[frame], 1e-20) / np.maximum(bank @ size, 1e-20)
-        of_bands = np.log(np.clip(ratio, 1 / 6, 6)) * (
-            exponent / 2 if config.spectrum == "power" else exponent
-        )
+        ratio = np.maximum(targets[frame], 1e-20) / np.maximum(bank @ np.abs(spectrum) ** power, 1e-20)
+        of_bands = np.log(np.clip(ratio, 1 / 6, 6)) * exponent / power
         spectrum *= np.exp(shares.T @ of_bands)
         low.put(spectrum, frame)
         return np.asarray(np.fft.irfft(spectrum, config.n_fft)[:width] * window)
@@ -410,7 +407,7 @@ class LowEnd:
         n_bins = self.size // 2 + 1
         n_bands = int(np.argmax(bank[:, n_bins - 1 :].any(1)))  # wholly below its highest bin
         self.is_there = self.division > 1 and n_bands > 0
-        self.bank, self.shares = bank[:n_bands, :n_bins] * self.division, shares[:n_bands, :n_bins]
+        self.bank, self.shares = bank[:n_bands, :n_bins], shares[:n_bands, :n_bins]
         self.covered = self.shares.sum(0)
         hop = config.hop_samples // self.division
         self.overlapped = Overlapped(window[:: self.division], hop, 0, n_samples)
@@ -420,21 +417,21 @@ class LowEnd:
         if not self.is_there:
             return
         window, power = self.overlapped.window, 2 if self.config.spectrum == "power" else 1
+        spectra = np.fft.rfft(np.reshape(raw, (-1, self.config.window_samples)), self.config.n_fft)
+        spectra = spectra[:, : self.size // 2 + 1] / self.division
+        spectra[:, -1] = 0
+        lowered = np.fft.irfft(spectra, self.size)[:, : len(window)]
         before: dict[int, Doubles] = {}
         for _ in range(n_rounds):
             sums, missing = self.overlapped.sums()
             made: dict[int, Doubles] = {}
-            for frame, whole in zip(opened, raw, strict=True):
+            for frame, its_raw in zip(opened, lowered, strict=True):
                 place = self.overlapped.place(frame)
-                spectrum = np.fft.rfft(whole, self.config.n_fft)[: self.size // 2 + 1] / self.division
-                spectrum[-1] = 0
-                of_raw = np.fft.irfft(spectrum, self.size)[: len(window)]
-                now = window * sums[place] + missing[place] * of_raw
+                now = window * sums[place] + missing[place] * its_raw
                 spectrum = np.fft.rfft(now + 0.9 * (now - before.get(frame, now)), self.size)
                 before[frame] = now
-                size = self.bank @ np.abs(spectrum) if power == 1 else self.bank @ np.abs(spectrum) ** 2
-                found = size * (self.division if power == 2 else 1)
-                ratio = np.maximum(targets[frame, : len(size)], 1e-20) / np.maximum(found, 1e-20)
+                found = self.bank @ (self.division * np.abs(spectrum)) ** power
+                ratio = np.maximum(targets[frame, : len(found)], 1e-20) / np.maximum(found, 1e-20)
                 spectrum *= 1 + self.shares.T @ (np.clip(ratio, 1 / 6, 6) ** (1 / power) - 1)
                 spectrum[-1] = 0
                 self.spectra[frame] = spectrum * self.division
