@@ -224,7 +224,7 @@ def test_toml_round_trip_is_exact(
         (
             "[model]\nrecurrent_density = [1.0, 0.5, 1.0]\n[train]\nsteps = 40_000",
             "c.toml: train.prune_start_step (10000) < train.prune_end_step (50000) <= train.steps (40000) "
-            "must hold where model.recurrent_density is below 1",
+            "must hold where model.recurrent_density or model.readout_density is below 1",
         ),
         (
             "[model]\nrecurrent_density = [1.0, 0.5, 1.0]\n[train]\nprune_start_step = 50_000",
@@ -233,6 +233,10 @@ def test_toml_round_trip_is_exact(
         ("[train]\nprune_start_step = 0", "c.toml: [train] prune_start_step: input should be greater"),
         ("[model]\nrecurrent_density = [0.0, 0.5, 1.0]", "c.toml: [model] recurrent_density: "),
         ("[model]\nrecurrent_density = [0.5, 1.0]", "c.toml: [model] recurrent_density: "),
+        (
+            "[model]\nreadout_density = 0.3",
+            "c.toml: [model] readout_density (0.3) must be 0.25, 0.5, 0.75 or 1",
+        ),
         (
             "[model]\ncell = 'lstm'\nrecurrent_density = [1.0, 0.5, 1.0]",
             "c.toml: [model] recurrent_density is for a gru's three gates; leave it out for cell 'lstm'",

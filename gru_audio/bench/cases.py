@@ -34,7 +34,7 @@ def known_cases() -> dict[str, Case]:
         config = load_config(name)
         cases.append(Case(name, config, True))
         if config.model.is_pruned:
-            dense = config.model.model_copy(update={"recurrent_density": _DENSE})
+            dense = config.model.model_copy(update={"recurrent_density": _DENSE, "readout_density": 1.0})
             cases.append(Case(f"{name}-dense", config.model_copy(update={"model": dense}), False))
     cases += [Case("lpcnet-size", _lpcnet_size(1), False), Case("lpcnet-size-s2", _lpcnet_size(2), False)]
     return {case.name: case for case in cases}
@@ -66,15 +66,13 @@ def random_voice(config: Config) -> Voice:
     """A voice with random weights, pruned to the config's densities; the same at every call."""
     import torch
 
-    from gru_audio.network.blocks import RECURRENT_WEIGHT, prune_blocks
+    from gru_audio.network.blocks import pruned
     from gru_audio.network.model import Network
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         tensors = {name: tensor.numpy() for name, tensor in Network(config).state_dict().items()}
-    if config.model.is_pruned:
-        tensors[RECURRENT_WEIGHT] = prune_blocks(tensors[RECURRENT_WEIGHT], config.model.recurrent_density)
-    return Voice(config, tensors)
+    return Voice(config, pruned(config.model, tensors))
 
 
 def _find(name: str, known: Mapping[str, Case]) -> Case:

@@ -14,6 +14,7 @@ from gru_audio.bench.turns import Speed, Task
 from gru_audio.config import CONTEXT_FRAMES, Config
 from gru_audio.data.dataset import Dataset
 from gru_audio.data.prepare import prepare
+from gru_audio.network.blocks import RECURRENT_WEIGHT
 from gru_audio.network.cpu.memory import keep_freed_memory
 from gru_audio.network.device import choose_device
 from gru_audio.signal.audio_file.writing import write_audio
@@ -73,7 +74,7 @@ class StepTimer:
         source = CropSource(dataset, config, "train", CONTEXT_FRAMES)
         learner = self._learner = Learner(config, device, source)
         stand_at(learner, config.train.all_stages[-1].from_step if step is None else step)
-        kept = learner.pruning.kept
+        kept = learner.pruning.kept.get(RECURRENT_WEIGHT)
         self.density = 1.0 if kept is None else kept.float().mean().item()
         self._batch = source.batch(learner.step).to(learner.device)
         self.n_samples = self._batch.target.numel()

@@ -74,19 +74,28 @@ class ModelConfig(Table):
     """S, samples generated for each step of the recurrent cell."""
     recurrent_density: Annotated[tuple[Share, Share, Share], Field(strict=False)] = (1.0, 1.0, 1.0)
     """Share of the recurrent weights' blocks that are kept, for a GRU's reset, update and new gate; see blocks.py."""
+    readout_density: Share = 1.0
+    """Share of the blocks of the readout's weights of the state that are kept: 0.25, 0.5, 0.75, or 1 for all."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ModelConfig":
-        if self.cell != "gru" and self.is_pruned:
+        if self.cell != "gru" and self.has_pruned_gates:
             raise ValueError(
                 f"recurrent_density is for a gru's three gates; leave it out for cell '{self.cell}'"
             )
+        if self.readout_density * 4 % 1:
+            raise ValueError(f"readout_density ({self.readout_density:g}) must be 0.25, 0.5, 0.75 or 1")
         return self
 
     @property
-    def is_pruned(self) -> bool:
+    def has_pruned_gates(self) -> bool:
         """Some blocks of the recurrent weights are to go."""
         return self.recurrent_density != (1.0, 1.0, 1.0)
+
+    @property
+    def is_pruned(self) -> bool:
+        """Some blocks of the recurrent weights, or of the readout's, are to go."""
+        return self.has_pruned_gates or self.readout_density < 1
 
 
 class PrepConfig(Table):
@@ -145,7 +154,7 @@ class Config(Table):
             raise ValueError(
                 f"train.prune_start_step ({train.prune_start_step}) < train.prune_end_step "
                 f"({train.prune_end_step}) <= train.steps ({train.steps}) must hold where "
-                "model.recurrent_density is below 1"
+                "model.recurrent_density or model.readout_density is below 1"
             )
         if self.signal.pitch_max_hz * 8 > rate:
             raise ValueError(

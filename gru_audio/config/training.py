@@ -65,7 +65,7 @@ class TrainConfig(Table):
     pitch_handover_step: NonNegative = 50_000
     """From this step on the network sees the pitch head's own estimates in place of labels."""
     prune_start_step: Positive = 10_000
-    """Where model.recurrent_density is below 1: the step from which on blocks of recurrent weights go."""
+    """Where a density of [model] is below 1: the step from which on blocks of weights go."""
     prune_end_step: Positive = 50_000
     """The step at which the density is reached and the blocks that are left are settled."""
     prune_every: Positive = 100

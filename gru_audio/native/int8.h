@@ -13,7 +13,8 @@
 #include "byte_products.h"
 
 enum { GROUP_UNITS = 16, PAIR_UNITS = 32, QUAD_UNITS = 64, INT8_BLOCK_BYTES = 64, FOUR_COLUMNS = 4 };
-enum { INT8_MOST_TABLES = 10 }; // 2 S + 2, S at most 4
+enum { PAIR_FOURS = PAIR_UNITS / FOUR_COLUMNS }; // fours of columns in a pair's state
+enum { INT8_MOST_TABLES = 10 };                  // 2 S + 2, S at most 4
 
 // What a frame gives a unit's sums: with r and z all of their arguments, with n what the reset gate does not multiply, and
 // what it does.
@@ -35,6 +36,7 @@ struct gru_int8_network {
     int64_t n_reset_blocks;   // of 16 rows of the gate
     int64_t n_update_blocks;  //
     int64_t n_new_blocks;     //
+    int64_t n_readout_blocks; // n, of 16 rows of the readout and a pair's columns: 2, 4, 6, or 8, all
     const int8_t *blocks;     // (N, those of r, z, n, 2, 64): each next block of both groups
     const uint16_t *columns;  // as the blocks: the first activation that each is multiplied by
     const float
@@ -45,8 +47,10 @@ struct gru_int8_network {
     const float *gate_factors; // (3, H'') one over the units
     const int32_t *gate_sums;  // (3, H'') of a row's weights
     const int32_t *new_bias;   // (H'') of the new gate's product
-    const int8_t *readout_blocks; // (N, S, G, 8, 64)
-    const float *readout_units;   // (R''), in steps of what the tree multiplies
+    const int8_t *readout_blocks; // (N, S, G, n, 64)
+    const uint8_t
+        *readout_columns;       // (N, S, G, n): the first of a pair's activations that each is multiplied by
+    const float *readout_units; // (R''), in steps of what the tree multiplies
     const int8_t *readout_tables; // (n, Q, R''), interwoven as well
     const float *readout_factors; // (R'')
     const int32_t *readout_sums;  // (S, R'')

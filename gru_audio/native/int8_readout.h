@@ -12,34 +12,48 @@
 enum { LOW_BITS = 7, ROW_BYTES = 2 * GROUP_UNITS }; // of y
 
 // Adds to the sums of all samples of the step the products with a pair of groups of its new state. `before` are the
-// sums so far.
+// sums so far. W is pruned: of each 16 rows n blocks are left, an even number of the pair's 8.
 GRU_INLINE void int8_read_pair(const struct gru_int8_network *network, const struct gru_int8_room *room,
-                               int64_t pair, const int32_t *before) {
-    enum { FOURS = PAIR_UNITS / FOUR_COLUMNS };
+                               int64_t pair, const int32_t *before, const int64_t n) {
     const int64_t n_groups = network->n_readout_groups, n_samples = network->samples_per_step;
-    const int64_t width = int8_quads(network->readout_size) * QUAD_UNITS;
-    const int8_t *block = network->readout_blocks + pair * n_samples * n_groups * FOURS * INT8_BLOCK_BYTES;
-    int32_t fours[FOURS];
-    for (int k = 0; k < FOURS; k++)
-        fours[k] = load_four(room->activations + pair * PAIR_UNITS + k * FOUR_COLUMNS);
+    const int64_t width = int8_quads(network->readout_size) * QUAD_UNITS,
+                  first = pair * n_samples * n_groups * n;
+    const int8_t *block = network->readout_blocks + first * INT8_BLOCK_BYTES;
+    const uint8_t *columns = network->readout_columns + first;
+    const int8_t *activations = room->activations + pair * PAIR_UNITS;
+    int32_t fours[PAIR_FOURS];
+    for (int k = 0; k < PAIR_FOURS; k++)
+        fours[k] = load_four(activations + k * FOUR_COLUMNS);
     for (int64_t i = 0; i < n_samples; i++)
         for (int64_t group = 0; group < n_groups; group++) {
             const int64_t at = i * width + group * GROUP_UNITS;
             struct running_sums sums = {load_i32x16(before + at), {0}};
-            for (int k = 0; k < FOURS; k += 2)
-                sums = add_two_products(sums, fours[k], load_i8x64(block + k * INT8_BLOCK_BYTES),
-                                        fours[k + 1], load_i8x64(block + (k + 1) * INT8_BLOCK_BYTES));
+            for (int64_t k = 0; k < n; k += 2) {
+                const bool is_whole = n == PAIR_FOURS; // the fours then lie in registers
+                const int32_t four = is_whole ? fours[k] : load_four(activations + columns[k]),
+                              next = is_whole ? fours[k + 1] : load_four(activations + columns[k + 1]);
+                sums = add_two_products(sums, four, load_i8x64(block + k * INT8_BLOCK_BYTES), next,
+                                        load_i8x64(block + (k + 1) * INT8_BLOCK_BYTES));
+            }
             store_i32x16(room->readout_sums + at, total(sums));
-            block += FOURS * INT8_BLOCK_BYTES;
+            block += n * INT8_BLOCK_BYTES;
+            columns += n;
         }
 }
 
-// The pairs of a quad.
+// The pairs of a quad. The compiler makes loops of their own for the shares that are left most often.
 GRU_INLINE void int8_read_quad(const struct gru_int8_network *network, const struct gru_int8_room *room,
                                int64_t quad, const int32_t *before) {
-    int8_read_pair(network, room, 2 * quad, before);
-    if (2 * quad + 1 < network->n_pairs)
-        int8_read_pair(network, room, 2 * quad + 1, room->readout_sums);
+    const int64_t n = network->n_readout_blocks;
+    for (int64_t pair = 2 * quad; pair < 2 * quad + 2 && pair < network->n_pairs; pair++) {
+        if (n == PAIR_FOURS)
+            int8_read_pair(network, room, pair, before, PAIR_FOURS);
+        else if (n == PAIR_FOURS / 4)
+            int8_read_pair(network, room, pair, before, PAIR_FOURS / 4);
+        else
+            int8_read_pair(network, room, pair, before, n);
+        before = room->readout_sums;
+    }
 }
 
 // y of sample i of a step, in two bytes each: 16 high ones, then 16 low ones.

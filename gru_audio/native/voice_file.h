@@ -13,7 +13,7 @@
 
 #include "vectors.h"
 
-enum { VOICE_VERSION = 3, VOICE_ALIGNMENT = 64, VOICE_NOISE_TAPS = 3 };
+enum { VOICE_VERSION = 4, VOICE_ALIGNMENT = 64, VOICE_NOISE_TAPS = 3 };
 static const char VOICE_MAGIC[8] = {'G', 'R', 'U', 'V', 'O', 'I', 'C', 'E'};
 
 struct voice_header {
@@ -28,6 +28,7 @@ struct voice_numbers {
     int64_t order, bits, shortest_lag, longest_lag, n_lag_bins;
     int64_t gru_size, conditioning_size, readout_size, pitch_size, samples_per_step;
     int64_t n_reset_blocks, n_update_blocks, n_new_blocks; // of each 16 rows
+    int64_t n_readout_blocks;                              // of each 16 rows and 32 columns
     int64_t n_buckets, bucket_bits;                        // of mu-law's table
     int64_t is_shaped;                                     // noise of voiced frames
     int64_t n_corrections;                                 // as is usual; 0 where they are impossible
@@ -98,6 +99,7 @@ static bool voice_numbers_are_sound(const struct voice_numbers *n) {
            voice_is_within(n->n_reset_blocks, 0, VOICE_LARGEST_LAYER) &&
            voice_is_within(n->n_update_blocks, 0, VOICE_LARGEST_LAYER) &&
            voice_is_within(n->n_new_blocks, 0, VOICE_LARGEST_LAYER) &&
+           voice_is_within(n->n_readout_blocks, 2, 8) && n->n_readout_blocks % 2 == 0 &&
            voice_is_within(n->bucket_bits, 1, 30) && voice_is_within(n->n_buckets, 1, 1 << 24) &&
            voice_is_within(n->is_shaped, 0, 1) &&
            voice_is_within(n->n_corrections, 0, VOICE_MOST_CORRECTIONS) && voice_low_end_is_sound(n) &&
@@ -124,6 +126,7 @@ enum voice_array {
     VOICE_GATE_SUMS,
     VOICE_NEW_BIAS,
     VOICE_READOUT_BLOCKS,
+    VOICE_READOUT_COLUMNS,
     VOICE_READOUT_UNITS,
     VOICE_READOUT_TABLES,
     VOICE_READOUT_FACTORS,

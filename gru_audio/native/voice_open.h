@@ -33,6 +33,14 @@ static const uint16_t *voice_columns(struct voice_reader *reader, int64_t n, int
     return columns;
 }
 
+// The same of the readout's blocks, within a pair's.
+static const uint8_t *voice_readout_columns(struct voice_reader *reader, int64_t n) {
+    const uint8_t *columns = voice_take(reader, VOICE_READOUT_COLUMNS, 1, n);
+    for (int64_t i = 0; columns && i < n; i++)
+        voice_require(reader, columns[i] <= PAIR_UNITS - FOUR_COLUMNS);
+    return columns;
+}
+
 static void voice_read_network(struct voice_reader *reader, const struct voice_numbers *n,
                                struct gru_int8_network *network) {
     const int64_t S = n->samples_per_step, Q = (int64_t)1 << n->bits;
@@ -41,6 +49,7 @@ static void voice_read_network(struct voice_reader *reader, const struct voice_n
                   n_rows = voice_padded(n->readout_size, QUAD_UNITS);
     const int64_t n_groups = voice_padded(n->readout_size, GROUP_UNITS) / GROUP_UNITS;
     const int64_t n_blocks = 2 * n_pairs * (n->n_reset_blocks + n->n_update_blocks + n->n_new_blocks);
+    const int64_t n_readout_blocks = n_pairs * S * n_groups * n->n_readout_blocks;
     const int64_t n_step_tables = n->order ? 2 * S + 2 : S, n_readout_tables = n->order ? S + 3 : S;
     int64_t n_subtrees = 0;
     for (int64_t top = 0; top < n->bits; top += SUBTREE_BITS)
@@ -56,6 +65,7 @@ static void voice_read_network(struct voice_reader *reader, const struct voice_n
         .n_reset_blocks = n->n_reset_blocks,
         .n_update_blocks = n->n_update_blocks,
         .n_new_blocks = n->n_new_blocks,
+        .n_readout_blocks = n->n_readout_blocks,
         .blocks = voice_take(reader, VOICE_BLOCKS, INT8_BLOCK_BYTES, n_blocks),
         .columns = voice_columns(reader, n_blocks, n_units),
         .gate_units = voice_floats(reader, VOICE_GATE_UNITS, 3 * n_units),
@@ -64,8 +74,8 @@ static void voice_read_network(struct voice_reader *reader, const struct voice_n
         .gate_factors = voice_factors(reader, VOICE_GATE_FACTORS, 3 * n_units),
         .gate_sums = voice_take(reader, VOICE_GATE_SUMS, sizeof(int32_t), 3 * n_units),
         .new_bias = voice_take(reader, VOICE_NEW_BIAS, sizeof(int32_t), n_units),
-        .readout_blocks =
-            voice_take(reader, VOICE_READOUT_BLOCKS, INT8_BLOCK_BYTES, n_pairs * S * n_groups * 8),
+        .readout_blocks = voice_take(reader, VOICE_READOUT_BLOCKS, INT8_BLOCK_BYTES, n_readout_blocks),
+        .readout_columns = voice_readout_columns(reader, n_readout_blocks),
         .readout_units = voice_floats(reader, VOICE_READOUT_UNITS, n_rows),
         .readout_tables = voice_take(reader, VOICE_READOUT_TABLES, 1, n_readout_tables * Q * n_rows),
         .readout_factors = voice_factors(reader, VOICE_READOUT_FACTORS, n_rows),

@@ -9,7 +9,7 @@ import torch
 from gru_audio.config import Config
 from gru_audio.data.dataset import Dataset
 from gru_audio.errors import CheckpointError, TrainingError
-from gru_audio.network.blocks import RECURRENT_WEIGHT, kept_weights
+from gru_audio.network.blocks import kept_of, pruned_weights
 from gru_audio.network.model import Network
 from gru_audio.signal.mel_adapt import contract_differences
 from gru_audio.training.growing import grown
@@ -36,7 +36,7 @@ FINE_TUNING: dict[str, Any] = {
 }
 """What of [train] a run takes in place of the voice's, which were for hours on many clips; see docs/training.md."""
 
-_GROWING = ("gru_size", "recurrent_density")
+_GROWING = ("gru_size", "recurrent_density", "readout_density")
 """What of [model] may differ where the network is larger than the voice's."""
 
 
@@ -91,9 +91,10 @@ class StartingVoice:
 
     @property
     def is_pruned(self) -> bool:
-        """Whether no more of its recurrent weights are left than its config says; so of a dense one."""
-        weights, densities = self.voice.tensors[RECURRENT_WEIGHT], self.voice.config.model.recurrent_density
-        return not weights[~kept_weights(weights, densities)].any()
+        """Whether no more of its weights are left than its config says; so of a dense one."""
+        model = self.voice.config.model
+        weights = {name: self.voice.tensors[name] for name in pruned_weights(model)}
+        return not any(weight[~kept_of(name, weight, model)].any() for name, weight in weights.items())
 
     def grows_into(self, config: Config) -> bool:
         """Whether a config's network is a larger one, which begins as this voice; see growing.py."""

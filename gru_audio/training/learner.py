@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gru_audio.config import Config, TrainConfig
 from gru_audio.errors import ConfigError
+from gru_audio.network.blocks import pruned_weights
 from gru_audio.network.device import choose_dtype
 from gru_audio.network.model import Network
 from gru_audio.network.torch_private import forget_half_step, move_towards, step_unless_bad
@@ -91,7 +92,7 @@ class Learner:
             ProcessLostError: another process of the run failed; no weight was changed.
         """
         self._set_rate(self.learning_rate(self.step + 1))
-        key = self.step >= self.config.train.pitch_handover_step, self.pruning.kept is None
+        key = self.step >= self.config.train.pitch_handover_step, not self.pruning.kept
         step = partial(self._update, stopped or StopRequest())
         *losses, norm = self.replay(key, list(batch), step, partial(forget_half_step, self.scaler))
         self.step += 1
@@ -137,7 +138,7 @@ class Learner:
         Raises:
             CheckpointError: its tensors are not the network's; nothing was taken over.
         """
-        require_fit(checkpoint, self.network)
+        require_fit(checkpoint, self.network, pruned_weights(self.config.model))
         self.step = checkpoint.step
         self.network.load_state_dict(checkpoint.groups["network"])
         self.average.load_state_dict(checkpoint.groups["average"])

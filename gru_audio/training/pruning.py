@@ -1,12 +1,17 @@
-"""Pruning while training: which recurrent weights are left after each step; see blocks.py for the choice."""
-
-from collections.abc import Sequence
+"""Pruning while training: which weights are left after each step; see blocks.py for the choice."""
 
 import torch
 from torch import Tensor
 
-from gru_audio.config import Config
-from gru_audio.network.blocks import RECURRENT_WEIGHT, kept_weights, last_choice, scheduled_densities
+from gru_audio.config import Config, ModelConfig
+from gru_audio.network.blocks import (
+    READOUT_WEIGHT,
+    RECURRENT_WEIGHT,
+    kept_of,
+    last_choice,
+    model_left,
+    pruned_weights,
+)
 from gru_audio.network.model import Network
 from gru_audio.training.saved.checkpoint import Checkpoint, PartState
 
@@ -17,14 +22,14 @@ class Pruning:
     """The kept weights of a run's network, and of its moving average.
 
     Attributes:
-        kept: (3H, H) bool, the recurrent weights that are left; None before the first choice.
+        kept: by the name of a matrix, the weights that are left, bool of its shape; empty before the first choice.
         settled: it was chosen before the run's first step, and no step changes it.
     """
 
     def __init__(self, config: Config, network: Network, average: Network) -> None:
         """Nothing is pruned yet."""
         self._config, self._network, self._both = config, network, (network, average)
-        self.kept: Tensor | None = None
+        self.kept: dict[str, Tensor] = {}
         self.settled = False
 
     def last_choice(self, step: int) -> int:
@@ -36,7 +41,7 @@ class Pruning:
         """Choose the blocks for good, before the first step: those that a pruned voice has are the strongest."""
         self.settled = True
         if self._config.model.is_pruned:
-            self._keep(self._choice(self._config.model.recurrent_density))
+            self._choose(self._config.model)
             self._set_to_zero()
 
     def mask_gradient(self) -> None:
@@ -44,9 +49,10 @@ class Pruning:
 
         Source: Zhu & Gupta, To prune, or not to prune (2017), section 3.
         """
-        gradient = self._weight.grad
-        if self.kept is not None and gradient is not None:
-            gradient.masked_fill_(~self.kept, 0.0)
+        for name, kept in self.kept.items():
+            gradient = self._network.get_parameter(name).grad
+            if gradient is not None:
+                gradient.masked_fill_(~kept, 0.0)
 
     @torch.no_grad()
     def apply(self, step: int) -> None:
@@ -56,45 +62,52 @@ class Pruning:
         """
         self._set_to_zero()
         if self.last_choice(step) == step:
-            self._keep(self._choice(scheduled_densities(self._config, step)))
+            self._choose(model_left(self._config, step))
             self._set_to_zero()
 
     def densities(self) -> dict[str, float]:
-        """Share of each gate's recurrent weights that is left, its diagonal included; empty before pruning."""
-        if self.kept is None:
-            return {}
-        shares = self.kept.view(len(_GATES), -1).float().mean(1).tolist()
-        return {f"density_{gate}": share for gate, share in zip(_GATES, shares, strict=True)}
+        """Share of the weights that is left of each gate, its diagonal included, and of the readout's.
+
+        Of what is not pruned, or not yet, there is none.
+        """
+        shares = {}
+        if RECURRENT_WEIGHT in self.kept:
+            gates = self.kept[RECURRENT_WEIGHT].view(len(_GATES), -1).float().mean(1).tolist()
+            shares = {f"density_{gate}": share for gate, share in zip(_GATES, gates, strict=True)}
+        if READOUT_WEIGHT in self.kept:
+            shares["density_readout"] = self.kept[READOUT_WEIGHT].float().mean().item()
+        return shares
 
     def state(self) -> PartState:
         """What a checkpoint keeps of it."""
-        masks = {} if self.kept is None else {RECURRENT_WEIGHT: self.kept}
-        return PartState({"pruning_settled": self.settled}, {"masks": masks})
+        return PartState({"pruning_settled": self.settled}, {"masks": self.kept})
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take over what a checkpoint kept, in both networks too."""
-        kept, document = checkpoint.groups.get("masks", {}).get(RECURRENT_WEIGHT), checkpoint.document
-        self._keep(None if kept is None else kept.to(self._weight.device))
+        kept, document = checkpoint.groups.get("masks", {}), checkpoint.document
+        devices = {name: parameter.device for name, parameter in self._network.named_parameters()}
+        self._keep({name: kept[name].to(devices[name]) for name in kept})
         # Versions that did not tell it settled the pruning of whatever was fine-tuned.
         self.settled = document.get("pruning_settled", document.get("fine_tuned_from") is not None)
 
-    @property
-    def _weight(self) -> Tensor:
-        return self._network.get_parameter(RECURRENT_WEIGHT)
+    def _choose(self, model: ModelConfig) -> None:
+        kept = dict[str, Tensor]()
+        for name in pruned_weights(self._config.model):
+            weight = self._network.get_parameter(name)
+            chosen = kept_of(name, weight.detach().cpu().numpy(), model)
+            kept[name] = torch.from_numpy(chosen).to(weight.device)
+        self._keep(kept)
 
-    def _choice(self, densities: Sequence[float]) -> Tensor:
-        kept = kept_weights(self._weight.detach().cpu().numpy(), densities)
-        return torch.from_numpy(kept).to(self._weight.device)
-
-    def _keep(self, kept: Tensor | None) -> None:
-        if kept is not None and self.kept is not None and kept.is_cuda:
-            self.kept.copy_(kept)  # a captured step goes on with the same tensor
+    def _keep(self, kept: dict[str, Tensor]) -> None:
+        if kept.keys() == self.kept.keys() and all(mask.is_cuda for mask in kept.values()):
+            for name, mask in kept.items():
+                self.kept[name].copy_(mask)  # a captured step goes on with the same tensor
             return
         self.kept = kept
         for network in self._both:
-            network.sample_network.kept_weights = kept
+            network.sample_network.kept_weights = kept.get(RECURRENT_WEIGHT)
 
     def _set_to_zero(self) -> None:
-        if self.kept is not None:
+        for name, kept in self.kept.items():
             for network in self._both:
-                network.get_parameter(RECURRENT_WEIGHT).masked_fill_(~self.kept, 0.0)
+                network.get_parameter(name).masked_fill_(~kept, 0.0)

@@ -73,7 +73,7 @@ def train(
         dataset_path: folder that `prep` wrote.
         run: folder for the run's config, metrics, checkpoints and voice.
         config: all settings; with `resume`, only its `prep` and `train` tables may differ from the run's, and
-            as long as nothing is pruned yet `model.recurrent_density`, so that a dense run can be pruned later.
+            as long as nothing is pruned yet its densities, so that a dense run can be pruned later.
         resume: go on from the run's newest checkpoint that can be read; from the start, where a run ended before
             its first.
         start: the voice whose weights a new run starts from; None starts from random ones.
@@ -279,7 +279,8 @@ def _require_same_network(run: Path, checkpoint: Checkpoint, stored: Config, con
     """Make sure that the run's weights fit the config, and that what is to be pruned is pruned from the start."""
     is_pruned, model = "masks" in checkpoint.groups, stored.model
     if not is_pruned:
-        model = model.model_copy(update={"recurrent_density": config.model.recurrent_density})
+        densities = ("recurrent_density", "readout_density")
+        model = model.model_copy(update={name: getattr(config.model, name) for name in densities})
     for table, found in (("mel", stored.mel), ("signal", stored.signal), ("model", model)):
         if found != getattr(config, table):
             raise TrainingError(f"{run}: was started with another [{table}]; resume with its {CONFIG_FILE}")

@@ -15,9 +15,12 @@ from support.small import small_config
 from gru_audio.config import Config, MelConfig
 from gru_audio.errors import ConfigError
 from gru_audio.native import instruction_sets, library
+from gru_audio.network.blocks import pruned
 from gru_audio.network.model import Network
 from gru_audio.signal.mel import from_linear
 from gru_audio.synthesis.correction_plan import plan_of_contract
+from gru_audio.synthesis.folding import fold
+from gru_audio.synthesis.int8.packing import pack
 from gru_audio.synthesis.int8.voice_file import pack_voice
 from gru_audio.synthesis.sampling import SAMPLING, Sampling
 from gru_audio.synthesis.vocoder import Vocoder
@@ -39,13 +42,17 @@ MODELS: dict[str, dict[str, Any]] = {
     "four, six bits": {"samples_per_step": 4, "bits": 6},
     "no prediction, ten bits": {"lpc_order": 0, "bits": 10, "samples_per_step": 1},
     "wide": {"gru_size": 100, "readout_size": 70, "conditioning_size": 33},
+    "sparse": {
+        **{"gru_size": 70, "readout_size": 20, "samples_per_step": 4},
+        **{"recurrent_density": (0.2, 0.2, 0.4), "readout_density": 0.25},
+    },
 }
 
 
 def voice_of(config: Config, seed: int = 0, shaped: bool = False) -> Voice:
     torch.manual_seed(seed)
     tensors = {name: tensor.numpy() for name, tensor in Network(config).state_dict().items()}
-    return Voice(config, tensors, {SAMPLING: SHAPED} if shaped else {})
+    return Voice(config, pruned(config.model, tensors), {SAMPLING: SHAPED} if shaped else {})
 
 
 def tiny(shaped: bool = True) -> Voice:
@@ -293,6 +300,17 @@ def test_a_band_beyond_the_low_end_is_refused(packed: bytes) -> None:
     c.CVoice(c.summed(packed.replace(first.tobytes(), moved.tobytes())))
     moved[last] += 1
     assert refused(c.summed(packed.replace(first.tobytes(), moved.tobytes()))) == c.BAD_NUMBER
+
+
+@pytest.mark.parametrize("name", ["columns", "readout_columns"])
+def test_columns_beyond_the_state_are_refused(name: str) -> None:
+    config = small_config(gru_size=70, recurrent_density=(0.2, 0.2, 0.4), readout_density=0.25)
+    voice = voice_of(config)
+    packed, columns = pack_voice(voice), pack(fold(voice)).held[name]
+    assert packed.count(columns.tobytes()) == 1
+    moved = columns.copy()
+    moved.flat[3] = {"columns": 2 * 64, "readout_columns": 32}[name] - 3
+    assert refused(c.summed(packed.replace(columns.tobytes(), moved.tobytes()))) == c.BAD_NUMBER
 
 
 def test_a_voice_that_c_cannot_take_is_not_exported() -> None:

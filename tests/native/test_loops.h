@@ -171,15 +171,17 @@ static int16_t *first_codes_of(int64_t n_classes, int64_t bucket_bits, const flo
     return codes;
 }
 
-static struct gru_int8_network int8_network_of(int64_t n_samples, int64_t order, int64_t bits) {
+// Of 16 rows of the readout, `n_read` blocks of each pair's columns are left.
+static struct gru_int8_network int8_network_of(int64_t n_samples, int64_t order, int64_t bits, int64_t n_read) {
     enum { COUNT = 5, BLOCKS_A_PAIR = 3 * COUNT * 2, N_BLOCKS = INT8_PAIRS * BLOCKS_A_PAIR };
     const int64_t n_tables = n_samples + (order ? n_samples + 2 : 0), n_classes = 1 << bits;
     const int64_t n_groups = INT8_READOUT / GROUP_UNITS,
-                  n_readout_blocks = INT8_PAIRS * n_samples * n_groups * 8;
+                  n_readout_blocks = INT8_PAIRS * n_samples * n_groups * n_read;
     const int64_t n_subtrees = bits > 8 ? 1 + 16 + 256 : 1 + 16, n_sums = n_samples * INT8_READOUT_PADDED;
     int8_t *blocks = small_bytes(N_BLOCKS * INT8_BLOCK_BYTES);
     int8_t *readout_blocks = small_bytes(n_readout_blocks * INT8_BLOCK_BYTES);
     uint16_t *columns = take(N_BLOCKS * sizeof *columns);
+    uint8_t *readout_columns = take((size_t)n_readout_blocks);
     int32_t *gate_sums = whole_32(3 * INT8_PADDED), *readout_sums = whole_32(n_sums);
     for (int64_t i = 0; i < N_BLOCKS; i++) { // by pair, gate, block, group of the pair
         const int64_t gate = i % BLOCKS_A_PAIR / (2 * COUNT), group = i / BLOCKS_A_PAIR * 2 + i % 2;
@@ -187,8 +189,10 @@ static struct gru_int8_network int8_network_of(int64_t n_samples, int64_t order,
         sum_rows_of_block(blocks + INT8_BLOCK_BYTES * i,
                           gate_sums + gate * INT8_PADDED + group * GROUP_UNITS);
     }
-    for (int64_t i = 0; i < n_readout_blocks; i++) { // by pair, sample, group, four columns
-        const int64_t group = i / 8 % n_groups, sample = i / 8 / n_groups % n_samples;
+    for (int64_t i = 0; i < n_readout_blocks; i++) { // by pair, sample, group, block
+        const int64_t group = i / n_read % n_groups, sample = i / n_read / n_groups % n_samples;
+        const int64_t place = n_read == PAIR_FOURS ? i % n_read : (int64_t)(random_bits() % PAIR_FOURS);
+        readout_columns[i] = (uint8_t)(place * FOUR_COLUMNS);
         sum_rows_of_block(readout_blocks + INT8_BLOCK_BYTES * i,
                           readout_sums + sample * INT8_READOUT_PADDED + group * GROUP_UNITS);
     }
@@ -212,6 +216,7 @@ static struct gru_int8_network int8_network_of(int64_t n_samples, int64_t order,
         .n_reset_blocks = COUNT,
         .n_update_blocks = COUNT,
         .n_new_blocks = COUNT,
+        .n_readout_blocks = n_read,
         .blocks = blocks,
         .columns = columns,
         .gate_units = gate_units,
@@ -221,6 +226,7 @@ static struct gru_int8_network int8_network_of(int64_t n_samples, int64_t order,
         .gate_sums = gate_sums,
         .new_bias = whole_32(INT8_PADDED),
         .readout_blocks = readout_blocks,
+        .readout_columns = readout_columns,
         .readout_units = repeated(INT8_READOUT_PADDED, 0.05f),
         .readout_tables = small_bytes(n_tables * n_classes * INT8_READOUT_PADDED),
         .readout_factors = repeated(INT8_READOUT_PADDED, 1e4f),
@@ -256,8 +262,8 @@ static void generate_int8(const struct loop *loop, const struct gru_block *block
     gru_int8_generate(loop->network, block, loop->room);
 }
 
-static void test_int8(int64_t n_samples, int64_t order, int64_t bits, bool is_shaped) {
-    const struct gru_int8_network network = int8_network_of(n_samples, order, bits);
+static void test_int8(int64_t n_samples, int64_t order, int64_t bits, int64_t n_read, bool is_shaped) {
+    const struct gru_int8_network network = int8_network_of(n_samples, order, bits, n_read);
     struct gru_int8_room room = int8_room_of(n_samples);
     const struct loop loop = {"int8",       &network, &room,     INT8_SIZE,
                               INT8_READOUT, order,    is_shaped, generate_int8};

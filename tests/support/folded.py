@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gru_audio.config import Config
-from gru_audio.network.blocks import prune_blocks
+from gru_audio.network.blocks import kept_readout, kept_weights
 from gru_audio.signal.lpc import FrameFilters
 from gru_audio.synthesis.folding import FoldedNetwork, fold
 from gru_audio.synthesis.frontend import ConditioningWeights, FrameBlock, whole_block
@@ -23,7 +23,10 @@ def voiceless_config(stride: int, lpc_order: int, bits: int, gru_size: int, read
 
 
 def random_network(
-    config: Config, seed: int = 0, densities: tuple[float, ...] = (1.0, 1.0, 1.0)
+    config: Config,
+    seed: int = 0,
+    densities: tuple[float, ...] = (1.0, 1.0, 1.0),
+    readout_density: float = 1.0,
 ) -> FoldedNetwork:
     """A network whose gates move, whose units of the readout are not all dead and whose codes are not all alike."""
     random, model, n_classes = np.random.default_rng(seed), config.model, config.signal.n_classes
@@ -33,15 +36,23 @@ def random_network(
     def normal(scale: float, *shape: int) -> Floats:
         return (scale * random.standard_normal(shape)).astype(np.float32)
 
+    def recurrent() -> Floats:
+        weight = normal(1.5 / np.sqrt(size), 3 * size, size)
+        return weight * kept_weights(weight, densities)
+
+    def readout() -> Floats:
+        weight = normal(1 / np.sqrt(size), model.samples_per_step * model.readout_size, size)
+        return weight * kept_readout(weight, model.samples_per_step, readout_density)
+
     inside = np.repeat([0, 0, 1], size).astype(np.float32)  # the new gate's bias stays with its product
     return FoldedNetwork(
         config=config,
         step_tables=normal(0.5, n_step_tables, n_classes, 3 * size),
         gate_conditioning=normal(0.5, 3 * size, conditioning),
         gate_bias=normal(0.2, 3 * size),
-        recurrent=prune_blocks(normal(1.5 / np.sqrt(size), 3 * size, size), densities),
+        recurrent=recurrent(),
         recurrent_bias=inside * normal(0.2, 3 * size),
-        readout_hidden=normal(1 / np.sqrt(size), model.samples_per_step * model.readout_size, size),
+        readout_hidden=readout(),
         readout_hidden_bias=normal(0.3, model.samples_per_step * model.readout_size),
         readout_conditioning=normal(0.5, model.readout_size, conditioning),
         readout_tables=normal(0.3, n_readout_tables, n_classes, model.readout_size),

@@ -182,13 +182,29 @@ def rounded_up(array: Doubles, *multiples: int) -> Doubles:
     return np.pad(array, [(0, 0)] * (array.ndim - len(multiples)) + short)
 
 
-def unit_of_weights(weight: Doubles, *, kept_only: bool) -> Doubles:
-    """(rows,), so that weights (rows, columns) in it fit into bytes, and two blocks' products into 16 bits."""
+def unit_of_weights(weight: Doubles, n_blocks: int) -> Doubles:
+    """(rows,), so that weights (rows, columns) in it fit into bytes, and two blocks' products into 16 bits.
+
+    Of each 16 rows so many blocks are kept.
+    """
     padded = rounded_up(weight, 16, 32)
     groups = [padded[first : first + 16] for first in range(0, len(padded), 16)]
-    count = max(sum(bool(g[:, c : c + 4].any()) for c in range(0, g.shape[1], 4)) for g in groups)
-    most = np.concatenate([largest_of_one_sign(group, count if kept_only else None) for group in groups])
+    most = np.concatenate([largest_of_one_sign(group, n_blocks) for group in groups])
     return np.asarray(np.maximum(np.abs(weight).max(1) / 127, most[: len(weight)] / 253))
+
+
+def most_blocks(weight: Doubles) -> int:
+    """The most blocks of 16 rows of (rows, columns) that are not empty."""
+    padded = rounded_up(weight, 16, 32)
+    groups = [padded[first : first + 16] for first in range(0, len(padded), 16)]
+    return max(sum(bool(g[:, c : c + 4].any()) for c in range(0, g.shape[1], 4)) for g in groups)
+
+
+def unit_of_readouts(weight: Doubles) -> Doubles:
+    """The same of (S, rows, columns), in which of every 32 columns as many blocks are kept, an even number of them."""
+    parts = [sample[:, first : first + 32] for sample in weight for first in range(0, weight.shape[2], 32)]
+    most = max(most_blocks(part) for part in parts)
+    return np.asarray(np.max([unit_of_weights(part, most + most % 2) for part in parts], axis=0))
 
 
 class Int8Network:
@@ -206,7 +222,7 @@ class Int8Network:
         recurrent = recurrent * (1 - np.eye(size))
         tables = network.step_tables.astype(np.float64).reshape(*network.step_tables.shape[:2], 3, size)
         factor = np.array([1, 1, 2])[:, None]
-        units = np.stack([unit_of_weights(gate, kept_only=True) for gate in recurrent]) / 64 / factor
+        units = np.stack([unit_of_weights(gate, most_blocks(gate)) for gate in recurrent]) / 64 / factor
         self.units = np.maximum(units, np.abs(tables).max((0, 1)) / 127**2)  # (3, H)
         self.product_units = self.units * factor
         self.weight = np.rint(recurrent / (64 * self.product_units[:, :, None])).astype(np.int64)
@@ -215,8 +231,7 @@ class Int8Network:
 
         weight = network.readout_hidden.astype(np.float64).reshape(shape)
         read = network.readout_tables.astype(np.float64)
-        units = np.max([unit_of_weights(sample, kept_only=False) for sample in weight], axis=0) / 64
-        self.readout_units = np.maximum(units, np.abs(read).max((0, 1)) / 127**2)
+        self.readout_units = np.maximum(unit_of_readouts(weight) / 64, np.abs(read).max((0, 1)) / 127**2)
         self.readout_weight = np.rint(weight / (64 * self.readout_units[:, None])).astype(np.int64)
         self.readout_tables = np.rint(read / (127 * self.readout_units)).astype(np.int64)
         bias = network.readout_hidden_bias.reshape(shape[:2])

@@ -55,17 +55,25 @@ class Case(NamedTuple):
         return np.random.default_rng(seed).random((1, self.n_samples), np.float32)
 
 
-def case_of(config: Config, densities: tuple[float, ...] = (1.0, 1.0, 1.0), n_frames: int = 8) -> Case:
-    network = random_network(config, densities=densities)
+def case_of(
+    config: Config,
+    densities: tuple[float, ...] = (1.0, 1.0, 1.0),
+    readout_density: float = 1.0,
+    n_frames: int = 8,
+) -> Case:
+    network = random_network(config, densities=densities, readout_density=readout_density)
     engines = (CompiledEngine(config, loop(network)) for loop in (Int8Loop, Float32Loop))
     return Case(network, random_block(config, n_frames), *engines)
 
 
 # With 232 units there are quads whose products are computed ahead, some that are not, and half a quad at the end.
 CASES = {
-    "every sample": (voiceless_config(1, 8, 8, 232, 10), (1.0, 1.0, 1.0)),
-    "two samples, no prediction": (voiceless_config(2, 0, 6, 40, 20), (1.0, 1.0, 1.0)),
-    "four samples, sparse": (voiceless_config(4, 8, 10, 56, 20), (0.5, 0.4, 0.6)),
+    "every sample": (voiceless_config(1, 8, 8, 232, 10), (1.0, 1.0, 1.0), 1.0),
+    "two samples, no prediction": (voiceless_config(2, 0, 6, 40, 20), (1.0, 1.0, 1.0), 1.0),
+    "four samples, sparse": (voiceless_config(4, 8, 10, 56, 20), (0.5, 0.4, 0.6), 1.0),
+    "a sparse readout": (voiceless_config(4, 8, 8, 232, 64), (0.2, 0.2, 0.4), 0.25),
+    "a readout with every other block": (voiceless_config(1, 8, 8, 40, 20), (0.5, 0.4, 0.6), 0.5),
+    "a readout that lacks some blocks": (voiceless_config(2, 0, 6, 104, 20), (0.5, 0.4, 0.6), 0.75),
 }
 
 

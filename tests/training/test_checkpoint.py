@@ -271,8 +271,8 @@ def test_masks_of_another_network_are_named() -> None:
     weights = network.state_dict()
     whole = {"network": weights, "average": weights, "optimizer": {}}
     kept = torch.ones(12, 4, dtype=torch.bool)
-    require_fit(Checkpoint(1, {**whole, "masks": {RECURRENT_WEIGHT: kept}}, {}), network)
+    require_fit(Checkpoint(1, {**whole, "masks": {RECURRENT_WEIGHT: kept}}, {}), network, [RECURRENT_WEIGHT])
     for odd in (kept[:3], kept.float(), None):
         masks = {"other": kept} if odd is None else {RECURRENT_WEIGHT: odd}
         with pytest.raises(CheckpointError, match=f"damaged: masks/{RECURRENT_WEIGHT} "):
-            require_fit(Checkpoint(1, {**whole, "masks": masks}, {}), network)
+            require_fit(Checkpoint(1, {**whole, "masks": masks}, {}), network, [RECURRENT_WEIGHT])

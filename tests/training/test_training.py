@@ -28,7 +28,7 @@ from gru_audio.config import CONTEXT_FRAMES, TrainConfig, load_config, to_toml
 from gru_audio.data.dataset import Dataset
 from gru_audio.data.prepare import prepare
 from gru_audio.errors import CheckpointError, ConfigError, DatasetError, OutputError, TrainingError
-from gru_audio.network.blocks import RECURRENT_WEIGHT, kept_weights, scheduled_densities
+from gru_audio.network.blocks import READOUT_WEIGHT, RECURRENT_WEIGHT, kept_of, model_left
 from gru_audio.network.device import choose_device, choose_dtype
 from gru_audio.progress import Progress
 from gru_audio.signal.mel import silent_frames
@@ -385,6 +385,7 @@ N_COLUMNS, KEPT_COLUMNS = 10, (2, 3, 5)  # blocks of a group of rows, and how ma
 PRUNED = (
     "model.gru_size=40",
     "model.recurrent_density=[0.2, 0.3, 0.5]",
+    "model.readout_density=0.5",
     "train.steps=11",
     "train.learning_rate=1e-2",
     "train.prune_start_step=2",
@@ -394,7 +395,7 @@ PRUNED = (
     "train.checkpoint_every=1",
     "train.checkpoints_kept=20",
 )
-DENSE = "model.recurrent_density=[1, 1, 1]"
+DENSE = "model.recurrent_density=[1, 1, 1]", "model.readout_density=1"
 
 
 def recurrent(checkpoint: Checkpoint, group: str) -> torch.Tensor:
@@ -426,27 +427,32 @@ def test_what_is_pruned_is_zero_after_every_step(pruned_run: Path) -> None:
         kept = recurrent(checkpoint, "masks")
         assert kept.dtype == torch.bool
         assert torch.equal(kept, before) == (checkpoint.step not in (6, 9)), checkpoint.step
-        for group in ("network", "average"):
-            assert torch.equal(recurrent(checkpoint, group) != 0, kept), "all that are kept, and nothing else"
+        for name, left in checkpoint.groups["masks"].items():
+            for group in ("network", "average"):
+                weight = checkpoint.groups[group][name]
+                assert torch.equal(weight != 0, left), "all that are kept, and nothing else"
         before = kept
+    assert not checkpoints[-1].groups["masks"][READOUT_WEIGHT].all()
     momentum = checkpoints[-1].groups["optimizer"][f"{RECURRENT_WEIGHT}/exp_avg"]
     assert (momentum[~before] != 0).any(), "which would have moved them"
 
 
 def test_the_strongest_weights_of_that_moment_are_kept(dataset: Path, tmp_path: Path) -> None:
-    learner, dense = (learner_of(dataset, *PRUNED, *more) for more in ((), (DENSE,)))
+    learner, dense = (learner_of(dataset, *PRUNED, *more) for more in ((), DENSE))
     batch = first_batch(dataset)
     for _ in range(6):
         learner.train_step(batch)
         dense.train_step(batch)
-    weights = dense.network.get_parameter(RECURRENT_WEIGHT).detach().numpy()
-    densities = scheduled_densities(learner.config, 6)
-    assert densities == pytest.approx([share + (1 - share) * (3 / 7) ** 3 for share in (0.2, 0.3, 0.5)])
-    expected = torch.from_numpy(kept_weights(weights, densities))
-    assert learner.pruning.kept is not None
-    assert torch.equal(learner.pruning.kept, expected)
-    assert torch.equal(learner.network.get_parameter(RECURRENT_WEIGHT), torch.from_numpy(weights) * expected)
-    assert dense.pruning.kept is None
+    left = model_left(learner.config, 6)
+    densities = [share + (1 - share) * (3 / 7) ** 3 for share in (0.2, 0.3, 0.5)]
+    assert left.recurrent_density == pytest.approx(densities)
+    assert learner.pruning.kept.keys() == {RECURRENT_WEIGHT, READOUT_WEIGHT}
+    for name, kept in learner.pruning.kept.items():
+        weights = dense.network.get_parameter(name).detach().numpy()
+        expected = torch.from_numpy(kept_of(name, weights, left))
+        assert torch.equal(kept, expected) and not expected.all()
+        assert torch.equal(learner.network.get_parameter(name), torch.from_numpy(weights) * expected)
+    assert not dense.pruning.kept
 
 
 def test_a_pruned_block_does_not_come_back(dataset: Path, tmp_path: Path) -> None:
@@ -458,8 +464,8 @@ def test_a_pruned_block_does_not_come_back(dataset: Path, tmp_path: Path) -> Non
         if step in (9, 10):
             learner.network.get_parameter(RECURRENT_WEIGHT).data *= 1e-6
         learner.train_step(batch)
-        if learner.pruning.kept is not None:
-            kept.append(learner.pruning.kept)
+        if learner.pruning.kept:
+            kept.append(learner.pruning.kept[RECURRENT_WEIGHT])
     assert all((before | ~after).all() for before, after in pairwise(kept))
     assert (kept[0] & ~kept[-1]).any()
 
@@ -471,12 +477,14 @@ def test_what_is_pruned_does_not_count_in_the_gradient(dataset: Path, tmp_path: 
     for _ in range(9):
         learner.train_step(batch)
     kept = learner.pruning.kept
-    assert kept is not None
-    assert learner.network.sample_network.kept_weights is learner.average.sample_network.kept_weights is kept
+    recurrent_kept = kept[RECURRENT_WEIGHT]
+    assert learner.network.sample_network.kept_weights is recurrent_kept
+    assert learner.average.sample_network.kept_weights is recurrent_kept
     with mock.patch("gru_audio.network.model.can_scan", lambda *_: False):
         _, norm = learner.train_step(batch)
     gradients = [parameter.grad for parameter in learner.network.parameters() if parameter.grad is not None]
-    assert not learner.network.get_parameter(RECURRENT_WEIGHT).grad[~kept].any()  # type: ignore[index]
+    for name, left in kept.items():
+        assert not learner.network.get_parameter(name).grad[~left].any()  # type: ignore[index]
     clipped = torch.stack([gradient.norm() for gradient in gradients]).norm()
     torch.testing.assert_close(clipped, norm.clamp(max=learner.config.train.gradient_clip), rtol=1e-4, atol=0)
 
@@ -490,17 +498,18 @@ def test_the_voice_holds_only_what_is_kept(pruned_run: Path) -> None:
     packed = pack(fold(voice))
     counts = packed.n_reset_blocks, packed.n_update_blocks, packed.n_new_blocks
     assert sum(counts) == sum(KEPT_COLUMNS)
+    assert packed.n_readout_blocks == 4, "of 8"
 
 
 def test_the_densities_are_logged(pruned_run: Path, tmp_path: Path, dataset: Path) -> None:
-    names = [f"density_{gate}" for gate in ("reset", "update", "new")]
+    names = [f"density_{part}" for part in ("reset", "update", "new", "readout")]
     lines = [line for line in logged(pruned_run) if line["group"] == "train"]
     assert not lines[0].keys() & set(names)
-    assert [lines[1][name] for name in names] == [1, 1, 1]
+    assert [lines[1][name] for name in names] == [1, 1, 1, 1]
     for earlier, later in pairwise(lines[1:]):
         assert all(later[name] <= earlier[name] for name in names)
     # The blocks, and what of the diagonal lies outside them: at most 40 of a gate's 1600 weights.
-    for name, share in zip(names, (0.2, 0.3, 0.5), strict=True):
+    for name, share in zip(names[:3], (0.2, 0.3, 0.5), strict=True):
         assert share <= lines[-1][name] <= share + 40 / 1600
     run_to_end(dataset, tmp_path, "train.steps=1")
     assert not logged(tmp_path)[-2].keys() & set(names), "nothing is said of a dense run"
@@ -545,7 +554,8 @@ def without_what_is_new(run: Path) -> None:
     """Make the newest checkpoint one of a version that did not prune."""
     saved = load_checkpoint(checkpoint_paths(run)[-1])
     document = {key: value for key, value in saved.document.items() if key != "best_step"}
-    document["config"]["model"].pop("recurrent_density")
+    for density in ("recurrent_density", "readout_density"):
+        document["config"]["model"].pop(density)
     for key in ("start_step", "end_step", "every"):
         document["config"]["train"].pop(f"prune_{key}")
     save_checkpoint(run, Checkpoint(saved.step, saved.groups, document), 20)
@@ -565,7 +575,7 @@ def test_a_dense_run_goes_on_as_before(dataset: Path, tmp_path: Path) -> None:
 
 def test_a_dense_run_can_be_pruned_later(dataset: Path, tmp_path: Path) -> None:
     """Up to its start it is the same as one that was to be pruned from the first; an old checkpoint will do."""
-    run_to_end(dataset, tmp_path / "dense", *PRUNED, DENSE, progress=stop_at(4))
+    run_to_end(dataset, tmp_path / "dense", *PRUNED, *DENSE, progress=stop_at(4))
     without_what_is_new(tmp_path / "dense")
     schedule = "train.prune_start_step=5", "train.prune_end_step=8"
     assert run_to_end(dataset, tmp_path / "dense", *PRUNED, *schedule, resume=True).finished
@@ -582,7 +592,7 @@ def test_a_dense_run_can_be_pruned_later(dataset: Path, tmp_path: Path) -> None:
 
 
 def test_a_dense_run_past_the_start(dataset: Path, tmp_path: Path) -> None:
-    run_to_end(dataset, tmp_path, *PRUNED, DENSE, "train.steps=4")
+    run_to_end(dataset, tmp_path, *PRUNED, *DENSE, "train.steps=4")
     message = (
         r"is dense at step 4, past train\.prune_start_step \(4\); set that to 5 or more, and "
         r"train\.prune_end_step to a later one"
@@ -593,7 +603,13 @@ def test_a_dense_run_past_the_start(dataset: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "overrides", [(DENSE,), ("model.recurrent_density=[0.1, 0.3, 0.5]",), ("model.readout_size=8",)]
+    "overrides",
+    [
+        DENSE,
+        ("model.recurrent_density=[0.1, 0.3, 0.5]",),
+        ("model.readout_density=0.25",),
+        ("model.readout_size=8",),
+    ],
 )
 def test_a_pruned_run_keeps_its_model(dataset: Path, tmp_path: Path, overrides: tuple[str, ...]) -> None:
     run_to_end(dataset, tmp_path, *PRUNED, progress=stop_at(2))

@@ -13,7 +13,7 @@ from gru_audio.arrays import FloatArray
 from gru_audio.config import GATES, SignalConfig
 from gru_audio.errors import ConfigError
 from gru_audio.native import library
-from gru_audio.native.library import Float, Floats, Int, Int16s, Int32s, SignedBytes, Uint16s
+from gru_audio.native.library import Bytes, Float, Floats, Int, Int16s, Int32s, SignedBytes, Uint16s
 from gru_audio.network.blocks import BLOCK_COLUMNS, BLOCK_ROWS
 from gru_audio.signal.mulaw import expansion_table, thresholds
 from gru_audio.synthesis.folding import FoldedNetwork
@@ -50,6 +50,7 @@ _BITS_OF_BUCKET = 18
 one threshold; a bit more or less for codes of another size."""
 _NO_NODE = np.float32(-1e4)  # logit of what is no node
 
+BoolArray = npt.NDArray[np.bool_]
 Int64Array = npt.NDArray[np.int64]
 
 
@@ -67,6 +68,7 @@ class Int8Network(library.Struct):
         ("n_reset_blocks", Int),
         ("n_update_blocks", Int),
         ("n_new_blocks", Int),
+        ("n_readout_blocks", Int),
         ("blocks", SignedBytes),
         ("columns", Uint16s),
         ("gate_units", Floats),
@@ -76,6 +78,7 @@ class Int8Network(library.Struct):
         ("gate_sums", Int32s),
         ("new_bias", Int32s),
         ("readout_blocks", SignedBytes),
+        ("readout_columns", Bytes),
         ("readout_units", Floats),
         ("readout_tables", SignedBytes),
         ("readout_factors", Floats),
@@ -174,14 +177,23 @@ def _pack_gru(network: FoldedNetwork, reach: FloatArray) -> dict[str, Any]:
 def _kept_blocks(weight: DoubleArray) -> _Kept:
     """Of (3, H', H'), all groups of a gate with as many blocks."""
     cut = in_blocks(weight)  # (3, N, H' / 4, 16, 4)
-    fours = (weight != 0).view(np.int32)  # (3, H', H' / 4), four truth values as one number
-    kept = np.asarray(fours.reshape(_GATES, -1, BLOCK_ROWS, fours.shape[-1]).any(2))  # (3, N, H' / 4)
-    blocks, columns = [], []
-    for gate, count in enumerate(kept.sum(2).max(1)):
-        chosen = np.sort(np.argsort(~kept[gate], axis=1, kind="stable")[:, :count], axis=1)  # (N, count)
-        blocks.append(np.take_along_axis(cut[gate], chosen[:, :, None, None], 1))
-        columns.append(chosen)
-    return _Kept(blocks, columns)
+    kept = _hold_weights(weight)  # (3, N, H' / 4)
+    chosen = [_first_kept(part, int(count)) for part, count in zip(kept, kept.sum(2).max(1), strict=True)]
+    blocks = [
+        np.take_along_axis(part, which[..., None, None], 1) for part, which in zip(cut, chosen, strict=True)
+    ]
+    return _Kept(blocks, chosen)
+
+
+def _hold_weights(weight: DoubleArray) -> BoolArray:
+    """Which blocks of (..., rows, columns) are not empty: (..., rows / 16, columns / 4)."""
+    fours = (weight != 0).view(np.int32)  # four truth values as one number
+    return np.asarray(fours.reshape(*weight.shape[:-2], -1, BLOCK_ROWS, fours.shape[-1]).any(-2))
+
+
+def _first_kept(kept: BoolArray, count: int) -> Int64Array:
+    """Of blocks (..., n) the places (..., count) of those that are kept, in order; where there are fewer, of others."""
+    return np.sort(np.argsort(~kept, axis=-1, kind="stable")[..., :count], axis=-1)
 
 
 def _gate_units(kept: _Kept, of_tables: FloatArray) -> DoubleArray:
@@ -205,30 +217,45 @@ def _pack_readout(network: FoldedNetwork) -> tuple[dict[str, Any], float]:
     tables = widened(network.readout_tables, BLOCK_ROWS)  # (n, Q, R')
     bias = padded(network.readout_hidden_bias.reshape(shape[:2]), BLOCK_ROWS)  # (S, R')
     stride, width = bias.shape
-    blocks = in_blocks(weight)  # (S, R' / 16, H' / 4, 16, 4)
+    blocks, columns = _kept_of_pairs(weight)  # (S, R' / 16, N / 2, n, …)
     units = np.maximum(
-        unit_of_blocks(blocks).max(0).ravel(),
+        unit_of_blocks(blocks.reshape(stride, width // BLOCK_ROWS, -1, BLOCK_ROWS, BLOCK_COLUMNS))
+        .max(0)
+        .ravel(),
         unit_of_tables(reach_of(tables).max(0)),
     )  # (R',)
     units = np.maximum(units, LEAST_UNIT).astype(np.float32).astype(np.float64)
-    quantised = np.rint(blocks / (units.reshape(-1, 1, BLOCK_ROWS, 1) * FULL_ACTIVATION))
-    by_pair = quantised.reshape(
-        stride * (width // BLOCK_ROWS), -1, _PAIR_ROWS // BLOCK_COLUMNS, BLOCK_ROWS, BLOCK_COLUMNS
-    )
+    quantised = np.rint(blocks / (units.reshape(-1, 1, 1, BLOCK_ROWS, 1) * FULL_ACTIVATION))
     limit = float(np.abs(network.readout_conditioning).sum(1).max())
     largest = np.abs(weight).sum(2).max(0) + np.abs(tables).max(1).sum(0, dtype=np.float64)
     unit = (float(largest.max()) + float(np.abs(bias).max()) + limit) / _READOUT_STEPS
     inside = np.arange(width) < model.readout_size
     return {
         "n_readout_groups": width // BLOCK_ROWS,
-        "readout_blocks": aligned(by_pair.swapaxes(0, 1), np.int8),
+        "n_readout_blocks": columns.shape[-1],
+        "readout_blocks": aligned(np.moveaxis(quantised, 2, 0), np.int8),
+        "readout_columns": aligned(BLOCK_COLUMNS * np.moveaxis(columns, 2, 0), np.uint8),
         "readout_units": whole_quads(units / unit, np.float32),
         "readout_tables": table_bytes(tables[:, :, None], units),
         "readout_factors": whole_quads(np.where(inside, 1 / units, 0), np.float32),
-        "readout_sums": whole_quads(quantised.sum((2, 4)).reshape(stride, width), np.int32),
+        "readout_sums": whole_quads(quantised.sum((2, 3, 5)).reshape(stride, width), np.int32),
         "readout_bias": whole_quads(np.rint(bias / units), np.int32),
         "readout_input_limit": limit,
     }, unit
+
+
+def _kept_of_pairs(weight: DoubleArray) -> tuple[DoubleArray, Int64Array]:
+    """Of (S, R', H') the blocks that are not empty, of each pair of groups of the state as many, an even number n.
+
+    Returns:
+        Blocks (S, R' / 16, N / 2, n, 16, 4), and which of a pair's 8 they are, (S, R' / 16, N / 2, n).
+    """
+    fours = _PAIR_ROWS // BLOCK_COLUMNS
+    cut, kept = in_blocks(weight), _hold_weights(weight)
+    kept = kept.reshape(*kept.shape[:2], -1, fours)
+    chosen = _first_kept(kept, max(2, -(-int(kept.sum(-1).max()) // 2) * 2))
+    blocks = cut.reshape(*kept.shape, BLOCK_ROWS, BLOCK_COLUMNS)
+    return np.take_along_axis(blocks, chosen[..., None, None], 3), chosen
 
 
 def _pack_tree(network: FoldedNetwork, readout_unit: float) -> dict[str, Any]:

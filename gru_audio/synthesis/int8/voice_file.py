@@ -30,7 +30,7 @@ from gru_audio.voice.bundled import voice_path
 from gru_audio.voice.tensor_file import EXPORTED_MAGIC
 from gru_audio.voice.voice import Voice, load_voice
 
-VERSION = 3
+VERSION = 4
 
 _HEADER = struct.Struct("<8sIIQ")
 _PLACE = struct.Struct("<QQ")
@@ -39,7 +39,8 @@ _ALIGNMENT = 64
 _NETWORK_ARRAYS = (
     *("blocks", "columns", "gate_units", "own_weights", "step_tables"),
     *("gate_factors", "gate_sums", "new_bias"),
-    *("readout_blocks", "readout_units", "readout_tables", "readout_factors", "readout_sums", "readout_bias"),
+    *("readout_blocks", "readout_columns", "readout_units", "readout_tables"),
+    *("readout_factors", "readout_sums", "readout_bias"),
     *("tree_blocks", "tree_units", "tree_bias", "edges", "expansion", "first_codes"),
 )
 _PREDICTION_ARRAYS = ("band", "lower", "upper", "inverse", "weight", "cosines", "lag_window")
@@ -144,6 +145,7 @@ def _numbers(voice: Voice, packed: Int8Network, weights: ConditioningWeights) ->
         "n_reset_blocks": packed.n_reset_blocks,
         "n_update_blocks": packed.n_update_blocks,
         "n_new_blocks": packed.n_new_blocks,
+        "n_readout_blocks": packed.n_readout_blocks,
         "n_buckets": packed.n_buckets,
         "bucket_bits": packed.bucket_bits,
         "is_shaped": draws.voiced.are_shaped,

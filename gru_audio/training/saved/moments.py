@@ -1,13 +1,12 @@
 """What a checkpoint holds against the network that is to go on from it, and the optimiser's moments by weight."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gru_audio.errors import CheckpointError
-from gru_audio.network.blocks import RECURRENT_WEIGHT
 from gru_audio.training.saved.checkpoint import Checkpoint
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -29,8 +28,13 @@ def restore_moments(network: nn.Module, optimizer: Optimizer, moments: Mapping[s
         optimizer.state[parameter] = {key: moments[f"{name}/{key}"].to(parameter.device) for key in _MOMENTS}
 
 
-def require_fit(checkpoint: Checkpoint, network: nn.Module) -> None:
+def require_fit(checkpoint: Checkpoint, network: nn.Module, pruned: Sequence[str] = ()) -> None:
     """Make sure, before any is taken over, that a checkpoint's tensors are possible and of a network's shapes.
+
+    Args:
+        checkpoint: with masks, once its run prunes.
+        network: that is to go on from it.
+        pruned: the names of the weights that have masks then.
 
     Raises:
         CheckpointError: one is not, or is missing; it is named.
@@ -41,7 +45,7 @@ def require_fit(checkpoint: Checkpoint, network: nn.Module) -> None:
         likes = (torch.zeros(()), parameter, parameter)
         wanted |= {("optimizer", f"{name}/{key}"): like for key, like in zip(_MOMENTS, likes, strict=True)}
     if checkpoint.groups.get("masks"):
-        wanted["masks", RECURRENT_WEIGHT] = weights[RECURRENT_WEIGHT].bool()
+        wanted |= {("masks", name): weights[name].bool() for name in pruned}
     for (group, name), like in wanted.items():
         got = checkpoint.groups[group].get(name)
         if got is None or (got.shape, got.dtype) != (like.shape, like.dtype) or not _is_possible(name, got):
