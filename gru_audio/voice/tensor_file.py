@@ -1,7 +1,8 @@
 """Tensors and one JSON document in one safetensors file: the container of voices and checkpoints.
 
 Nothing is ever unpickled. The JSON stands under a single metadata key, so a file's bytes follow from its
-contents alone. It holds a digest of itself and of the tensors, which is compared wherever these are read.
+contents alone. It holds a digest of itself and of the tensors, which is compared wherever these are read. Pruned
+matrices take the room of what is left of them; see sparse_tensors.py.
 """
 
 import contextlib
@@ -20,10 +21,13 @@ from gru_audio.documents import Document, DocumentError
 from gru_audio.errors import CheckpointError
 from gru_audio.files import atomic_path, open_file, why_no_file
 from gru_audio.safetensors_file import METADATA_KEY, SafetensorsFile, UnreadableTensorsError
+from gru_audio.voice.sparse_tensors import SparseTensorError, is_squeezed, squeezed, whole
 
 Array = npt.NDArray[Any]
 
-_VERSION = 1
+_VERSION, _WITH_BLOCKS = 1, 2
+"""What all versions read, and what has pruned matrices as their blocks."""
+
 _DIGEST = "digest"
 _CHECKSUM = "crc32"
 """In the digest's place in the checkpoints of a version that knew none: CRC-32 of the tensors."""
@@ -65,9 +69,10 @@ def write_tensor_file(
     Raises:
         OutputError: the file cannot be written; what was there stays.
     """
-    header = json.loads(json.dumps({"kind": kind, "version": _VERSION, **document}, allow_nan=False))
+    contiguous = {name: np.asarray(tensor, order="C") for name, tensor in squeezed(tensors).items()}
+    version = _WITH_BLOCKS if is_squeezed(contiguous) else _VERSION
+    header = json.loads(json.dumps({"kind": kind, "version": version, **document}, allow_nan=False))
     header.pop(_CHECKSUM, None)
-    contiguous = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     header[_DIGEST] = _digest(header, contiguous)
     data = save(contiguous, {METADATA_KEY: json.dumps(header)})
     with atomic_path(path) as temporary:
@@ -113,7 +118,10 @@ class TensorFile:
         checksum = document.get(_CHECKSUM)
         if checksum is not None and checksum != _checksum(tensors):
             raise CheckpointError(f"{path}: damaged: its contents do not match their checksum; copy it again")
-        return tensors
+        try:
+            return whole(tensors)
+        except SparseTensorError as error:
+            raise CheckpointError(f"{path}: damaged: {error}; copy it again") from error
 
 
 def states_digest(document: Mapping[str, Any]) -> bool:
@@ -151,7 +159,7 @@ def _document(path: Path, file: SafetensorsFile, kind: str | None) -> dict[str, 
         raise CheckpointError(
             f"{path}: a safetensors file, but not one that gru-audio wrote (its header: {error}); name another"
         ) from error
-    if header.version > _VERSION:
+    if header.version > _WITH_BLOCKS:
         raise CheckpointError(f"{path}: of version {header.version}, newer than this gru-audio; upgrade it")
     if kind is not None and header.kind != kind:
         raise CheckpointError(f"{path}: is a {header.kind}, not a {kind}; name a {kind}")
