@@ -36,7 +36,7 @@ struct gru_int8_network {
     int64_t n_reset_blocks;   // of 16 rows of the gate
     int64_t n_update_blocks;  //
     int64_t n_new_blocks;     //
-    int64_t n_readout_blocks; // n, of 16 rows of the readout and a pair's columns: 2, 4, 6, or 8, all
+    int64_t n_readout_blocks; // n, of 16 rows of the readout and a quad's columns, an even number; 16: all
     const int8_t *blocks;     // (N, those of r, z, n, 2, 64): each next block of both groups
     const uint16_t *columns;  // as the blocks: the first activation that each is multiplied by
     const float
@@ -47,10 +47,10 @@ struct gru_int8_network {
     const float *gate_factors; // (3, H'') one over the units
     const int32_t *gate_sums;  // (3, H'') of a row's weights
     const int32_t *new_bias;   // (H'') of the new gate's product
-    const int8_t *readout_blocks; // (N, S, G, n, 64)
+    const int8_t *readout_blocks; // (H'' / 64, S, G, n, 64); where all are there by pairs, (N, S, G, 8, 64)
     const uint8_t
-        *readout_columns;       // (N, S, G, n): the first of a pair's activations that each is multiplied by
-    const float *readout_units; // (R''), in steps of what the tree multiplies
+        *readout_columns; // one for each block: the first of a quad's activations that it is multiplied by
+    const float *readout_units;   // (R''), in steps of what the tree multiplies
     const int8_t *readout_tables; // (n, Q, R''), interwoven as well
     const float *readout_factors; // (R'')
     const int32_t *readout_sums;  // (S, R'')

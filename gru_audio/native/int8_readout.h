@@ -11,25 +11,24 @@
 
 enum { LOW_BITS = 7, ROW_BYTES = 2 * GROUP_UNITS }; // of y
 
-// Adds to the sums of all samples of the step the products with a pair of groups of its new state. `before` are the
-// sums so far. W is pruned: of each 16 rows n blocks are left, an even number of the pair's 8.
-GRU_INLINE void int8_read_pair(const struct gru_int8_network *network, const struct gru_int8_room *room,
-                               int64_t pair, const int32_t *before, const int64_t n) {
+// Adds to the sums of all samples of the step the products of n blocks of each 16 rows with a part of its new state:
+// a pair's, of which all 8 blocks are there, or a quad's, of which W is pruned to n. `before` are the sums so far.
+GRU_INLINE void int8_read_part(const struct gru_int8_network *network, const struct gru_int8_room *room,
+                               int64_t part, const int32_t *before, const int64_t n, const bool is_whole) {
     const int64_t n_groups = network->n_readout_groups, n_samples = network->samples_per_step;
-    const int64_t width = int8_quads(network->readout_size) * QUAD_UNITS,
-                  first = pair * n_samples * n_groups * n;
+    const int64_t width = int8_quads(network->readout_size) * QUAD_UNITS;
+    const int64_t first = part * n_samples * n_groups * n;
     const int8_t *block = network->readout_blocks + first * INT8_BLOCK_BYTES;
+    const int8_t *activations = room->activations + part * (is_whole ? PAIR_UNITS : QUAD_UNITS);
     const uint8_t *columns = network->readout_columns + first;
-    const int8_t *activations = room->activations + pair * PAIR_UNITS;
-    int32_t fours[PAIR_FOURS];
-    for (int k = 0; k < PAIR_FOURS; k++)
+    int32_t fours[PAIR_FOURS]; // of a pair, which then lie in registers
+    for (int k = 0; is_whole && k < PAIR_FOURS; k++)
         fours[k] = load_four(activations + k * FOUR_COLUMNS);
     for (int64_t i = 0; i < n_samples; i++)
         for (int64_t group = 0; group < n_groups; group++) {
             const int64_t at = i * width + group * GROUP_UNITS;
             struct running_sums sums = {load_i32x16(before + at), {0}};
             for (int64_t k = 0; k < n; k += 2) {
-                const bool is_whole = n == PAIR_FOURS; // the fours then lie in registers
                 const int32_t four = is_whole ? fours[k] : load_four(activations + columns[k]),
                               next = is_whole ? fours[k + 1] : load_four(activations + columns[k + 1]);
                 sums = add_two_products(sums, four, load_i8x64(block + k * INT8_BLOCK_BYTES), next,
@@ -41,18 +40,18 @@ GRU_INLINE void int8_read_pair(const struct gru_int8_network *network, const str
         }
 }
 
-// The pairs of a quad. The compiler makes loops of their own for the shares that are left most often.
+// A quad. The compiler makes loops of their own for the shares that are left most often.
 GRU_INLINE void int8_read_quad(const struct gru_int8_network *network, const struct gru_int8_room *room,
                                int64_t quad, const int32_t *before) {
     const int64_t n = network->n_readout_blocks;
-    for (int64_t pair = 2 * quad; pair < 2 * quad + 2 && pair < network->n_pairs; pair++) {
-        if (n == PAIR_FOURS)
-            int8_read_pair(network, room, pair, before, PAIR_FOURS);
-        else if (n == PAIR_FOURS / 4)
-            int8_read_pair(network, room, pair, before, PAIR_FOURS / 4);
-        else
-            int8_read_pair(network, room, pair, before, n);
-        before = room->readout_sums;
+    if (n == 2 * PAIR_FOURS) {
+        int8_read_part(network, room, 2 * quad, before, PAIR_FOURS, true);
+        if (2 * quad + 1 < network->n_pairs)
+            int8_read_part(network, room, 2 * quad + 1, room->readout_sums, PAIR_FOURS, true);
+    } else if (n == PAIR_FOURS / 2) {
+        int8_read_part(network, room, quad, before, PAIR_FOURS / 2, false);
+    } else {
+        int8_read_part(network, room, quad, before, n, false);
     }
 }
 

@@ -28,7 +28,7 @@ struct voice_numbers {
     int64_t order, bits, shortest_lag, longest_lag, n_lag_bins;
     int64_t gru_size, conditioning_size, readout_size, pitch_size, samples_per_step;
     int64_t n_reset_blocks, n_update_blocks, n_new_blocks; // of each 16 rows
-    int64_t n_readout_blocks;                              // of each 16 rows and 32 columns
+    int64_t n_readout_blocks;                              // of each 16 rows and 64 columns
     int64_t n_buckets, bucket_bits;                        // of mu-law's table
     int64_t is_shaped;                                     // noise of voiced frames
     int64_t n_corrections;                                 // as is usual; 0 where they are impossible
@@ -99,7 +99,7 @@ static bool voice_numbers_are_sound(const struct voice_numbers *n) {
            voice_is_within(n->n_reset_blocks, 0, VOICE_LARGEST_LAYER) &&
            voice_is_within(n->n_update_blocks, 0, VOICE_LARGEST_LAYER) &&
            voice_is_within(n->n_new_blocks, 0, VOICE_LARGEST_LAYER) &&
-           voice_is_within(n->n_readout_blocks, 2, 8) && n->n_readout_blocks % 2 == 0 &&
+           voice_is_within(n->n_readout_blocks, 2, 16) && n->n_readout_blocks % 2 == 0 &&
            voice_is_within(n->bucket_bits, 1, 30) && voice_is_within(n->n_buckets, 1, 1 << 24) &&
            voice_is_within(n->is_shaped, 0, 1) &&
            voice_is_within(n->n_corrections, 0, VOICE_MOST_CORRECTIONS) && voice_low_end_is_sound(n) &&

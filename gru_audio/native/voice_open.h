@@ -33,11 +33,11 @@ static const uint16_t *voice_columns(struct voice_reader *reader, int64_t n, int
     return columns;
 }
 
-// The same of the readout's blocks, within a pair's.
+// The same of the readout's blocks, within a quad's.
 static const uint8_t *voice_readout_columns(struct voice_reader *reader, int64_t n) {
     const uint8_t *columns = voice_take(reader, VOICE_READOUT_COLUMNS, 1, n);
     for (int64_t i = 0; columns && i < n; i++)
-        voice_require(reader, columns[i] <= PAIR_UNITS - FOUR_COLUMNS);
+        voice_require(reader, columns[i] <= QUAD_UNITS - FOUR_COLUMNS);
     return columns;
 }
 
@@ -49,7 +49,10 @@ static void voice_read_network(struct voice_reader *reader, const struct voice_n
                   n_rows = voice_padded(n->readout_size, QUAD_UNITS);
     const int64_t n_groups = voice_padded(n->readout_size, GROUP_UNITS) / GROUP_UNITS;
     const int64_t n_blocks = 2 * n_pairs * (n->n_reset_blocks + n->n_update_blocks + n->n_new_blocks);
-    const int64_t n_readout_blocks = n_pairs * S * n_groups * n->n_readout_blocks;
+    const int64_t n_readout_parts = n->n_readout_blocks == 2 * PAIR_FOURS
+                                        ? n_pairs * PAIR_FOURS
+                                        : n_units / QUAD_UNITS * n->n_readout_blocks;
+    const int64_t n_readout_blocks = n_readout_parts * S * n_groups;
     const int64_t n_step_tables = n->order ? 2 * S + 2 : S, n_readout_tables = n->order ? S + 3 : S;
     int64_t n_subtrees = 0;
     for (int64_t top = 0; top < n->bits; top += SUBTREE_BITS)

@@ -2,8 +2,8 @@
 
 A matrix is cut into blocks of 16 rows by 4 columns, which the int8 engine multiplies with one instruction each; the
 blocks of least energy go. Of each gate's (H, H) part of W_hh, each 16 rows keep as many blocks, anywhere in them, and
-the diagonal, a unit's own memory, always stays. Of the readout's weights, each 16 rows keep as many blocks of every 32
-columns, as the engine multiplies these while the next 32 units of the state are still being computed.
+the diagonal, a unit's own memory, always stays. Of the readout's weights, each 16 rows keep as many blocks of every 64
+columns, as the engine multiplies these while the next 64 units of the state are still being computed.
 Source: Kalchbrenner et al., Efficient Neural Audio Synthesis (2018), section 3.1; Valin & Skoglund, LPCNet
 (2019), section 3.3, for the diagonal.
 """
@@ -19,7 +19,7 @@ FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 
 BLOCK_ROWS, BLOCK_COLUMNS = 16, 4
-READOUT_COLUMNS = 32
+READOUT_COLUMNS = 64
 """Of the readout's weights, whose blocks compete with one another."""
 
 RECURRENT_WEIGHT = "sample_network.cell.weight_hh_l0"
@@ -102,7 +102,7 @@ def kept_readout(weight: FloatArray, samples_per_step: int, density: float) -> B
     Args:
         weight: (S R, H).
         samples_per_step: S.
-        density: share of the blocks that is kept; at least one of every 32 columns is.
+        density: share of the blocks that is kept; at least one of every 64 columns is.
     """
     of_samples = [
         _strongest(part, READOUT_COLUMNS // BLOCK_COLUMNS, density)

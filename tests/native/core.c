@@ -35,7 +35,7 @@ int main(void) {
     test_byte_products();
     for (int64_t n = 1; n <= 4; n *= 2)
         for (int64_t bits = 6; bits <= 10; bits += 2) {
-            const int64_t n_read = bits == 6 ? PAIR_FOURS : bits == 8 ? 2 : 2 * n;
+            const int64_t n_read = bits == 6 ? 2 * PAIR_FOURS : bits == 8 ? PAIR_FOURS / 2 : 2 * n;
             test_int8(n, n == 4 ? 0 : 8 * n, bits, n_read, bits == 6);
             give_back_all();
         }

@@ -309,7 +309,7 @@ def test_columns_beyond_the_state_are_refused(name: str) -> None:
     packed, columns = pack_voice(voice), pack(fold(voice)).held[name]
     assert packed.count(columns.tobytes()) == 1
     moved = columns.copy()
-    moved.flat[3] = {"columns": 2 * 64, "readout_columns": 32}[name] - 3
+    moved.flat[3] = {"columns": 2 * 64, "readout_columns": 64}[name] - 3
     assert refused(c.summed(packed.replace(columns.tobytes(), moved.tobytes()))) == c.BAD_NUMBER
 
 

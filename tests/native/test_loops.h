@@ -171,12 +171,14 @@ static int16_t *first_codes_of(int64_t n_classes, int64_t bucket_bits, const flo
     return codes;
 }
 
-// Of 16 rows of the readout, `n_read` blocks of each pair's columns are left.
+// Of 16 rows of the readout, `n_read` blocks of each quad's columns are left; all 16 of them lie by pairs.
 static struct gru_int8_network int8_network_of(int64_t n_samples, int64_t order, int64_t bits, int64_t n_read) {
     enum { COUNT = 5, BLOCKS_A_PAIR = 3 * COUNT * 2, N_BLOCKS = INT8_PAIRS * BLOCKS_A_PAIR };
     const int64_t n_tables = n_samples + (order ? n_samples + 2 : 0), n_classes = 1 << bits;
     const int64_t n_groups = INT8_READOUT / GROUP_UNITS,
-                  n_readout_blocks = INT8_PAIRS * n_samples * n_groups * n_read;
+                  n_parts = n_read == 2 * PAIR_FOURS ? INT8_PAIRS : INT8_PADDED / QUAD_UNITS,
+                  n_of_part = n_read == 2 * PAIR_FOURS ? PAIR_FOURS : n_read,
+                  n_readout_blocks = n_parts * n_samples * n_groups * n_of_part;
     const int64_t n_subtrees = bits > 8 ? 1 + 16 + 256 : 1 + 16, n_sums = n_samples * INT8_READOUT_PADDED;
     int8_t *blocks = small_bytes(N_BLOCKS * INT8_BLOCK_BYTES);
     int8_t *readout_blocks = small_bytes(n_readout_blocks * INT8_BLOCK_BYTES);
@@ -189,10 +191,9 @@ static struct gru_int8_network int8_network_of(int64_t n_samples, int64_t order,
         sum_rows_of_block(blocks + INT8_BLOCK_BYTES * i,
                           gate_sums + gate * INT8_PADDED + group * GROUP_UNITS);
     }
-    for (int64_t i = 0; i < n_readout_blocks; i++) { // by pair, sample, group, block
-        const int64_t group = i / n_read % n_groups, sample = i / n_read / n_groups % n_samples;
-        const int64_t place = n_read == PAIR_FOURS ? i % n_read : (int64_t)(random_bits() % PAIR_FOURS);
-        readout_columns[i] = (uint8_t)(place * FOUR_COLUMNS);
+    for (int64_t i = 0; i < n_readout_blocks; i++) { // by part, sample, group, block
+        const int64_t group = i / n_of_part % n_groups, sample = i / n_of_part / n_groups % n_samples;
+        readout_columns[i] = (uint8_t)(random_bits() % (2 * PAIR_FOURS) * FOUR_COLUMNS);
         sum_rows_of_block(readout_blocks + INT8_BLOCK_BYTES * i,
                           readout_sums + sample * INT8_READOUT_PADDED + group * GROUP_UNITS);
     }

@@ -137,19 +137,21 @@ def naively_kept_readout(weight: Weights, density: float) -> NDArray[np.bool_]:
     n_rows, n_columns = weight.shape
     kept = np.zeros(weight.shape, bool)
     for top in range(0, n_rows, 16):
-        for first in range(0, n_columns, 32):
-            lefts = range(first, first + 32, 4)
+        for first in range(0, n_columns, 64):
+            lefts = range(first, first + 64, 4)
             energies = {
                 left: float(np.square(weight[top : top + 16, left : left + 4]).sum()) for left in lefts
             }
-            for left in sorted(lefts, key=lambda left: -energies[left])[: max(1, round(8 * density))]:
+            for left in sorted(lefts, key=lambda left: -energies[left])[: max(1, round(16 * density))]:
                 kept[top : top + 16, left : left + 4] = True
     return kept
 
 
 @pytest.mark.parametrize(("n_readout", "size"), [(16, 32), (20, 40), (33, 70), (8, 12)])
 @pytest.mark.parametrize("density", [0.01, 0.25, 0.6, 0.75, 1.0])
-def test_the_strongest_blocks_of_each_pair_of_groups_stay(n_readout: int, size: int, density: float) -> None:
+def test_the_strongest_blocks_of_each_quad_of_the_state_stay(
+    n_readout: int, size: int, density: float
+) -> None:
     """Those of one sample's rows never stand in one block with another's."""
     weight = np.random.default_rng(1).standard_normal((4 * n_readout, size)).astype(np.float32)
     expected = [naively_kept_readout(part, density) for part in np.split(weight, 4)]

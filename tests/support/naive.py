@@ -201,8 +201,8 @@ def most_blocks(weight: Doubles) -> int:
 
 
 def unit_of_readouts(weight: Doubles) -> Doubles:
-    """The same of (S, rows, columns), in which of every 32 columns as many blocks are kept, an even number of them."""
-    parts = [sample[:, first : first + 32] for sample in weight for first in range(0, weight.shape[2], 32)]
+    """The same of (S, rows, columns), in which of every 64 columns as many blocks are kept, an even number of them."""
+    parts = [sample[:, first : first + 64] for sample in weight for first in range(0, weight.shape[2], 64)]
     most = max(most_blocks(part) for part in parts)
     return np.asarray(np.max([unit_of_weights(part, most + most % 2) for part in parts], axis=0))
 

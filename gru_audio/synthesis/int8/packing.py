@@ -18,6 +18,7 @@ from gru_audio.network.blocks import BLOCK_COLUMNS, BLOCK_ROWS
 from gru_audio.signal.mulaw import expansion_table, thresholds
 from gru_audio.synthesis.folding import FoldedNetwork
 from gru_audio.synthesis.int8.layout import (
+    QUAD_ROWS,
     DoubleArray,
     aligned,
     in_blocks,
@@ -30,6 +31,9 @@ from gru_audio.synthesis.int8.layout import (
     widened,
 )
 from gru_audio.synthesis.int8.units import FULL_ACTIVATION, LEAST_UNIT, unit_of_blocks, unit_of_tables
+
+QUAD_BLOCKS = QUAD_ROWS // BLOCK_COLUMNS
+"""Blocks of a quad's columns."""
 
 STATE_ONE = 1 << 14
 """What a state of 1 is stored as, in 16 bits."""
@@ -217,12 +221,10 @@ def _pack_readout(network: FoldedNetwork) -> tuple[dict[str, Any], float]:
     tables = widened(network.readout_tables, BLOCK_ROWS)  # (n, Q, R')
     bias = padded(network.readout_hidden_bias.reshape(shape[:2]), BLOCK_ROWS)  # (S, R')
     stride, width = bias.shape
-    blocks, columns = _kept_of_pairs(weight)  # (S, R' / 16, N / 2, n, …)
+    n_blocks, blocks, columns = _kept_of_parts(weight)  # (S, R' / 16, parts, n, …)
+    by_sample = blocks.reshape(stride, width // BLOCK_ROWS, -1, BLOCK_ROWS, BLOCK_COLUMNS)
     units = np.maximum(
-        unit_of_blocks(blocks.reshape(stride, width // BLOCK_ROWS, -1, BLOCK_ROWS, BLOCK_COLUMNS))
-        .max(0)
-        .ravel(),
-        unit_of_tables(reach_of(tables).max(0)),
+        unit_of_blocks(by_sample).max(0).ravel(), unit_of_tables(reach_of(tables).max(0))
     )  # (R',)
     units = np.maximum(units, LEAST_UNIT).astype(np.float32).astype(np.float64)
     quantised = np.rint(blocks / (units.reshape(-1, 1, 1, BLOCK_ROWS, 1) * FULL_ACTIVATION))
@@ -232,7 +234,7 @@ def _pack_readout(network: FoldedNetwork) -> tuple[dict[str, Any], float]:
     inside = np.arange(width) < model.readout_size
     return {
         "n_readout_groups": width // BLOCK_ROWS,
-        "n_readout_blocks": columns.shape[-1],
+        "n_readout_blocks": n_blocks,
         "readout_blocks": aligned(np.moveaxis(quantised, 2, 0), np.int8),
         "readout_columns": aligned(BLOCK_COLUMNS * np.moveaxis(columns, 2, 0), np.uint8),
         "readout_units": whole_quads(units / unit, np.float32),
@@ -244,18 +246,23 @@ def _pack_readout(network: FoldedNetwork) -> tuple[dict[str, Any], float]:
     }, unit
 
 
-def _kept_of_pairs(weight: DoubleArray) -> tuple[DoubleArray, Int64Array]:
-    """Of (S, R', H') the blocks that are not empty, of each pair of groups of the state as many, an even number n.
+def _kept_of_parts(weight: DoubleArray) -> tuple[int, DoubleArray, Int64Array]:
+    """Of (S, R', H') the blocks that are not empty, of each quad of the state as many, an even number.
 
     Returns:
-        Blocks (S, R' / 16, N / 2, n, 16, 4), and which of a pair's 8 they are, (S, R' / 16, N / 2, n).
+        Their number, n; blocks (S, R' / 16, parts, n, 16, 4) of the quads, or with all 16 of the pairs, 8 each;
+        and which of a part's they are, (S, R' / 16, parts, n).
     """
-    fours = _PAIR_ROWS // BLOCK_COLUMNS
-    cut, kept = in_blocks(weight), _hold_weights(weight)
-    kept = kept.reshape(*kept.shape[:2], -1, fours)
-    chosen = _first_kept(kept, max(2, -(-int(kept.sum(-1).max()) // 2) * 2))
-    blocks = cut.reshape(*kept.shape, BLOCK_ROWS, BLOCK_COLUMNS)
-    return np.take_along_axis(blocks, chosen[..., None, None], 3), chosen
+    whole = widened(weight, QUAD_ROWS)
+    of_quads = _hold_weights(whole).reshape(*whole.shape[:1], -1, whole.shape[2] // QUAD_ROWS, QUAD_BLOCKS)
+    n_blocks = max(2, -(-int(of_quads.sum(-1).max()) // 2) * 2)
+    if n_blocks < QUAD_BLOCKS:
+        chosen, cut = _first_kept(of_quads, n_blocks), in_blocks(whole)
+    else:
+        cut = in_blocks(weight)
+        chosen = np.tile(np.arange(QUAD_BLOCKS // 2), (*cut.shape[:2], weight.shape[2] // _PAIR_ROWS, 1))
+    blocks = cut.reshape(*chosen.shape[:3], -1, BLOCK_ROWS, BLOCK_COLUMNS)
+    return n_blocks, np.take_along_axis(blocks, chosen[..., None, None], 3), chosen
 
 
 def _pack_tree(network: FoldedNetwork, readout_unit: float) -> dict[str, Any]:
