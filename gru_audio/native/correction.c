@@ -36,7 +36,8 @@ static struct correction_room correction_divide(const struct correction_plan *pl
     const struct correction_windows whole = correction_whole(plan);
     const int64_t n_samples = correction_n_samples(plan, &whole), n_bins = correction_n_bins(plan);
     const int64_t in_lanes = (mel_n_bins(&plan->mel) + 1) * FFT_STEP, n_low = plan->low.n_fft / 2 + 1;
-    const int64_t n_before = plan->n_open * plan->low.windows.width;
+    const int64_t n_before = plan->n_open * plan->low.windows.width,
+                  n_low_samples = correction_n_samples(plan, &plan->low.windows);
     struct correction_room room = {0};
     const struct {
         float **place;
@@ -51,6 +52,8 @@ static struct correction_room correction_divide(const struct correction_plan *pl
                  {&room.gains, n_bins},
                  {&room.bands, plan->mel.n_mels + 16},
                  {&room.low_before, n_before},
+                 {&room.low_missing, n_low_samples},
+                 {&room.low_inverse, n_low_samples},
                  {&room.low_re, plan->n_open * n_low},
                  {&room.low_im, plan->n_open * n_low}};
     *n = 0;
@@ -74,7 +77,8 @@ static void correction_estimate(const struct correction_plan *plan, const struct
                                 const struct correction_room *room, int64_t n_known) {
     const struct correction_windows whole = correction_whole(plan);
     float *restrict estimate = room->estimate, *restrict weights = room->weights;
-    correction_sum(plan, &whole, &stream->whole, stream->valid, n_known, estimate, weights);
+    correction_sum(plan, &whole, &stream->whole, stream->valid, n_known, estimate);
+    correction_weigh(plan, &whole, &stream->whole, stream->valid, n_known, weights);
     for (int64_t i = 0; i < correction_n_samples(plan, &whole); i++) {
         const float missing = plan->full > weights[i] ? plan->full - weights[i] : 0.0f;
         estimate[i] = (estimate[i] + missing * stream->audio[i]) / (weights[i] + missing);

@@ -63,7 +63,7 @@ struct correction_stream {
 // Where a stream works. Of the low end: each frame's estimate of the round before and the last round's spectra.
 struct correction_room {
     float *estimate, *weights, *signal, *re, *im, *gains, *bands;
-    float *low_before, *low_re, *low_im;
+    float *low_before, *low_missing, *low_inverse, *low_re, *low_im;
     struct fft_one_room fft;
 };
 
@@ -130,17 +130,20 @@ static void correction_scale(const struct correction_plan *plan, const struct co
     }
     memset(room->gains + n_bins, 0, 16 * sizeof(float));
     correction_band_gains(plan, room, targets);
-    memset(room->gains, 0, (size_t)n_bins * sizeof(float));
+    // A band ends where the next but one begins: even and odd ones are each written side by side, and nothing is read back.
+    float *restrict of_even = room->gains, *restrict of_odd = room->signal;
+    memset(of_even, 0, (size_t)n_bins * sizeof(float));
+    memset(of_odd, 0, (size_t)n_bins * sizeof(float));
     const float *share = plan->shares;
     for (int64_t m = 0; m < plan->mel.n_mels; m++) {
-        float *gain = room->gains + plan->first_bin[m];
+        float *gain = (m % 2 ? of_odd : of_even) + plan->first_bin[m];
         for (int64_t i = 0; i < plan->length[m]; i += 8)
-            store_f32x8(gain + i, load_f32x8(gain + i) + room->bands[m] * load_f32x8(share + i));
+            store_f32x8(gain + i, room->bands[m] * load_f32x8(share + i));
         share += plan->length[m];
     }
     const float scale = 2.0f / (float)plan->mel.fft.size; // of the way back
     for (int64_t k = 0; k < n_bins; k += 16) {
-        const f32x16 gain = scale * exact_exp_f32x16(load_f32x16(room->gains + k));
+        const f32x16 gain = scale * exact_exp_f32x16(load_f32x16(of_even + k) + load_f32x16(of_odd + k));
         store_f32x16(room->re + k, gain * load_f32x16(room->re + k));
         store_f32x16(room->im + k, gain * load_f32x16(room->im + k));
     }

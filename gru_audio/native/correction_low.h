@@ -25,18 +25,26 @@ GRU_INLINE int64_t correction_n_samples(const struct correction_plan *plan,
 // What is known of all open windows' samples: closed frames, and the first `n_known` of the open ones.
 static void correction_sum(const struct correction_plan *plan, const struct correction_windows *windows,
                            const struct correction_frames *frames, const uint8_t *valid, int64_t n_known,
-                           float *restrict sums, float *restrict weights) {
-    const int64_t width = windows->width;
-    const size_t n_bytes = (size_t)correction_n_samples(plan, windows) * sizeof(float);
-    memcpy(sums, frames->sums, n_bytes);
-    memcpy(weights, frames->weights, n_bytes);
+                           float *restrict sums) {
+    memcpy(sums, frames->sums, (size_t)correction_n_samples(plan, windows) * sizeof(float));
     for (int64_t g = 0; g < n_known; g++) {
-        const float *restrict frame = frames->open + g * width, *restrict window = windows->window;
-        float *restrict sum = sums + g * windows->hop, *restrict weight = weights + g * windows->hop;
-        for (int64_t i = 0; i < width && valid[g]; i++) {
+        const float *restrict frame = frames->open + g * windows->width;
+        float *restrict sum = sums + g * windows->hop;
+        for (int64_t i = 0; i < windows->width && valid[g]; i++)
             sum[i] += frame[i];
+    }
+}
+
+// The squares of these frames' windows.
+static void correction_weigh(const struct correction_plan *plan, const struct correction_windows *windows,
+                             const struct correction_frames *frames, const uint8_t *valid, int64_t n_known,
+                             float *restrict weights) {
+    memcpy(weights, frames->weights, (size_t)correction_n_samples(plan, windows) * sizeof(float));
+    for (int64_t g = 0; g < n_known; g++) {
+        const float *restrict window = windows->window;
+        float *restrict weight = weights + g * windows->hop;
+        for (int64_t i = 0; i < windows->width && valid[g]; i++)
             weight[i] += window[i] * window[i];
-        }
     }
 }
 
@@ -135,25 +143,40 @@ static void correction_scale_low(const struct correction_plan *plan, const struc
     }
 }
 
+// How much of the raw audio stands for what is missing to `full`, and one over the sum of all weights. The second round
+// is the first to know the newest frame; from there on they stay.
+static void correction_weigh_low(const struct correction_plan *plan, const struct correction_stream *stream,
+                                 const struct correction_room *room, int64_t n_known) {
+    const struct correction_low *low = &plan->low;
+    correction_weigh(plan, &low->windows, &stream->low, stream->valid, n_known, room->weights);
+    for (int64_t i = 0; i < correction_n_samples(plan, &low->windows); i++) {
+        const float weight = room->weights[i], missing = low->full > weight ? low->full - weight : 0.0f;
+        room->low_missing[i] = missing;
+        room->low_inverse[i] = 1.0f / (weight + missing);
+    }
+}
+
 // One round: the low end of every open frame anew from the same estimate.
 static void correction_low_round(const struct correction_plan *plan, const struct correction_stream *stream,
                                  const struct correction_room *room, int64_t round) {
     const struct correction_low *low = &plan->low;
     const int64_t width = low->windows.width, n_bins = low->n_fft / 2 + 1;
     const float momentum = round ? low->momentum : 0.0f;
-    correction_sum(plan, &low->windows, &stream->low, stream->valid, round ? plan->n_open : plan->n_open - 1,
-                   room->estimate, room->weights);
+    const int64_t n_known = round ? plan->n_open : plan->n_open - 1;
+    correction_sum(plan, &low->windows, &stream->low, stream->valid, n_known, room->estimate);
+    if (round < 2)
+        correction_weigh_low(plan, stream, room, n_known);
     if (!round)
         memset(room->low_before, 0, (size_t)(plan->n_open * width) * sizeof(float));
     for (int64_t g = 0; g < plan->n_open; g++) {
         if (!stream->valid[g])
             continue;
         const float *sum = room->estimate + g * low->windows.hop, *raw = stream->low_raw + g * width;
-        const float *weights = room->weights + g * low->windows.hop;
+        const float *missing = room->low_missing + g * low->windows.hop,
+                    *inverse = room->low_inverse + g * low->windows.hop;
         float *before = room->low_before + g * width, *frame = stream->low.open + g * width;
         for (int64_t i = 0; i < width; i++) {
-            const float missing = low->full > weights[i] ? low->full - weights[i] : 0.0f;
-            const float now = (low->windows.window[i] * sum[i] + missing * raw[i]) / (weights[i] + missing);
+            const float now = (low->windows.window[i] * sum[i] + missing[i] * raw[i]) * inverse[i];
             room->signal[i] = now + momentum * (now - before[i]);
             before[i] = now;
         }
