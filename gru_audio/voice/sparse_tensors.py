@@ -1,6 +1,7 @@
 """Pruned matrices in a file: of each only the blocks of 16 x 4 numbers that are not all zero.
 
-A matrix W (rows, columns) of which less than half of the blocks are left is three tensors in the file:
+A matrix W (rows, columns) of which less than half of the blocks are left, and more than next to none, is three
+tensors in the file:
 
     W:shape   (2,) int64            rows and columns
     W:places  (K,) int32            of the blocks that are left, counted along each 16 rows
@@ -17,8 +18,8 @@ Array = npt.NDArray[Any]
 
 _SHAPE, _PLACES, _BLOCKS = ":shape", ":places", ":blocks"
 _ROWS, _COLUMNS = 16, 4  # of a block, as network/blocks.py prunes
-_MOST_EMPTY = 4096
-"""A matrix has at most so many times its own blocks: what a file asks for in memory follows from its size."""
+_MOST_EMPTY = 256
+"""A matrix has at most so many times the blocks that are left of it: a small file cannot ask for much memory."""
 
 
 class SparseTensorError(ValueError):
@@ -29,9 +30,9 @@ def squeezed(tensors: Mapping[str, Array]) -> dict[str, Array]:
     """All tensors, by name, those that are mostly empty as their blocks."""
     found = dict[str, Array]()
     for name, tensor in tensors.items():
-        cut = _in_blocks(tensor) if tensor.ndim == 2 else np.ones((1, 1, 1, 1))
+        cut = _in_blocks(tensor) if tensor.ndim == 2 and tensor.size else np.ones((1, 1, 1, 1))
         places = np.flatnonzero(cut.any((2, 3)))
-        if not 0 < 2 * len(places) < cut.shape[0] * cut.shape[1]:
+        if not 2 * len(places) < cut.shape[0] * cut.shape[1] <= _MOST_EMPTY * len(places):
             found[name] = tensor
             continue
         found[name + _SHAPE] = np.array(tensor.shape, np.int64)
@@ -73,13 +74,17 @@ def _in_blocks(matrix: Array) -> Array:
 
 
 def _matrix(name: str, shape: Array, places: Array, blocks: Array) -> Array:
-    if shape.dtype != np.int64 or shape.shape != (2,) or (shape < 1).any() or (shape > 1 << 24).any():
+    """(rows, columns), of the three tensors in a file; any of them may be anything."""
+    if shape.dtype != np.int64 or shape.shape != (2,) or (shape < 1).any():
         raise SparseTensorError(f"{name} has no valid shape")
     n_rows, n_columns = (int(size) for size in shape)
     tall, wide = -(-n_rows // _ROWS), -(-n_columns // _COLUMNS)
-    fits = blocks.shape == (len(places), _ROWS, _COLUMNS) and places.dtype == np.int32
-    if not fits or tall * wide > _MOST_EMPTY * len(places):
+    if (blocks.shape, places.shape) != ((places.size, _ROWS, _COLUMNS), (places.size,)):
         raise SparseTensorError(f"{name} has other blocks than places")
+    if tall * wide > _MOST_EMPTY * places.size:
+        raise SparseTensorError(f"{name} is too large for so few blocks")
+    if places.dtype != np.int32:
+        raise SparseTensorError(f"{name} has places that are no int32")
     if (places < 0).any() or (places >= tall * wide).any() or (np.diff(places) < 1).any():
         raise SparseTensorError(f"{name} has a block outside of it, or two in one place")
     cut = np.zeros((tall * wide, _ROWS, _COLUMNS), blocks.dtype)

@@ -38,6 +38,7 @@ def test_all_comes_back(n_rows: int, n_columns: int, share: float, dtype: str, s
         "vector": np.zeros(40),
         "cube": np.zeros((64, 64, 2), np.float32),
         "number": np.array(3.0),
+        "nothing": np.zeros((16, 0), np.float32),
     }
     found = whole(squeezed(tensors))
     assert found.keys() == tensors.keys()
@@ -63,6 +64,18 @@ def test_what_is_mostly_there_stays_as_it_is() -> None:
     assert not is_squeezed(found) and all(found[name] is tensor for name, tensor in tensors.items())
 
 
+def test_what_is_written_can_be_read() -> None:
+    """Of a matrix of 4096 blocks with next to nothing in it, too: it stays as it is."""
+    for n_left, is_left_as_it_is in ((1, True), (15, True), (16, False), (2047, False), (2048, True)):
+        matrix = np.zeros((1024, 256), np.float32)
+        cut = matrix.reshape(64, 16, 64, 4)
+        for block in range(n_left):
+            cut[block // 64, 3, block % 64, 1] = 0.5
+        found = squeezed({"matrix": matrix})
+        assert is_squeezed(found) != is_left_as_it_is, n_left
+        np.testing.assert_array_equal(whole(found)["matrix"], matrix)
+
+
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no shape": ({"w:shape": None}, "not there as one matrix"),
     "no places": ({"w:places": None}, "not there as one matrix"),
@@ -70,10 +83,17 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a shape of one": ({"w:shape": np.array([64])}, "no valid shape"),
     "a shape of fractions": ({"w:shape": np.array([64.0, 64.0])}, "no valid shape"),
     "no rows": ({"w:shape": np.array([0, 64])}, "no valid shape"),
-    "more than memory": ({"w:shape": np.array([1 << 24, 1 << 24])}, "other blocks than places"),
+    "more than memory": ({"w:shape": np.array([1 << 62, 1 << 62])}, "too large for so few blocks"),
+    "blocks of nothing": (
+        {"w:places": np.zeros(0, np.int32), "w:blocks": np.zeros((0, 16, 4), np.float32)},
+        "too large for so few blocks",
+    ),
     "fewer blocks": ({"w:blocks": np.zeros((1, 16, 4), np.float32)}, "other blocks than places"),
     "odd blocks": ({"w:blocks": np.zeros((2, 4, 16), np.float32)}, "other blocks than places"),
-    "places of another type": ({"w:places": np.array([1.0, 2.0])}, "other blocks than places"),
+    "blocks of no shape": ({"w:blocks": np.zeros((), np.float32)}, "other blocks than places"),
+    "places of no shape": ({"w:places": np.array(1, np.int32)}, "other blocks than places"),
+    "pairs of places": ({"w:places": np.array([[1, 2], [3, 4]], np.int32)}, "other blocks than places"),
+    "places of another type": ({"w:places": np.array([1.0, 2.0])}, "no int32"),
     "a place below": ({"w:places": np.array([-1, 2], np.int32)}, "outside of it"),
     "a place beyond": ({"w:places": np.array([1, 64], np.int32)}, "outside of it"),
     "one place twice": ({"w:places": np.array([2, 2], np.int32)}, "two in one place"),
