@@ -276,3 +276,7 @@ def test_masks_of_another_network_are_named() -> None:
         masks = {"other": kept} if odd is None else {RECURRENT_WEIGHT: odd}
         with pytest.raises(CheckpointError, match=f"damaged: masks/{RECURRENT_WEIGHT} "):
             require_fit(Checkpoint(1, {**whole, "masks": masks}, {}), network, [RECURRENT_WEIGHT])
+    for pruned in ([], [RECURRENT_WEIGHT]):
+        masks = dict.fromkeys(pruned, kept) | {"mel_mean": kept}
+        with pytest.raises(CheckpointError, match="damaged: masks/mel_mean is of nothing that is pruned"):
+            require_fit(Checkpoint(1, {**whole, "masks": masks}, {}), network, pruned)

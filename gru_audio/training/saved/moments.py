@@ -44,7 +44,8 @@ def require_fit(checkpoint: Checkpoint, network: nn.Module, pruned: Sequence[str
     for name, parameter in network.named_parameters() if moments else ():
         likes = (torch.zeros(()), parameter, parameter)
         wanted |= {("optimizer", f"{name}/{key}"): like for key, like in zip(_MOMENTS, likes, strict=True)}
-    if checkpoint.groups.get("masks"):
+    masks = checkpoint.groups.get("masks", {})
+    if masks:
         wanted |= {("masks", name): weights[name].bool() for name in pruned}
     for (group, name), like in wanted.items():
         got = checkpoint.groups[group].get(name)
@@ -57,6 +58,10 @@ def require_fit(checkpoint: Checkpoint, network: nn.Module, pruned: Sequence[str
             raise CheckpointError(
                 f"the checkpoint of step {checkpoint.step}: damaged: {group}/{name} {what}; delete it"
             )
+    for name in masks.keys() - set(pruned):
+        raise CheckpointError(
+            f"the checkpoint of step {checkpoint.step}: damaged: masks/{name} is of nothing that is pruned; delete it"
+        )
 
 
 def _is_possible(name: str, tensor: Tensor) -> bool:
