@@ -14,7 +14,7 @@ import numpy as np
 from gru_audio.bench.limits import Limits
 from gru_audio.config import GATES
 from gru_audio.synthesis.folding import FoldedNetwork, fold
-from gru_audio.synthesis.int8.packing import SUBTREE_BITS, pack
+from gru_audio.synthesis.int8.packing import QUAD_BLOCKS, SUBTREE_BITS, pack
 from gru_audio.voice.voice import Voice
 
 _NUMBER_BYTES = 4
@@ -70,7 +70,7 @@ def _float32_work(network: FoldedNetwork) -> Work:
     config, model = network.config, network.config.model
     (n_step_tables, n_readout_tables), stride = config.table_counts, model.samples_per_step
     n_outputs = config.signal.bits if model.output == "tree" else config.n_outputs
-    n_weights = int(np.count_nonzero(network.recurrent)) + network.readout_hidden.size
+    n_weights = int(np.count_nonzero(network.recurrent)) + int(np.count_nonzero(network.readout_hidden))
     n_weights += stride * n_outputs * model.readout_size
     n_row_numbers = n_step_tables * GATES[model.cell] * model.gru_size
     n_row_numbers += stride * n_readout_tables * model.readout_size
@@ -79,7 +79,8 @@ def _float32_work(network: FoldedNetwork) -> Work:
 
 
 def _int8_work(network: FoldedNetwork) -> Work:
-    stride, arrays = network.config.model.samples_per_step, pack(network).held
+    stride, packed = network.config.model.samples_per_step, pack(network)
+    arrays = packed.held
     n_subtrees = -(-network.config.signal.bits // SUBTREE_BITS)  # on the way to a code
     n_units, n_readout_units = arrays["gate_units"][:, 0].size, arrays["readout_units"].size
     sums_bytes = _SUMS * _NUMBER_BYTES * n_units
@@ -88,6 +89,8 @@ def _int8_work(network: FoldedNetwork) -> Work:
         arrays["gate_units"].nbytes + arrays["own_weights"].nbytes + arrays["step_tables"][:, 0].nbytes
     )
     step_bytes += sums_bytes + arrays["readout_blocks"].nbytes  # the sums that a frame starts with
+    if packed.n_readout_blocks < QUAD_BLOCKS:  # else all are there, and no place is read
+        step_bytes += arrays["readout_columns"].nbytes
     sample_bytes = (
         arrays["readout_tables"][:, 0].nbytes + 2 * arrays["readout_units"].nbytes
     )  # and the frame's

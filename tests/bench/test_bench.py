@@ -259,6 +259,24 @@ def test_what_pruning_took_is_not_counted() -> None:
     assert more.working_set_bytes - work.working_set_bytes == 4 * (64 + 2)
 
 
+def test_what_pruning_took_of_the_readout_is_not_counted() -> None:
+    """Of 48 x 64 weights for each of two samples: three blocks high and 16 wide, an even number of them left."""
+    configs = [
+        small_config(gru_size=64, readout_size=48, samples_per_step=2, readout_density=density)
+        for density in (1.0, 0.5, 0.25)
+    ]
+    dense, half, quarter = (work_of(random_voice(config), "float32") for config in configs)
+    for more, less, n_blocks in ((dense, half, 8), (half, quarter, 4)):
+        assert more.macs_per_sample - less.macs_per_sample == 3 * n_blocks * 64
+        assert more.bytes_per_sample - less.bytes_per_sample == 3 * n_blocks * 64 * 4
+    dense, half, quarter = (work_of(random_voice(config), "int8") for config in configs)
+    for more, less, n_blocks in ((dense, half, 8), (half, quarter, 4)):
+        assert more.macs_per_sample - less.macs_per_sample == 3 * n_blocks * 64
+    # Where all blocks are there, their places are not read.
+    assert dense.bytes_per_sample - half.bytes_per_sample == 3 * (16 * 64 - 8 * 65)
+    assert half.bytes_per_sample - quarter.bytes_per_sample == 3 * 4 * 65
+
+
 def test_a_softmax_needs_all_its_rows() -> None:
     tree, softmax = (
         work_of(random_voice(small_config(output=output)), "torch") for output in ("tree", "softmax")
