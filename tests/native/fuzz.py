@@ -30,13 +30,13 @@ CORPUS = HERE / "corpus"
 _GAP = bytes(128)
 
 
-def voice(order: int, bits: int, stride: int, **mel: object) -> bytes:
+def voice(order: int, bits: int, stride: int, gru_size: int = 16, **mel: object) -> bytes:
     """A voice as small as they come, with gaps between its arrays."""
     import torch
 
     from gru_audio.network.model import Network
 
-    sizes = {"gru_size": 16, "conditioning_size": 4, "readout_size": 8, "pitch_size": 4}
+    sizes = {"gru_size": gru_size, "conditioning_size": 4, "readout_size": 8, "pitch_size": 4}
     contract = {"n_fft": 64, "window_samples": 64, "hop_samples": 16, "n_mels": 8, "f_max_hz": 4000.0, **mel}
     config = Config(
         mel=MelConfig.model_validate({"sample_rate_hz": 8000, **contract}),
@@ -79,6 +79,7 @@ def main() -> None:
             "plain": voice(4, 6, 2),
             "alone": voice(0, 6, 1, n_fft=256, padding="center", spectrum="power", log="db"),
             "wide": voice(2, 6, 4, window_samples=40, hop_samples=24, preemphasis=0.9),
+            "whole": voice(0, 6, 1, gru_size=70),  # of its readout no block is empty in the first 64 columns
         }.items():
             path = Path(folder) / f"{name}.gru"
             path.write_bytes(packed)
