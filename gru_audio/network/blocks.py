@@ -67,8 +67,11 @@ def kept_of(name: str, weight: FloatArray, model: ModelConfig) -> BoolArray:
 
     Args:
         name: `RECURRENT_WEIGHT` or `READOUT_WEIGHT`.
-        weight: of the model's sizes.
+        weight: (3H, H) or (S R, H).
         model: its sizes and densities.
+
+    Returns:
+        Of the weight's shape.
     """
     if name == RECURRENT_WEIGHT:
         return kept_weights(weight, model.recurrent_density)
@@ -86,7 +89,10 @@ def kept_weights(weight: FloatArray, densities: Sequence[float]) -> BoolArray:
 
     Args:
         weight: (G H, H).
-        densities: for each of the G gates the share of blocks that is kept; at least one is.
+        densities: for each of the G gates the share of the blocks of 16 rows that is kept; at least one is.
+
+    Returns:
+        (G H, H).
     """
     size = weight.shape[1]
     kept = [
@@ -102,7 +108,11 @@ def kept_readout(weight: FloatArray, samples_per_step: int, density: float) -> B
     Args:
         weight: (S R, H).
         samples_per_step: S.
-        density: share of the blocks that is kept; at least one of every 64 columns is.
+        density: share of the blocks that is kept of 16 rows and 64 columns; at least one is. Where the last columns
+            are fewer than 64, as many of their blocks are: the engine would put empty ones in their places.
+
+    Returns:
+        (S R, H).
     """
     of_samples = [
         _strongest(part, READOUT_COLUMNS // BLOCK_COLUMNS, density)

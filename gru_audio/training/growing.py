@@ -10,10 +10,9 @@ Source: Chen et al., Net2Net (2016), for growth that keeps the function; there u
 from torch import Tensor
 
 from gru_audio.config import GATES
+from gru_audio.network.blocks import READOUT_WEIGHT, RECURRENT_WEIGHT
 
 _GATES = GATES["gru"]
-_RECURRENT = "sample_network.cell.weight_hh_l0"
-_READOUT = "sample_network.readout_hidden.weight"
 
 
 def grown(name: str, weights: Tensor, own: Tensor, old_size: int) -> Tensor:
@@ -27,13 +26,13 @@ def grown(name: str, weights: Tensor, own: Tensor, old_size: int) -> Tensor:
     """
     if weights.shape == own.shape:
         return weights
-    if name == _READOUT:  # (S R, H)
+    if name == READOUT_WEIGHT:  # (S R, H)
         wide = own.new_zeros(own.shape)
         wide[:, :old_size] = weights
         return wide
     gates = own.clone().view(_GATES, -1, *own.shape[1:])  # (3, H, …)
     old = weights.reshape(_GATES, -1, *weights.shape[1:])
-    if name == _RECURRENT:
+    if name == RECURRENT_WEIGHT:
         gates[:, :old_size] = 0
         gates[:, :old_size, :old_size] = old
     else:

@@ -38,7 +38,7 @@ class Learner:
         optimizer: its moments are part of the state, its settings are the config's.
         dtype: what is multiplied in.
         scaler: of the loss; in use with float16 alone.
-        pruning: which recurrent weights are left.
+        pruning: which weights are left of the matrices that are pruned.
         watch: whether the steps go well.
         returns: how often the run went back to a checkpoint, which lowers the learning rate.
         replay: does a step, on a GPU by replaying a captured one.

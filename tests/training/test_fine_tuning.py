@@ -13,7 +13,7 @@ from gru_audio.cli import app
 from gru_audio.config import Config, with_overrides
 from gru_audio.data.dataset import Dataset
 from gru_audio.errors import CheckpointError, GruAudioError, TrainingError
-from gru_audio.network.blocks import RECURRENT_WEIGHT
+from gru_audio.network.blocks import READOUT_WEIGHT, RECURRENT_WEIGHT
 from gru_audio.training.fine_tuning import FINE_TUNING, StartingVoice
 from gru_audio.training.judging import free_running
 from gru_audio.training.judging.free_running import FreeRunning, Synthesizer
@@ -23,10 +23,11 @@ from gru_audio.training.saved.checkpoint import load_checkpoint
 from gru_audio.voice.run_folder import checkpoint_paths
 from gru_audio.voice.voice import Voice, load_voice, save_voice
 
-# Blocks are 4 columns wide: 2, 2 and 5 of 10 are kept.
+# Blocks are 4 columns wide: 2, 2 and 5 of 10 are kept, and of the readout's 8.
 PRUNED = (
     "model.gru_size=40",
     "model.recurrent_density=[0.2, 0.2, 0.5]",
+    "model.readout_density=0.5",
     "train.steps=80",
     "train.learning_rate=1e-2",
     "train.prune_start_step=10",
@@ -141,9 +142,10 @@ def test_statistics_and_blocks_are_the_voices_own(voice_run: Path, tuned_run: Pa
     assert before.keys() == after.keys()
     for name in ("mel_mean", "mel_std"):
         np.testing.assert_array_equal(after[name], before[name])
-    np.testing.assert_array_equal(after[RECURRENT_WEIGHT] != 0, before[RECURRENT_WEIGHT] != 0)
-    assert 0.2 < np.mean(after[RECURRENT_WEIGHT] != 0) < 0.4
-    assert not np.array_equal(after[RECURRENT_WEIGHT], before[RECURRENT_WEIGHT])
+    for name, least, most in ((RECURRENT_WEIGHT, 0.2, 0.4), (READOUT_WEIGHT, 0.79, 0.81)):
+        np.testing.assert_array_equal(after[name] != 0, before[name] != 0)
+        assert least < np.mean(after[name] != 0) < most
+        assert not np.array_equal(after[name], before[name])
 
 
 def test_where_it_comes_from_is_told(voice_run: Path, tuned_run: Path) -> None:
@@ -223,17 +225,18 @@ def test_a_voice_that_lacks_a_tensor(voice_run: Path, high: Path, tmp_path: Path
         fine_tune(tmp_path / "v.safetensors", high, tmp_path / "run")
 
 
-def test_a_voice_that_is_not_pruned_yet(voice_run: Path, high: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [RECURRENT_WEIGHT, READOUT_WEIGHT])
+def test_a_voice_that_is_not_pruned_yet(voice_run: Path, high: Path, tmp_path: Path, name: str) -> None:
     """One whose config says pruned, and whose weights are all there: the run prunes it, when it is told to."""
     voice = load_voice(voice_run)
-    dense = {**voice.tensors, RECURRENT_WEIGHT: voice.tensors[RECURRENT_WEIGHT] + np.float32(1e-3)}
+    dense = {**voice.tensors, name: voice.tensors[name] + np.float32(1e-3)}
     save_voice(tmp_path / "dense.safetensors", Voice(voice.config, dense, voice.metadata))
     starts = [StartingVoice.read(path) for path in (voice_run, tmp_path / "dense.safetensors")]
     assert [start.is_pruned for start in starts] == [True, False]
     steps = ("train.prune_start_step=8", "train.prune_end_step=16", "train.prune_every=4")
     fine_tune(tmp_path / "dense.safetensors", high, tmp_path / "run", *steps)
     kept = [
-        float((load_checkpoint(path).groups["network"][RECURRENT_WEIGHT] != 0).float().mean())
+        float((load_checkpoint(path).groups["network"][name] != 0).float().mean())
         for path in checkpoint_paths(tmp_path / "run")
     ]
     assert kept[0] > kept[-1] > 0  # after 12 steps and after 24

@@ -9,7 +9,7 @@ from support.trained import logged, make_dataset, run_to_end, stop_at
 
 from gru_audio.config import with_overrides
 from gru_audio.errors import TrainingError
-from gru_audio.network.blocks import RECURRENT_WEIGHT
+from gru_audio.network.blocks import READOUT_WEIGHT, RECURRENT_WEIGHT
 from gru_audio.network.model import CodeInputs, Network
 from gru_audio.training.fine_tuning import StartingVoice
 from gru_audio.training.growing import grown
@@ -19,6 +19,7 @@ from gru_audio.voice.voice import load_voice
 GROWN = (
     "model.gru_size=48",
     "model.recurrent_density=[0.25, 0.25, 0.5]",
+    "model.readout_density=0.5",
     "train.steps=24",
     "train.warm_up_steps=5",
     "train.prune_start_step=6",
@@ -76,9 +77,12 @@ def test_a_grown_run_starts_at_the_voices_loss_and_is_pruned(
     result = train(dataset, tmp_path / "run", config, start=voice, device="cpu", threads=1)
     assert result.first_bits == pytest.approx(voice.voice.metadata["validation"]["bits"], abs=0.02)
     assert result.last_bits < result.first_bits
-    weight = load_voice(tmp_path / "run").tensors[RECURRENT_WEIGHT]
+    tensors = load_voice(tmp_path / "run").tensors
+    weight, readout = tensors[RECURRENT_WEIGHT], tensors[READOUT_WEIGHT]
     assert weight.shape == (144, 48)
     assert 0.2 < (weight != 0).mean() < 0.5
+    assert readout.shape[1] == 48
+    assert (readout != 0).mean() == pytest.approx(8 / 12)
 
 
 def test_a_grown_run_that_was_stopped_goes_on_as_if_it_was_not(
