@@ -6,9 +6,9 @@
 //
 // A band at the mel's floor may hold anything below it: nothing is taken to be there, and its target is 0.
 //
-// A frame is open from when its window is full until every window over its stretch is; in each step of a hop all
-// open frames go through the rounds together, then the oldest is closed and its stretch comes out. With windows of
-// four hops, three are open, n - 2 to n:
+// A frame is open from when its window is full until every window over its stretch is. In each step of a hop the one
+// that has just come is first made alone, then all open frames go through the rounds together, and the oldest is closed
+// and its stretch comes out. With windows of four hops, three are open, n - 2 to n:
 //
 //     frames     .. n-3 |  n-2 |  n-1 |   n  |  n+1 |  n+2 |
 //     windows             [ n-2: four hops   ]
@@ -85,12 +85,13 @@ static void correction_estimate(const struct correction_plan *plan, const struct
     }
 }
 
-// One round: every open frame anew from the same estimate.
+// One round: every open frame anew from the same estimate; or the newest alone, from what the others know of it.
 static void correction_round(const struct correction_plan *plan, const struct correction_stream *stream,
-                             const struct correction_room *room, int64_t n_known) {
+                             const struct correction_room *room, bool is_newest_alone) {
     const struct mel_analysis *mel = &plan->mel;
-    correction_estimate(plan, stream, room, n_known);
-    for (int64_t g = 0; g < plan->n_open; g++) {
+    const int64_t newest = plan->n_open - 1;
+    correction_estimate(plan, stream, room, is_newest_alone ? newest : plan->n_open);
+    for (int64_t g = is_newest_alone ? newest : 0; g < plan->n_open; g++) {
         if (!stream->valid[g])
             continue;
         correction_window(plan, room, room->estimate + g * mel->hop);
@@ -138,10 +139,10 @@ GRU_API void gru_correct(const struct correction_plan *plan, const struct correc
         stream->valid[delay] = valid[f];
         if (plan->low.n_rounds && stream->valid[plan->n_open - 1])
             correction_take_low(plan, stream, &room);
-        for (int64_t n = 0; n < n_rounds * plan->low.n_rounds; n++)
+        for (int64_t n = 0; n < plan->low.n_rounds; n++)
             correction_low_round(plan, stream, &room, n);
-        for (int64_t n = 0; n < n_rounds; n++)
-            correction_round(plan, stream, &room, n ? plan->n_open : plan->n_open - 1);
+        for (int64_t n = 0; n <= n_rounds; n++)
+            correction_round(plan, stream, &room, n == 0);
         correction_estimate(plan, stream, &room, plan->n_open);
         memcpy(audio + f * hop, room.estimate + plan->before, (size_t)hop * sizeof(float));
         valid[f] = stream->valid[0];

@@ -21,7 +21,7 @@ struct correction_low {
     struct fft_one_plan fft;
     struct correction_windows windows;
     int64_t n_fft, n_mels;
-    int64_t n_rounds;      // for each round of the whole spectrum; 0 where there is no low end
+    int64_t n_rounds;      // of its own, before those of the whole spectrum; 0 where there is no low end
     const float *filters;  // (K', M'): K and M up to multiples of 16, zeros behind
     const float *shares;   // (M, K') each filter's share of all filters over the same bin
     const float *covered;  // (K,) the sum of the shares

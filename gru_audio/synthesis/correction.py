@@ -26,9 +26,9 @@ from gru_audio.signal.mel import to_linear
 from gru_audio.synthesis.correction_plan import CorrectionPlan, delay_of, plan_of_contract
 
 _MOST_ROUNDS = 100
-DEFAULT_CORRECTIONS = 2
+DEFAULT_CORRECTIONS = 1
 """Rounds: each one raises PESQ less than the one before; see docs/correction.md."""
-_WITHOUT_LOW_END = 3  # rounds of contracts that have none
+_WITHOUT_LOW_END = 2  # rounds of contracts that have none
 
 
 class Corrections:

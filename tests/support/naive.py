@@ -391,11 +391,11 @@ def corrected(
     parts = []
     for newest in range(len(targets) + n_open - 1):
         opened = range(max(0, newest - n_open + 1), min(newest + 1, len(targets)))
-        low.run(opened, [padded[whole.place(frame)] * window for frame in opened], targets, 12 * n_rounds)
-        for _ in range(n_rounds):
+        low.run(opened, [padded[whole.place(frame)] * window for frame in opened], targets, 24)
+        for frames in [opened[-1:] if newest in opened else [], *[opened] * n_rounds]:
             sums, missing = whole.sums()
             known = sums + missing * padded
-            for frame in opened:
+            for frame in frames:
                 whole.frames[frame] = towards_the_mel(known[whole.place(frame)], frame)
         out = newest - n_open + 1
         if out >= 0:

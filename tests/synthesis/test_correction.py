@@ -86,7 +86,7 @@ def test_audio_comes_to_meet_its_mel(config: MelConfig) -> None:
     distances = [distance(corrected(rough, mel, config, n, [60]), mel, config) for n in (1, 2, 3)]
     assert max(distances) < 0.3 * far
     assert distances[2] < 0.2 * far
-    assert distances[2] < 1.2 * distances[0]
+    assert distances[2] < max(1.2 * distances[0], 1), "of decibels"
 
 
 @pytest.mark.parametrize("config", CONTRACTS.values(), ids=CONTRACTS.keys())
@@ -126,9 +126,9 @@ def test_the_low_end_brings_the_harmonics_nearer() -> None:
         ratio = to_linear(found, config) / to_linear(mel, config)
         return float(20 * np.abs(np.log10(ratio))[8:-8, :20].mean())
 
-    with_it = low_distance(corrected(rough, mel, config, 2, [80]))
+    with_it = low_distance(corrected(rough, mel, config, 1, [80]))
     linear = to_linear(mel, config).astype(np.float64)
-    without = low_distance(naive.corrected(rough, linear, config, 2, with_low_end=False))
+    without = low_distance(naive.corrected(rough, linear, config, 1, with_low_end=False))
     assert with_it < 0.7 * without
 
 

@@ -76,12 +76,12 @@ class _LowEnd:
         self._raw = torch.zeros_like(self._frames.open)
         self._spectra = torch.zeros(n_streams, plan.n_open, n_bins, dtype=torch.complex64, device=device)
 
-    def run(self, windowed: Tensor, targets: Tensor, valid: Tensor, n_rounds: int) -> None:
-        """Take the open frames through rounds; `windowed` (B, width) is the raw audio under the newest window."""
+    def run(self, windowed: Tensor, targets: Tensor, valid: Tensor) -> None:
+        """Take the open frames through its rounds; `windowed` (B, width) is the raw audio under the newest window."""
         spectra = torch.fft.rfft(windowed, self._whole_size)[:, : self._size // 2 + 1].clone()
         self._raw[:, -1] = self._signals(spectra * (self._size / self._whole_size))
         before = None
-        for n in range(n_rounds * self._n_rounds):
+        for n in range(self._n_rounds):
             known, missing = self._frames.estimate(valid if n else valid[:, :-1])
             now = (
                 self._frames.windows(known) * self._frames.window + self._frames.windows(missing) * self._raw
@@ -182,9 +182,12 @@ class DeviceCorrections:
         frames, low = self._frames, self._low
         if low is not None:
             newest = (self._n_open - 1) * self._hop
-            low.run(audio[:, newest : newest + self._width] * frames.window, targets, valid, self.n_rounds)
-        for n in range(self.n_rounds):  # the newest is not known in the first
-            self._round(self._estimate(audio, valid if n else valid[:, :-1]), targets, valid)
+            low.run(audio[:, newest : newest + self._width] * frames.window, targets, valid)
+        before = frames.open
+        self._round(self._estimate(audio, valid[:, :-1]), targets, valid)
+        frames.open = torch.cat([before[:, :-1], frames.open[:, -1:]], 1)  # the newest alone
+        for _ in range(self.n_rounds):
+            self._round(self._estimate(audio, valid), targets, valid)
         made = self._estimate(audio, valid)[:, self._before : self._before + self._hop]
         frames.close(valid[:, :1])
         if low is not None:
