@@ -38,9 +38,12 @@ class Pruning:
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Choose the blocks for good, before the first step: those that a pruned voice has are the strongest."""
-        self.settled = True
-        if self._config.model.is_pruned:
+        """Choose the blocks for good, before the first step: those that a pruned voice has are the strongest.
+
+        Of a dense network there are none, and it may be resumed with densities.
+        """
+        self.settled = self._config.model.is_pruned
+        if self.settled:
             self._choose(self._config.model)
             self._set_to_zero()
 
@@ -87,8 +90,9 @@ class Pruning:
         kept, document = checkpoint.groups.get("masks", {}), checkpoint.document
         devices = {name: parameter.device for name, parameter in self._network.named_parameters()}
         self._keep({name: kept[name].to(devices[name]) for name in kept})
-        # Versions that did not tell it settled the pruning of whatever was fine-tuned.
-        self.settled = document.get("pruning_settled", document.get("fine_tuned_from") is not None)
+        # Versions before settled the pruning of whatever was fine-tuned, or of dense voices, too.
+        told = document.get("pruning_settled", document.get("fine_tuned_from") is not None)
+        self.settled = told and bool(kept)
 
     def _choose(self, model: ModelConfig) -> None:
         kept = dict[str, Tensor]()

@@ -242,6 +242,21 @@ def test_a_voice_that_is_not_pruned_yet(voice_run: Path, high: Path, tmp_path: P
     assert kept[0] > kept[-1] > 0  # after 12 steps and after 24
 
 
+def test_a_dense_voice_can_be_pruned_later(low: Path, high: Path, tmp_path: Path) -> None:
+    """Nothing of it was settled before the first step: a run that was stopped prunes from where it is told to."""
+    run_to_end(low, tmp_path / "dense", "model.gru_size=40", "train.steps=4", "train.valid_every=4")
+    fine_tune(tmp_path / "dense", high, tmp_path / "run", progress=stop_at(12))
+    densities = (
+        *("model.recurrent_density=[0.2, 0.2, 0.5]", "model.readout_density=0.5"),
+        *("train.prune_start_step=14", "train.prune_end_step=20", "train.prune_every=2"),
+    )
+    config = with_overrides(StartingVoice.read(tmp_path / "dense").config, [*TUNING, *densities])
+    train(high, tmp_path / "run", config, resume=True, device="cpu", threads=1)
+    network = load_checkpoint(checkpoint_paths(tmp_path / "run")[-1]).groups["network"]
+    kept = [float((network[name] != 0).float().mean()) for name in (RECURRENT_WEIGHT, READOUT_WEIGHT)]
+    assert kept == pytest.approx([0.3, 0.8], abs=0.06)
+
+
 # The command
 
 
