@@ -96,7 +96,7 @@ def synthesize(
             min=0,
             max=100,
             help="Rounds that bring the audio nearer to its mel; 0 for the least lookahead.",
-            show_default="3, or 0 where the mel's windows are too short for any",
+            show_default="1, for some mels 2, or 0 where their windows are too short for any",
         ),
     ] = None,
     format: Annotated[

@@ -23,7 +23,7 @@ from gru_audio.signal.mel import (
 
 # Of a band's gain: a bin's is a mean over bands and overlapping frames, so that 1 falls short.
 _EXPONENT = 1.5
-_LOW_ROUNDS = 24  # of the low end, for each of the whole spectrum
+_LOW_ROUNDS = 24  # of the low end, however many the whole spectrum has
 _LOW_MOMENTUM = 0.9
 _LOW_END_HZ = 1000.0  # it reaches this far at least
 _LEAST_FFT = 128  # of the low end, and what its size is a multiple of; see native/fft_one.h

@@ -279,7 +279,7 @@ def load(
         engine: a name in `synthesis.engines.ENGINES`, or `"auto"`.
         device: of the torch engine: `"auto"`, `"cpu"`, `"cuda"`, …
         corrections: rounds of the spectral correction, which makes the audio keep to its mel; 0 for the least
-            lookahead, by default 3, or 0 where the voice's windows are too short for any.
+            lookahead; for the default see `correction.default_corrections`.
         n_clips: about how many are to be made together; the engine `"auto"` hangs on it.
 
     Raises:
