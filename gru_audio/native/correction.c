@@ -19,7 +19,9 @@
 // The low end goes first, in rounds of its own; see correction_low.h.
 //
 //     audio    raw samples from the oldest open window's first to the end of the newest frame that came
-//     targets  (delay + 1, M) linear mels;  valid (delay + 1,) 0 before the stream's first frame and after its last
+//     logs     (delay + 1, M') ln of the mels;  valid (delay + 1,) 0 before the stream's first frame and after its last
+//     targets  (n_open, M) linear mels that the open frames are brought to; see correction_contrast.h
+#include "correction_contrast.h"
 #include "correction_low.h"
 
 static struct correction_windows correction_whole(const struct correction_plan *plan) {
@@ -109,36 +111,38 @@ static void correction_round(const struct correction_plan *plan, const struct co
 // Closes the oldest open frame, and moves everything on by a hop.
 static void correction_move_on(const struct correction_plan *plan, const struct correction_stream *stream) {
     const struct correction_windows whole = correction_whole(plan), *low = &plan->low.windows;
-    const int64_t n_mels = plan->mel.n_mels, delay = plan->n_open - 1 + plan->reach;
+    const int64_t n_mels = plan->mel.n_mels, row = correction_padded(n_mels),
+                  delay = plan->n_open - 1 + plan->reach;
     correction_close(plan, &whole, &stream->whole, stream->valid[0]);
     if (plan->low.n_rounds) {
         correction_close(plan, low, &stream->low, stream->valid[0]);
         memmove(stream->low_raw, stream->low_raw + low->width,
                 (size_t)((plan->n_open - 1) * low->width) * sizeof(float));
     }
-    memmove(stream->targets, stream->targets + n_mels, (size_t)(delay * n_mels) * sizeof(float));
+    memmove(stream->targets, stream->targets + n_mels, (size_t)((plan->n_open - 1) * n_mels) * sizeof(float));
+    memmove(stream->logs, stream->logs + row, (size_t)(delay * row) * sizeof(float));
     memmove(stream->valid, stream->valid + 1, (size_t)delay);
     memmove(stream->audio, stream->audio + plan->mel.hop,
             (size_t)(plan->n_audio - plan->mel.hop) * sizeof(float));
 }
 
 // F frames of a stream: audio (F hop,) goes in and comes out `delay` = n_open - 1 + reach frames late, in place, and
-// so do valid (F,); targets (F, M) are theirs.
+// so do valid (F,); linear mels (F, M) are theirs.
 GRU_API void gru_correct(const struct correction_plan *plan, const struct correction_stream *stream,
                          int64_t n_rounds, int64_t n_frames, float *restrict audio,
-                         const float *restrict targets, uint8_t *restrict valid, float *restrict scratch) {
+                         const float *restrict mels, uint8_t *restrict valid, float *restrict scratch) {
     int64_t n_floats;
     const struct correction_room room = correction_divide(plan, scratch, &n_floats);
     const int64_t hop = plan->mel.hop, n_mels = plan->mel.n_mels, delay = plan->n_open - 1 + plan->reach;
     for (int64_t f = 0; f < n_frames; f++) {
         memcpy(stream->audio + plan->n_audio - hop, audio + f * hop, (size_t)hop * sizeof(float));
-        for (int64_t m = 0; m < n_mels; m++) {
-            const float target = targets[f * n_mels + m];
-            stream->targets[delay * n_mels + m] = target > plan->silent ? target : 0.0f;
-        }
+        contrast_take(plan, stream, mels + f * n_mels);
         stream->valid[delay] = valid[f];
-        if (plan->low.n_rounds && stream->valid[plan->n_open - 1])
-            correction_take_low(plan, stream, &room);
+        if (stream->valid[plan->n_open - 1]) {
+            contrast_set_targets(plan, stream, &room);
+            if (plan->low.n_rounds)
+                correction_take_low(plan, stream, &room);
+        }
         for (int64_t n = 0; n < plan->low.n_rounds; n++)
             correction_low_round(plan, stream, &room, n);
         for (int64_t n = 0; n <= n_rounds; n++)

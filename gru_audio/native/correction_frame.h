@@ -43,6 +43,8 @@ struct correction_plan {
     float exponent, log_limit; // of a band's gain; of what is missing or too much in one round
     float full;                // of the windows' squares: what is missing to it, the raw audio stands for
     float silent;              // targets up to here are those of the floor; 0 where that could be heard
+    float floor;               // of the linear mel
+    float contrast_of_bands, contrast_of_frames, contrast_limit; // see correction_contrast.h
     struct correction_low low;
 };
 
@@ -54,7 +56,7 @@ struct correction_frames {
 };
 
 struct correction_stream {
-    float *audio, *targets;
+    float *audio, *logs, *targets;
     uint8_t *valid;
     struct correction_frames whole, low;
     float *low_raw; // (n_open, width) the raw audio under the low end's windows

@@ -90,7 +90,8 @@ static void stream_take_correction(const struct correction_plan *plan, struct me
     const struct correction_windows whole = correction_whole(plan);
     const int64_t delay = plan->n_open - 1 + plan->reach;
     stream->audio = memory_floats(memory, plan->n_audio);
-    stream->targets = memory_floats(memory, (delay + 1) * plan->mel.n_mels);
+    stream->logs = memory_floats(memory, (delay + 1) * correction_padded(plan->mel.n_mels));
+    stream->targets = memory_floats(memory, plan->n_open * plan->mel.n_mels);
     stream->valid = memory_take(memory, delay + 1, 1);
     stream_take_frames(plan, &whole, memory, &stream->whole);
     stream_take_frames(plan, &plan->low.windows, memory, &stream->low);

@@ -38,6 +38,7 @@ struct voice_numbers {
     double mel_preemphasis, preemphasis, excitation_range, signal_range, log_lag_range, readout_input_limit;
     double spectrum_floor, window_energy; // of linear prediction
     double correction_exponent, correction_log_limit, correction_full, correction_silent;
+    double contrast_of_bands, contrast_of_frames, contrast_limit;
     double low_limit, low_momentum;
     double temperature, voiced_temperature, noise_taps[VOICE_NOISE_TAPS];
 };

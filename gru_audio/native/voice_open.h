@@ -246,6 +246,10 @@ static void voice_read_correction(struct voice_reader *reader, const struct voic
         .log_limit = (float)n->correction_log_limit,
         .full = (float)n->correction_full,
         .silent = (float)n->correction_silent,
+        .floor = (float)n->log_floor,
+        .contrast_of_bands = (float)n->contrast_of_bands,
+        .contrast_of_frames = (float)n->contrast_of_frames,
+        .contrast_limit = (float)n->contrast_limit,
         .low = voice_read_low_end(reader, n)};
 }
 

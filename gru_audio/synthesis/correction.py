@@ -52,7 +52,8 @@ class Corrections:
 
         self._stream = _CorrectionStream(
             audio=np.zeros(plan.n_audio, np.float32),
-            targets=np.zeros((self.delay + 1, plan.n_mels), np.float32),
+            logs=np.zeros((self.delay + 1, -(-plan.n_mels // 16) * 16), np.float32),
+            targets=np.zeros((plan.n_open, plan.n_mels), np.float32),
             valid=np.zeros(self.delay + 1, np.bool_),
             sums=samples(plan.hop, plan.width),
             weights=samples(plan.hop, plan.width),
@@ -90,10 +91,10 @@ class Corrections:
         for name, array in state.items():
             self._stream.held[name][...] = array
 
-    def _run(self, audio: FloatArray, targets: FloatArray, valid: npt.NDArray[np.bool_]) -> FloatArray:
+    def _run(self, audio: FloatArray, linear: FloatArray, valid: npt.NDArray[np.bool_]) -> FloatArray:
         """Put frames through the rounds, in place; those that come out and are of the stream."""
-        targets = np.ascontiguousarray(targets)
-        _correct(self._plan, self._stream, self.n_rounds, len(valid), audio, targets, valid, self._scratch)
+        mels = np.ascontiguousarray(linear)
+        _correct(self._plan, self._stream, self.n_rounds, len(valid), audio, mels, valid, self._scratch)
         return np.asarray(audio.reshape(-1, self._config.hop_samples)[valid].ravel(), np.float32)
 
 
@@ -131,6 +132,7 @@ class _CorrectionStream(library.Struct):
 
     _fields_ = (
         ("audio", library.Floats),
+        ("logs", library.Floats),
         ("targets", library.Floats),
         ("valid", library.Bools),
         *(

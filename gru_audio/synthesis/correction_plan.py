@@ -28,6 +28,9 @@ _LOW_MOMENTUM = 0.9
 _LOW_END_HZ = 1000.0  # it reaches this far at least
 _LEAST_FFT = 128  # of the low end, and what its size is a multiple of; see native/fft_one.h
 _LIMIT = 6.0  # 15.6 dB: what is missing by more is not brought up from noise at once
+# How much more stands out what stands out of 3/8 of the bands, and of two frames on each side; see docs/correction.md.
+_CONTRAST_OF_BANDS, _CONTRAST_OF_FRAMES = 0.15, 0.2
+_CONTRAST_LIMIT = math.log(10) * 3 / 20  # 3 dB
 _FULL_SHARE = 1 / 3  # of the windows' squares when all are known: down to it the raw audio has no say
 
 
@@ -49,6 +52,8 @@ class CorrectionPlan(library.Struct):
         ("log_limit", library.Float),
         ("full", library.Float),
         ("silent", library.Float),
+        ("floor", library.Float),
+        *((f"contrast_{name}", library.Float) for name in ("of_bands", "of_frames", "limit")),
         *((f"low_{name}", kind) for name, kind in ONE_PLAN_FIELDS),
         ("low_window", library.Floats),
         *((f"low_{name}", library.Int) for name in ("hop", "width", "n_fft", "n_mels", "n_rounds")),
@@ -90,6 +95,10 @@ def plan_of_contract(config: MelConfig) -> CorrectionPlan:
         log_limit=math.log(_LIMIT),
         full=full,
         silent=silent_up_to(config),
+        floor=config.floor,
+        contrast_of_bands=_CONTRAST_OF_BANDS,
+        contrast_of_frames=_CONTRAST_OF_FRAMES,
+        contrast_limit=_CONTRAST_LIMIT * _power(config),
         **_low_end(config, values["window"], heard, shares, full),
     )
 

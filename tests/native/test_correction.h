@@ -68,6 +68,10 @@ static struct correction_plan correction_plan_of(int64_t n_fft, int64_t hop, int
                                    .n_audio = (n_open + reach) * hop + before,
                                    .exponent = 1.5f,
                                    .log_limit = 1.8f,
+                                   .floor = 1e-5f,
+                                   .contrast_of_bands = 0.1f,
+                                   .contrast_of_frames = 0.1f,
+                                   .contrast_limit = 0.3f,
                                    .full = 0.3f * 0.375f * (float)n_fft / (float)hop};
     const int64_t length = (plan.mel.length[0] + 7) / 8 * 8;
     float *filters = zeros(n_mels * length), *shares = zeros(n_mels * length), *sums = zeros(n_bins);
@@ -124,7 +128,8 @@ static void test_correction(int64_t n_fft, int64_t division) {
         targets[i] = 0.5f + 4.0f * uniform();
     for (int64_t piece = 1; piece <= FRAMES; piece += FRAMES - 1) {
         const struct correction_stream stream = {.audio = zeros(plan.n_audio),
-                                                 .targets = zeros((delay + 1) * MELS),
+                                                 .logs = zeros((delay + 1) * correction_padded(MELS)),
+                                                 .targets = zeros(plan.n_open * MELS),
                                                  .valid = take((size_t)delay + 1),
                                                  .whole = correction_frames_of(&plan, &whole),
                                                  .low = correction_frames_of(&plan, &plan.low.windows),

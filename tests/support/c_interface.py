@@ -16,7 +16,7 @@ Floats = NDArray[np.float32]
 OK, NO_VOICE, OTHER_VERSION, CUT, DAMAGED, BAD_NUMBER = range(6)
 UNALIGNED, BAD_SETTING, BAD_INPUT, ENDED, NO_STATE, OTHER_VOICE, N_STATUSES = range(6, 13)
 HEADER = struct.Struct("<8sIIQ")
-WHOLE_NUMBERS, REAL_NUMBERS = struct.Struct("<28q"), struct.Struct("<24d")  # of C's struct voice_numbers
+WHOLE_NUMBERS, REAL_NUMBERS = struct.Struct("<28q"), struct.Struct("<27d")  # of C's struct voice_numbers
 FIRST_PLACE = HEADER.size + WHOLE_NUMBERS.size + REAL_NUMBERS.size
 """Where the places of a voice's arrays begin."""
 

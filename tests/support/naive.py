@@ -360,6 +360,7 @@ def corrected(
     n_rounds: int,
     *,
     with_low_end: bool = True,
+    with_contrast: bool = True,
 ) -> Doubles:
     """A whole clip (F * hop,) corrected towards a linear mel (F, M), silence around it."""
     hop, width, exponent = config.hop_samples, config.window_samples, 1.5
@@ -386,8 +387,8 @@ def corrected(
         low.put(spectrum, frame)
         return np.asarray(np.fft.irfft(spectrum, config.n_fft)[:width] * window)
 
-    if config.floor <= (1e-8 if config.spectrum == "power" else 1e-4):  # then nothing below it can be heard
-        targets = np.where(targets > 1.03 * config.floor, targets, 0)
+    if with_contrast:
+        targets = sharpened(targets, config, n_open - 1, -(-(width - before - hop) // hop))
     parts = []
     for newest in range(len(targets) + n_open - 1):
         opened = range(max(0, newest - n_open + 1), min(newest + 1, len(targets)))
@@ -402,6 +403,24 @@ def corrected(
             sums, missing = whole.sums()
             parts.append((sums + missing * padded)[margin + out * hop : margin + (out + 1) * hop])
     return np.concatenate(parts)
+
+
+def sharpened(mel: Doubles, config: MelConfig, n_before: int = 2, n_after: int = 2) -> Doubles:
+    """What a linear mel (F, M) is corrected towards: with more contrast, the same energy, and 0 where it is silent."""
+    logs, power = np.log(np.maximum(mel, config.floor)), 2 if config.spectrum == "power" else 1
+    near, (n_frames, n_mels) = 3 * config.n_mels // 16, mel.shape
+    sharp = np.empty_like(logs)
+    for f, frame in enumerate(logs):
+        of_frames = logs[max(0, f - min(2, n_before)) : min(n_frames, f + min(2, n_after) + 1)].mean(0)
+        of_bands = [frame[max(0, m - near) : min(n_mels, m + near + 1)].mean() for m in range(n_mels)]
+        change = 0.15 * (frame - of_bands) + 0.2 * (frame - of_frames)
+        most = power * 3 / 20 * np.log(10)
+        sharp[f] = np.maximum(frame + np.clip(change, -most, most), np.log(config.floor))
+    energies = [np.exp(2 / power * part).sum(1, keepdims=True) for part in (logs, sharp)]
+    linear = np.maximum(np.exp(sharp) * (energies[0] / energies[1]) ** (power / 2), config.floor)
+    if config.floor <= (1e-8 if config.spectrum == "power" else 1e-4):  # then nothing below it can be heard
+        linear = np.where(mel > 1.03 * config.floor, linear, 0)
+    return linear
 
 
 class LowEnd:

@@ -6,15 +6,18 @@ See native/correction.c for the rule and its drawing. Here all B streams go on b
     open (B, open, width)     what open frames are now, 0 where there is none
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
-from gru_audio.signal.mel import analysis_values, filterbank
+from gru_audio.signal.mel import analysis_values, filterbank, silent_up_to
 from gru_audio.synthesis.correction_plan import delay_of, heard_filters, plan_of_contract
 
 _LEAST = 1e-20
+_CONTRAST_FRAMES = 2  # before a frame and after it
 
 
 class _Frames:
@@ -117,6 +120,47 @@ class _LowEnd:
         return signals[..., : len(self._frames.window)]
 
 
+class _Contrast:
+    """What stands out of a mel stands out more; see native/correction_contrast.h."""
+
+    def __init__(self, config: MelConfig, n_before: int, n_after: int) -> None:
+        """Begin, with how many frames are known before the newest open one, and after it."""
+        plan = plan_of_contract(config)
+        self._of_bands, self._of_frames, self._limit = (
+            float(number) for number in (plan.contrast_of_bands, plan.contrast_of_frames, plan.contrast_limit)
+        )
+        self._floor, self._silent = config.floor, silent_up_to(config)
+        self._power = 2 if config.spectrum == "power" else 1
+        self._n_near, self._n_known = 3 * config.n_mels // 16, n_before
+        self._shifts = range(-min(n_before, _CONTRAST_FRAMES), min(n_after, _CONTRAST_FRAMES) + 1)
+        self._n_after = n_after
+
+    def logs(self, linear: Tensor) -> Tensor:
+        """(B, F, M), nothing below the floor's."""
+        return linear.clamp(min=self._floor).log()
+
+    def targets(self, logs: Tensor, valid: Tensor) -> Tensor:
+        """Linear targets (B, F, M) of the frames of (B, before + F + after, M) that have all of these around them."""
+        first, n_frames = self._n_known, logs.shape[1] - self._n_known - self._n_after
+        own = logs[:, first : first + n_frames]
+        around = [slice(first + shift, first + shift + n_frames) for shift in self._shifts]
+        n_valid = torch.stack([valid[:, part] for part in around]).sum(0)[..., None]
+        of_frames = torch.stack([logs[:, part] * valid[:, part, None] for part in around]).sum(0)
+        below = torch.nn.functional.pad(own.cumsum(2), (1, 0))
+        bands = torch.arange(own.shape[2], device=own.device)
+        lowest, end = (bands - self._n_near).clamp(min=0), (bands + self._n_near + 1).clamp(max=len(bands))
+        of_bands = (below[..., end] - below[..., lowest]) / (end - lowest)
+        change = self._of_bands * (own - of_bands) + self._of_frames * (
+            own - of_frames / n_valid.clamp(min=1)
+        )
+        floor = math.log(self._floor)
+        sharp = (own + change.clamp(-self._limit, self._limit)).clamp(min=floor)
+        energies = [torch.logsumexp(2 / self._power * part, 2, keepdim=True) for part in (own, sharp)]
+        sharp = sharp + 0.5 * self._power * (energies[0] - energies[1])
+        heard = sharp.clamp(min=floor).exp()
+        return torch.where(own > math.log(self._silent), heard, _LEAST) if self._silent else heard
+
+
 class DeviceCorrections:
     """The correction of B streams that began together; each frame comes back `delay` frames late."""
 
@@ -129,9 +173,7 @@ class DeviceCorrections:
         self.delay, self._n_open, self._before = delay_of(plan), int(plan.n_open), int(plan.before)
         self._hop, self._width, self._n_fft = config.hop_samples, config.window_samples, config.n_fft
         self._n_audio, self._is_power = int(plan.n_audio), config.spectrum == "power"
-        self._exponent, self._limit, self._silent = (
-            float(number) for number in (plan.exponent, plan.log_limit, plan.silent)
-        )
+        self._exponent, self._limit = float(plan.exponent), float(plan.log_limit)
 
         def place(array: FloatArray) -> Tensor:
             return torch.from_numpy(array.copy()).to(device)
@@ -144,7 +186,9 @@ class DeviceCorrections:
         self._frames = _Frames(window, self._hop, self._n_open, float(plan.full), n_streams)
         self._low = _LowEnd(config, self._bank, self._shares, n_streams) if plan.low_n_rounds else None
         self._audio = torch.zeros(n_streams, self._n_audio - self._hop, device=device)
-        self._targets = torch.zeros(n_streams, self.delay, config.n_mels, device=device)
+        self._contrast = _Contrast(config, self._n_open - 1, self.delay - self._n_open + 1)
+        self._logs = torch.zeros(n_streams, self.delay, config.n_mels, device=device)
+        self._targets = torch.zeros(n_streams, self._n_open - 1, config.n_mels, device=device)
         self._valid = torch.zeros(n_streams, self.delay, device=device)
 
     def push(self, audio: Tensor, linear: Tensor, valid: Tensor) -> Tensor:
@@ -160,9 +204,9 @@ class DeviceCorrections:
         """
         if not self.n_rounds:
             return audio
-        heard = torch.where(linear > self._silent, linear, _LEAST)
-        targets = torch.cat([self._targets, heard], 1)
+        logs = torch.cat([self._logs, self._contrast.logs(linear)], 1)
         valid = torch.cat([self._valid, valid], 1)
+        targets = torch.cat([self._targets, self._contrast.targets(logs, valid)], 1)
         audio = torch.cat([self._audio, audio], 1)
         n_frames = linear.shape[1]
         made = [
@@ -174,6 +218,7 @@ class DeviceCorrections:
             for f in range(n_frames)
         ]
         self._targets, self._valid = targets[:, n_frames:].clone(), valid[:, n_frames:].clone()
+        self._logs = logs[:, n_frames:].clone()
         self._audio = audio[:, n_frames * self._hop :].clone()
         return torch.cat(made, 1)
 
