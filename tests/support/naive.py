@@ -420,7 +420,7 @@ def sharpened(mel: Doubles, config: MelConfig, n_before: int = 2, n_after: int =
     linear = np.maximum(np.exp(sharp) * (energies[0] / energies[1]) ** (power / 2), config.floor)
     if config.floor <= (1e-8 if config.spectrum == "power" else 1e-4):  # then nothing below it can be heard
         linear = np.where(mel > 1.03 * config.floor, linear, 0)
-    return linear
+    return np.asarray(linear)
 
 
 class LowEnd:
