@@ -53,6 +53,7 @@ static struct correction_room correction_divide(const struct correction_plan *pl
                  {&room.im, n_bins},
                  {&room.gains, n_bins},
                  {&room.bands, plan->mel.n_mels + 16},
+                 {&room.below, plan->mel.n_mels + 1},
                  {&room.low_before, n_before},
                  {&room.low_missing, n_low_samples},
                  {&room.low_inverse, n_low_samples},

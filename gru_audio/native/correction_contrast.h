@@ -32,13 +32,13 @@ static void contrast_take(const struct correction_plan *plan, const struct corre
     }
 }
 
-// The sum over (M,) bands of e^(factor L); e^(factor L) goes to `room`.
-static float contrast_energy(const float *logs, int64_t n_mels, float factor, float *room) {
+// The sum over (M,) bands of e^(factor L); each band's goes to `parts`.
+static float contrast_energy(const float *logs, int64_t n_mels, float factor, float *parts) {
     float sum = 0.0f;
     for (int64_t m = 0; m < n_mels; m += 16)
-        store_f32x16(room + m, exact_exp_f32x16(factor * load_f32x16(logs + m)));
+        store_f32x16(parts + m, exact_exp_f32x16(factor * load_f32x16(logs + m)));
     for (int64_t m = 0; m < n_mels; m++)
-        sum += room[m];
+        sum += parts[m];
     return sum;
 }
 
@@ -49,8 +49,7 @@ static void contrast_set_targets(const struct correction_plan *plan, const struc
     const int64_t first = newest - contrast_lesser(newest, CONTRAST_FRAMES),
                   last = newest + contrast_lesser(plan->reach, CONTRAST_FRAMES), near = 3 * n_mels / 16;
     const float *restrict logs = stream->logs + newest * row;
-    float *restrict sharp = room->bands, *restrict below =
-                                             room->gains; // below[m]: the sum of the bands before m
+    float *restrict sharp = room->bands, *restrict below = room->below; // the sums of the bands before each
     memset(sharp, 0, (size_t)row * sizeof(float));
     float n_frames = 0.0f;
     for (int64_t t = first; t <= last; t++)
@@ -74,8 +73,8 @@ static void contrast_set_targets(const struct correction_plan *plan, const struc
     }
     for (int64_t m = n_mels; m < row; m++)
         sharp[m] = floor;
-    const float before = contrast_energy(logs, n_mels, 2.0f / power, room->signal),
-                after = contrast_energy(sharp, n_mels, 2.0f / power, room->signal);
+    const float before = contrast_energy(logs, n_mels, 2.0f / power, below),
+                after = contrast_energy(sharp, n_mels, 2.0f / power, below);
     const f32x16 kept = all_f32x16(0.5f * power * contrast_log(before / after));
     for (int64_t m = 0; m < n_mels; m += 16)
         store_f32x16(sharp + m,

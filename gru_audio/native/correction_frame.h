@@ -62,9 +62,11 @@ struct correction_stream {
     float *low_raw; // (n_open, width) the raw audio under the low end's windows
 };
 
-// Where a stream works. Of the low end: each frame's estimate of the round before and the last round's spectra.
+// Where a stream works; some contracts have more bands than bins. Of the low end: each frame's estimate of the round
+// before and the last round's spectra.
 struct correction_room {
-    float *estimate, *weights, *signal, *re, *im, *gains, *bands;
+    float *estimate, *weights, *signal, *re, *im, *gains;
+    float *bands, *below; // (M,) and (M + 1,), up to multiples of 16
     float *low_before, *low_missing, *low_inverse, *low_re, *low_im;
     struct fft_one_room fft;
 };

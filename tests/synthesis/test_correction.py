@@ -27,7 +27,13 @@ CONTRACTS = {
     "empty bands": MelConfig(n_fft=512, window_samples=400, hop_samples=100, n_mels=256),
     "prime": MelConfig(n_fft=2 * 83, window_samples=101, hop_samples=48, n_mels=9),
 }
-
+# Of which the mel says little: what comes out need not be near to what was recorded.
+COARSE = {
+    "more bands than bins": MelConfig(n_fft=128, window_samples=128, hop_samples=32, n_mels=256),
+    "fewest bins": MelConfig(n_fft=64, window_samples=64, hop_samples=16, n_mels=512),
+    "heard floor": MelConfig(floor=0.05, n_mels=8),
+    "heard floor of power": MelConfig(floor=0.01, n_mels=40, spectrum="power", log="log10"),
+}
 EMPHASISED = {
     "emphasised": MelConfig(preemphasis=0.97),
     "emphasised power": MelConfig(preemphasis=0.9, spectrum="power", n_fft=400, window_samples=400),
@@ -70,7 +76,11 @@ def naively(config: MelConfig, n_frames: int, rounds: int) -> tuple[Floats, Floa
     return rough, mel, naive.corrected(rough, to_linear(mel, config).astype(np.float64), config, rounds)
 
 
-@pytest.mark.parametrize("config", [*CONTRACTS.values(), *EMPHASISED.values()], ids=[*CONTRACTS, *EMPHASISED])
+@pytest.mark.parametrize(
+    "config",
+    [*CONTRACTS.values(), *COARSE.values(), *EMPHASISED.values()],
+    ids=[*CONTRACTS, *COARSE, *EMPHASISED],
+)
 @pytest.mark.parametrize("n_frames", [1, 2, 9])
 @pytest.mark.parametrize("rounds", [1, 3])
 @pytest.mark.usefixtures("instructions")
