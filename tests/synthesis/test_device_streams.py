@@ -1,4 +1,4 @@
-"""The stages of a device, here a CPU, against the C core's: front end, correction, and streams through all of them."""
+"""The stages of a device, here a CPU, against the C core's: front end, and streams through all of them."""
 
 from functools import partial
 from typing import Any
@@ -13,14 +13,12 @@ from gru_audio.arrays import Made
 from gru_audio.config import CONTEXT_FRAMES
 from gru_audio.network.model import Network
 from gru_audio.signal.mel import MelFrames, silent_frames
-from gru_audio.synthesis.correction import Corrections
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.frontend import whole_block
 from gru_audio.synthesis.in_step import InStep, StreamsInStep
 from gru_audio.synthesis.sampling import Sampling
 from gru_audio.synthesis.stream import ReadyVoice
 from gru_audio.synthesis.torch_engine import frontend
-from gru_audio.synthesis.torch_engine.correction import DeviceCorrections
 from gru_audio.synthesis.torch_engine.engine import TorchEngine
 from gru_audio.synthesis.torch_engine.frontend import DeviceConditioner, tried_conditioner
 from gru_audio.synthesis.torch_engine.in_step import DeviceStreams
@@ -69,31 +67,6 @@ def test_the_front_end_makes_what_the_cores_does(settings: dict[str, Any]) -> No
     np.testing.assert_array_equal(inputs.lags[0], expected.lags)
     np.testing.assert_array_equal(linear[0], expected.linear)
     assert settings or (expected.lags > 0).sum() > 0, "some frames are voiced"
-
-
-@pytest.mark.parametrize("n_rounds", [0, 1, 3])
-@torch.inference_mode()
-def test_the_correction_makes_what_the_cores_does(n_rounds: int) -> None:
-    """In pieces, and for streams of several lengths, one of which ends early."""
-    config, random, lengths = small_config().mel, np.random.default_rng(0), (9, 3)
-    hop, n_all = config.hop_samples, 16
-    audio = random.standard_normal((2, n_all * hop)).astype(np.float32) * 0.1
-    linear = random.random((2, n_all, config.n_mels)).astype(np.float32)
-    valid = np.arange(n_all) < np.array(lengths)[:, None]
-    audio *= valid.repeat(hop, 1)
-    ours, parts = DeviceCorrections(config, n_rounds, 2, CPU), []
-    for first, last in ((0, 2), (2, 7), (7, n_all)):
-        piece = audio[:, first * hop : last * hop], linear[:, first:last], valid[:, first:last]
-        parts.append(ours.push(*map(torch.tensor, piece)).numpy())
-    made = np.concatenate(parts, 1)
-    for row, n, own_audio, own_linear in zip(made, lengths, audio, linear, strict=True):
-        corrections = Corrections(config, n_rounds)
-        assert ours.delay == corrections.delay
-        pushed = corrections.push(own_audio[: n * hop], own_linear[:n])
-        expected = np.concatenate([pushed, corrections.finish()])
-        np.testing.assert_allclose(
-            row[ours.delay * hop :][: n * hop], expected, atol=2e-5 * np.abs(expected).max()
-        )
 
 
 def driven(streams: InStep, mels: list[Floats], size: int, given_up: int | None = None) -> list[Made]:

@@ -1,0 +1,50 @@
+"""The spectral correction of a device, here a CPU, against the C core's."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.small import small_config
+
+from gru_audio.config import MelConfig
+from gru_audio.synthesis.correction import Corrections
+from gru_audio.synthesis.torch_engine.correction import DeviceCorrections
+
+
+@pytest.mark.parametrize("n_rounds", [0, 1, 3])
+@pytest.mark.parametrize(
+    "contract",
+    [
+        {},
+        {"spectrum": "power", "log": "db"},
+        {"n_mels": 200},
+        {"n_mels": 8, "floor": 0.2},
+        {"n_fft": 250, "preemphasis": 0.9},
+    ],
+    ids=["plain", "power", "more bands than bins", "heard floor", "no low end"],
+)
+@torch.inference_mode()
+def test_the_correction_makes_what_the_cores_does(contract: dict[str, Any], n_rounds: int) -> None:
+    """In pieces, and for streams of several lengths, one of which ends early; with silence in frames and in bands."""
+    config = MelConfig(**{**small_config(hop_samples=40).mel.model_dump(), **contract})
+    random, lengths = np.random.default_rng(0), (9, 3)
+    hop, n_all = config.hop_samples, 16
+    audio = random.standard_normal((2, n_all * hop)).astype(np.float32) * 0.1
+    linear = random.random((2, n_all, config.n_mels)).astype(np.float32)
+    linear[0, 4:6] = linear[:, ::5, :7] = 0
+    valid = np.arange(n_all) < np.array(lengths)[:, None]
+    audio *= valid.repeat(hop, 1)
+    ours, parts = DeviceCorrections(config, n_rounds, 2, torch.device("cpu")), []
+    for first, last in ((0, 2), (2, 7), (7, n_all)):
+        piece = audio[:, first * hop : last * hop], linear[:, first:last], valid[:, first:last]
+        parts.append(ours.push(*map(torch.tensor, piece)).numpy())
+    made = np.concatenate(parts, 1)
+    for row, n, own_audio, own_linear in zip(made, lengths, audio, linear, strict=True):
+        corrections = Corrections(config, n_rounds)
+        assert ours.delay == corrections.delay
+        pushed = corrections.push(own_audio[: n * hop], own_linear[:n])
+        expected = np.concatenate([pushed, corrections.finish()])
+        np.testing.assert_allclose(
+            row[ours.delay * hop :][: n * hop], expected, atol=2e-5 * np.abs(expected).max()
+        )
