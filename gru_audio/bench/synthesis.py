@@ -46,7 +46,7 @@ class SynthesisSpeed:
         n_most: how many these are.
         stages: µs a sample of each stage of the one stream. What they leave of it is the "rest"; where the int8
             loop overlaps its stages, they take more than the stream, and "overlap and rest" is negative.
-        correction: µs a sample that the default passes of the correction take on top of that.
+        correction: µs a sample that the default rounds of the correction take on top of that.
         work: what a sample needs.
         bound: the least time that this takes on a core; None on a GPU.
     """

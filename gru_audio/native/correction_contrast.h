@@ -5,6 +5,8 @@
 //     d     = b (L - mean of the bands around it) + f (L - mean of the frames around it)      within a limit
 //     L'    = L + d + what keeps the frame's energy as it is
 //
+// So the loudest bands stay about where they were, and a quiet one may lose twice the limit.
+//
 // Source: Chen & Gersho, Adaptive postfiltering for quality enhancement of coded speech (1995), for formants.
 #ifndef GRU_CORRECTION_CONTRAST_H
 #define GRU_CORRECTION_CONTRAST_H

@@ -1,11 +1,11 @@
 """Spectral correction: what the network drew, brought nearer to the mel that was asked for.
 
-A drawn sample is a little too loud here and too soft there, and noisy between the harmonics: the mel knows better,
-but has no phase. So each frame of the audio is transformed, its bins are scaled until its mel meets the given one,
-and the frames are overlapped and added. That is Griffin and Lim's iteration, begun at the network's phase, with mel
-bands in place of bins; it goes several rounds over the newest frames alone, each time with all that is known of their
-neighbours, so that a stream waits for a few frames once, and not for as many again with every round. The low end of
-the spectrum, where the mel tells each harmonic, goes through many more, at a lower rate.
+A drawn sample is a little too loud here and too soft there, and noisy between the harmonics: the mel knows better, but
+has no phase. So each frame of the audio is transformed, its bins are scaled until its mel meets the given one, with a
+little more contrast, and the frames are overlapped and added. That is Griffin and Lim's iteration, begun at the
+network's phase, with mel bands in place of bins; it goes several rounds over the newest frames alone, each time with
+all that is known of their neighbours, so that a stream waits for a few frames once, and not for as many again with
+every round. The low end of the spectrum, where the mel tells each harmonic, goes through many more, at a lower rate.
 
 Source: Griffin & Lim, Signal estimation from modified short-time Fourier transform (1984); Zhu, Beauregard & Wyse,
 Real-time signal estimation from modified short-time Fourier transform magnitude spectra (2007), for the rounds;

@@ -199,6 +199,21 @@ def test_a_missing_or_misshapen_array_is_named(saved: Saved, name: str, engine: 
         vocoder.restore({**saved, name: saved[name][:-1]})
 
 
+def test_a_correction_of_other_arrays_is_refused(mel: Floats) -> None:
+    """As an older version saved them, with fewer or of other sizes."""
+    vocoder = Vocoder(voice_of(), "float32", corrections=1)
+    stream = vocoder.start()
+    stream.push(mel[:6])
+    saved = stream.save()
+    names = [name for name in saved if name.startswith("correction.")]
+    assert {"correction.logs", "correction.targets", "correction.valid"} < set(names)
+    for name in names:
+        with pytest.raises(ConfigError, match=f"^saved stream: has no '{name}'; restore what .*$"):
+            vocoder.restore({key: array for key, array in saved.items() if key != name})
+        with pytest.raises(ConfigError, match=f"^saved stream: '{name}' is .*; restore what .*$"):
+            vocoder.restore({**saved, name: saved[name][:-1]})
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
