@@ -2,6 +2,9 @@
 //
 //     out[f, o] = bias[o] + sum_i  inputs[f, i] matrix[o, i]             each sum has one accumulator
 //
+// Inputs have 13 significant bits, weights 11, so that a product is exact in the 24 of a float: fused with its sum or
+// not, it gives the same bits on every processor.
+//
 //     tiles  (n_tiles, n_inputs + 1, 16)     16 outputs' weights for each input, and then their bias:
 //            | input 0: o0 .. o15 | input 1: o0 .. o15 | .. | bias: o0 .. o15 |  next 16 outputs ..
 //
@@ -29,10 +32,24 @@ struct dense_layer {
     int64_t n_inputs;
 };
 
-// The sums of some rows and tiles, whose numbers the compiler knows. With `fused` by multiply_add.
+// The number with 13 significant bits that is nearest, at a tie the one further from 0.
+GRU_INLINE float dense_rounded(float x) {
+    enum { DROPPED = 24 - 13 };
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits = (bits + (1u << (DROPPED - 1))) & ~((1u << DROPPED) - 1);
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+GRU_INLINE f32x16 dense_rounded_f32x16(f32x16 x) {
+    enum { DROPPED = 24 - 13 };
+    const i32x16 bits = (i32x16)x + (1 << (DROPPED - 1));
+    return (f32x16)(bits & ~((1 << DROPPED) - 1));
+}
+
+// The sums of some rows and tiles, whose numbers the compiler knows.
 GRU_INLINE void dense_block(const float *restrict inputs, int64_t input_stride, int rows, const float *tile,
-                            int tiles, int64_t n_inputs, float *restrict out, int64_t out_stride,
-                            bool fused) {
+                            int tiles, int64_t n_inputs, float *restrict out, int64_t out_stride) {
     const int64_t tile_size = (n_inputs + 1) * DENSE_WIDTH;
     f32x16 sums[DENSE_ROWS][DENSE_TILES];
     for (int r = 0; r < rows; r++)
@@ -43,8 +60,7 @@ GRU_INLINE void dense_block(const float *restrict inputs, int64_t input_stride, 
             const f32x16 weights = load_f32x16(tile + t * tile_size + i * DENSE_WIDTH);
             for (int r = 0; r < rows; r++) {
                 const f32x16 input = all_f32x16(inputs[r * input_stride + i]);
-                sums[r][t] =
-                    fused ? multiply_add_f32x16(input, weights, sums[r][t]) : input * weights + sums[r][t];
+                sums[r][t] = multiply_add_f32x16(input, weights, sums[r][t]);
             }
         }
     for (int r = 0; r < rows; r++)
@@ -55,29 +71,29 @@ GRU_INLINE void dense_block(const float *restrict inputs, int64_t input_stride, 
 // All rows of some tiles.
 GRU_INLINE void dense_rows(const float *restrict inputs, int64_t input_stride, int64_t n_rows,
                            const float *tile, int tiles, int64_t n_inputs, float *restrict out,
-                           int64_t out_stride, bool fused) {
+                           int64_t out_stride) {
     int64_t f = 0;
     for (; f + DENSE_ROWS <= n_rows; f += DENSE_ROWS)
         dense_block(inputs + f * input_stride, input_stride, DENSE_ROWS, tile, tiles, n_inputs,
-                    out + f * out_stride, out_stride, fused);
+                    out + f * out_stride, out_stride);
     for (; f < n_rows; f++)
         dense_block(inputs + f * input_stride, input_stride, 1, tile, tiles, n_inputs, out + f * out_stride,
-                    out_stride, fused);
+                    out_stride);
 }
 
 // out = inputs matrix^T + bias. Row f of the inputs begins at input_stride f, and rows may overlap, as frames
 // laid end to end do; row f of the outputs begins at out_stride f and has 16 n_tiles numbers, padding
 // included.
 GRU_INLINE void dense(const struct dense_layer *layer, const float *restrict inputs, int64_t input_stride,
-                      int64_t n_rows, float *restrict out, int64_t out_stride, bool fused) {
+                      int64_t n_rows, float *restrict out, int64_t out_stride) {
     const int64_t n_inputs = layer->n_inputs, tile_size = (n_inputs + 1) * DENSE_WIDTH;
     int64_t t = 0;
     for (; t + DENSE_TILES <= layer->n_tiles; t += DENSE_TILES)
         dense_rows(inputs, input_stride, n_rows, layer->tiles + t * tile_size, DENSE_TILES, n_inputs,
-                   out + t * DENSE_WIDTH, out_stride, fused);
+                   out + t * DENSE_WIDTH, out_stride);
     for (; t < layer->n_tiles; t++)
         dense_rows(inputs, input_stride, n_rows, layer->tiles + t * tile_size, 1, n_inputs,
-                   out + t * DENSE_WIDTH, out_stride, fused);
+                   out + t * DENSE_WIDTH, out_stride);
 }
 
 #endif

@@ -19,6 +19,19 @@ def in_whole_vectors(array: FloatArray, n_axes: int = 1) -> FloatArray:
     return np.ascontiguousarray(np.pad(array, [(0, 0)] * (array.ndim - n_axes) + behind), np.float32)
 
 
+def eleven_bits(matrix: FloatArray) -> FloatArray:
+    """The nearest numbers with 11 significant bits, as float16 has: what `dense` multiplies exactly.
+
+    What is smaller than 2^-60 is 0, so that no product is too small for a float.
+    """
+    bits = np.ascontiguousarray(matrix, np.float32).view(np.uint32)
+    dropped = 24 - 11
+    rounded = ((bits + np.uint32(1 << (dropped - 1))) & np.uint32((1 << 32) - (1 << dropped))).view(
+        np.float32
+    )
+    return np.asarray(np.where(np.abs(rounded) < 2.0**-60, 0, rounded), np.float32)
+
+
 def tiled(matrix: FloatArray, bias: FloatArray | None = None) -> FloatArray:
     """A matrix (n_outputs, n_inputs) as `dense` reads it.
 

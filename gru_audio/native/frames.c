@@ -11,8 +11,8 @@
 //
 //     | -2 | -1 | 0 | 1 | ... | 15 |         frame 0 reads rows -2 .. 0, frame 1 rows -1 .. 1
 //
-// No sum depends on how many frames come at once, and nothing is fused: a frame's bits are the same in chunks
-// of any size and on every processor. Shapes: see model.py; M bands; sizes with a dash, as C', are rounded up
+// No sum depends on how many frames come at once, and what is fused is exact; see dense.h: a frame's bits are the same
+// in chunks of any size and on every processor. Shapes: see model.py; M bands; sizes with a dash, as C', are rounded up
 // to whole tiles of dense.h.
 #include "dense.h"
 #include "vectors.h"
@@ -100,9 +100,9 @@ static void frame_take_mel(const struct gru_conditioner *c, const float *mel, co
     for (int64_t f = 0; f < n_frames; f++)
         for (int64_t m = 0; m < c->n_mels; m++) {
             const float x = (mel[f * c->n_mels + m] - c->mean[m]) / c->deviation[m];
-            frame_row(room->mel, f)[m] = x < -MOST_DEVIATIONS  ? -MOST_DEVIATIONS
-                                         : x > MOST_DEVIATIONS ? MOST_DEVIATIONS
-                                                               : x;
+            frame_row(room->mel, f)[m] = dense_rounded(x < -MOST_DEVIATIONS  ? -MOST_DEVIATIONS
+                                                       : x > MOST_DEVIATIONS ? MOST_DEVIATIONS
+                                                                             : x);
         }
 }
 
@@ -111,7 +111,7 @@ static void frame_run_layer(const struct gru_conditioner *c, enum frame_layer la
                             int64_t look_back, int64_t n_frames, const struct frame_room *room) {
     const struct frame_rows outputs = room->of[layer];
     dense(&c->layers[layer], frame_row(inputs, -look_back), inputs.width, n_frames, frame_row(outputs, 0),
-          outputs.width, false);
+          outputs.width);
 }
 
 // The same, and the hyperbolic tangent of what comes out.
@@ -121,7 +121,7 @@ static void frame_run_tanh(const struct gru_conditioner *c, enum frame_layer lay
     for (int64_t f = 0; f < n_frames; f++)
         for (int64_t j = 0; j < DENSE_WIDTH * c->layers[layer].n_tiles; j += DENSE_WIDTH) {
             float *place = frame_row(room->of[layer], f) + j;
-            store_f32x16(place, exact_tanh_f32x16(load_f32x16(place)));
+            store_f32x16(place, dense_rounded_f32x16(exact_tanh_f32x16(load_f32x16(place))));
         }
 }
 
@@ -158,7 +158,7 @@ static void frame_decode_pitch(const struct gru_conditioner *c, int64_t n_frames
         if (c->n_lag_bins && scores[c->n_lag_bins] >= 0.0f) {
             const float position = frame_lag_position(scores, c->n_lag_bins);
             features[0] = 1.0f;
-            features[1] = 2.0f * position - 1.0f;
+            features[1] = dense_rounded(2.0f * position - 1.0f);
             const f32x16 ratio = exact_exp_f32x16(all_f32x16(c->log_lag_range * position));
             lags[f] = (int64_t)(c->first_lag * ratio[0] + 0.5f);
         }

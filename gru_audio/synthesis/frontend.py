@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gru_audio.arrays import FloatArray
 from gru_audio.config import CONTEXT_FRAMES
 from gru_audio.native import library
-from gru_audio.native.dense import padded, tiled
+from gru_audio.native.dense import eleven_bits, padded, tiled
 from gru_audio.native.library import Double, Doubles, Float, Floats, Int, Int64s
 from gru_audio.signal.lpc import FrameFilters, PredictionTables, prediction_scratch, prediction_tables
 from gru_audio.signal.mel import silent_frames, to_linear
@@ -227,7 +227,7 @@ def _fields_of(layers: list[Layer]) -> dict[str, FloatArray | int]:
     """The layers as fields of `_Conditioner`."""
     fields: dict[str, FloatArray | int] = {}
     for name, (matrix, bias) in zip(LAYERS, layers, strict=True):
-        tiles = tiled(matrix, bias)
+        tiles = tiled(eleven_bits(matrix), bias)
         fields |= {f"{name}_tiles": tiles, f"{name}_n_tiles": len(tiles), f"{name}_n_inputs": matrix.shape[1]}
     return fields
 

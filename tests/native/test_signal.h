@@ -136,7 +136,10 @@ static void test_prediction(void) {
 static struct dense_layer layer_of(int64_t n_outputs, int64_t n_inputs) {
     const int64_t n_tiles = (n_outputs + DENSE_WIDTH - 1) / DENSE_WIDTH;
     const float deviation = 0.6f / (1.0f + 0.02f * (float)n_inputs);
-    float *tiles = normals(n_tiles * (n_inputs + 1) * DENSE_WIDTH, deviation);
+    const int64_t n = n_tiles * (n_inputs + 1) * DENSE_WIDTH;
+    float *tiles = normals(n, deviation);
+    for (int64_t i = 0; i < n; i++) // 11 bits
+        tiles[i] = (float)(int32_t)(512.0f * tiles[i]) / 512.0f;
     return (struct dense_layer){tiles, n_tiles, n_inputs};
 }
 
