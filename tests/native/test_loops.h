@@ -172,7 +172,8 @@ static int16_t *first_codes_of(int64_t n_classes, int64_t bucket_bits, const flo
 }
 
 // Of 16 rows of the readout, `n_read` blocks of each quad's columns are left; all 16 of them lie by pairs.
-static struct gru_int8_network int8_network_of(int64_t n_samples, int64_t order, int64_t bits, int64_t n_read) {
+static struct gru_int8_network int8_network_of(int64_t n_samples, int64_t order, int64_t bits,
+                                               int64_t n_read) {
     enum { COUNT = 5, BLOCKS_A_PAIR = 3 * COUNT * 2, N_BLOCKS = INT8_PAIRS * BLOCKS_A_PAIR };
     const int64_t n_tables = n_samples + (order ? n_samples + 2 : 0), n_classes = 1 << bits;
     const int64_t n_groups = INT8_READOUT / GROUP_UNITS,
@@ -193,7 +194,10 @@ static struct gru_int8_network int8_network_of(int64_t n_samples, int64_t order,
     }
     for (int64_t i = 0; i < n_readout_blocks; i++) { // by part, sample, group, block
         const int64_t group = i / n_of_part % n_groups, sample = i / n_of_part / n_groups % n_samples;
-        readout_columns[i] = (uint8_t)(random_bits() % (2 * PAIR_FOURS) * FOUR_COLUMNS);
+        const bool is_half =
+            i / n_of_part / n_groups / n_samples == INT8_PAIRS / 2; // the last quad has one pair
+        readout_columns[i] =
+            (uint8_t)(random_bits() % (is_half ? PAIR_FOURS : 2 * PAIR_FOURS) * FOUR_COLUMNS);
         sum_rows_of_block(readout_blocks + INT8_BLOCK_BYTES * i,
                           readout_sums + sample * INT8_READOUT_PADDED + group * GROUP_UNITS);
     }
