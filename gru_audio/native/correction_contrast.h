@@ -54,11 +54,13 @@ static void contrast_set_targets(const struct correction_plan *plan, const struc
     float *restrict sharp = room->bands, *restrict below = room->below; // the sums of the bands before each
     memset(sharp, 0, (size_t)row * sizeof(float));
     float n_frames = 0.0f;
-    for (int64_t t = first; t <= last; t++)
-        for (int64_t m = 0; m < row && stream->valid[t]; m++)
+    for (int64_t t = first; t <= last; t++) {
+        if (!stream->valid[t])
+            continue;
+        n_frames += 1.0f;
+        for (int64_t m = 0; m < row; m++)
             sharp[m] += stream->logs[t * row + m];
-    for (int64_t t = first; t <= last; t++)
-        n_frames += (float)stream->valid[t];
+    }
     below[0] = 0.0f;
     for (int64_t m = 0; m < n_mels; m++)
         below[m + 1] = below[m] + logs[m];

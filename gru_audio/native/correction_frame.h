@@ -75,6 +75,15 @@ GRU_INLINE int64_t correction_padded(int64_t n) {
     return (n + 15) / 16 * 16;
 }
 
+// A stretch of audio under the whole spectrum's window, to where it is transformed.
+GRU_INLINE void correction_window(const struct correction_plan *plan, const struct correction_room *room,
+                                  const float *audio) {
+    const int64_t width = plan->mel.width;
+    for (int64_t i = 0; i < width; i++)
+        room->signal[i] = audio[i] * plan->mel.window[i];
+    memset(room->signal + width, 0, (size_t)(plan->mel.fft.size - width) * sizeof(float));
+}
+
 static void correction_spectrum(const struct correction_plan *plan, const struct correction_room *room) {
     if (plan->fft.parts.size) {
         fft_one_of_real(&plan->fft, room->fft, room->signal, room->re, room->im);

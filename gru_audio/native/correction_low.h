@@ -64,15 +64,6 @@ static void correction_close(const struct correction_plan *plan, const struct co
     memmove(frames->open, frames->open + width, (size_t)((plan->n_open - 1) * width) * sizeof(float));
 }
 
-// A stretch of audio under the whole spectrum's window, to where it is transformed.
-GRU_INLINE void correction_window(const struct correction_plan *plan, const struct correction_room *room,
-                                  const float *audio) {
-    const int64_t width = plan->mel.width;
-    for (int64_t i = 0; i < width; i++)
-        room->signal[i] = audio[i] * plan->mel.window[i];
-    memset(room->signal + width, 0, (size_t)(plan->mel.fft.size - width) * sizeof(float));
-}
-
 // The raw audio under the newest window, at the low end's rate.
 static void correction_take_low(const struct correction_plan *plan, const struct correction_stream *stream,
                                 const struct correction_room *room) {

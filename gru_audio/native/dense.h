@@ -32,19 +32,14 @@ struct dense_layer {
     int64_t n_inputs;
 };
 
-// The number with 13 significant bits that is nearest, at a tie the one further from 0.
-GRU_INLINE float dense_rounded(float x) {
-    enum { DROPPED = 24 - 13 };
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    bits = (bits + (1u << (DROPPED - 1))) & ~((1u << DROPPED) - 1);
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
+// The numbers with 13 significant bits that are nearest, at a tie those further from 0.
 GRU_INLINE f32x16 dense_rounded_f32x16(f32x16 x) {
     enum { DROPPED = 24 - 13 };
     const i32x16 bits = (i32x16)x + (1 << (DROPPED - 1));
     return (f32x16)(bits & ~((1 << DROPPED) - 1));
+}
+GRU_INLINE float dense_rounded(float x) {
+    return dense_rounded_f32x16(all_f32x16(x))[0];
 }
 
 // The sums of some rows and tiles, whose numbers the compiler knows.

@@ -26,6 +26,8 @@ RECURRENT_WEIGHT = "sample_network.cell.weight_hh_l0"
 """Of the gates, (3H, H): its name in a network and in a voice."""
 READOUT_WEIGHT = "sample_network.readout_hidden.weight"
 """Of the state in the readouts, (S R, H)."""
+DENSITIES = "recurrent_density", "readout_density"
+"""The settings of [model] that say how much of these is left."""
 
 
 def pruned_weights(model: ModelConfig) -> list[str]:
@@ -34,7 +36,7 @@ def pruned_weights(model: ModelConfig) -> list[str]:
     return [name for name, loses in is_pruned.items() if loses]
 
 
-def density_left(config: Config, final: float, step: int) -> float:
+def _density_left(config: Config, final: float, step: int) -> float:
     """The share of blocks that is left after a step: from all of them down a cubic to the final one.
 
     Source: Zhu & Gupta, To prune, or not to prune (2017), eq. 1, for the share that is left.
@@ -47,8 +49,8 @@ def density_left(config: Config, final: float, step: int) -> float:
 def model_left(config: Config, step: int) -> ModelConfig:
     """The model with the densities that it has after a step."""
     model = config.model
-    reset, update, new = (density_left(config, final, step) for final in model.recurrent_density)
-    readout = density_left(config, model.readout_density, step)
+    reset, update, new = (_density_left(config, final, step) for final in model.recurrent_density)
+    readout = _density_left(config, model.readout_density, step)
     # Not validated: on the way, the readout may have any share.
     return model.model_copy(update={"recurrent_density": (reset, update, new), "readout_density": readout})
 

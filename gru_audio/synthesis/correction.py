@@ -22,6 +22,7 @@ from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.errors import ConfigError
 from gru_audio.native import library
+from gru_audio.native.dense import padded
 from gru_audio.signal.mel import to_linear
 from gru_audio.synthesis.correction_plan import CorrectionPlan, delay_of, plan_of_contract
 
@@ -52,7 +53,7 @@ class Corrections:
 
         self._stream = _CorrectionStream(
             audio=np.zeros(plan.n_audio, np.float32),
-            logs=np.zeros((self.delay + 1, -(-plan.n_mels // 16) * 16), np.float32),
+            logs=np.zeros((self.delay + 1, padded(plan.n_mels)), np.float32),
             targets=np.zeros((plan.n_open, plan.n_mels), np.float32),
             valid=np.zeros(self.delay + 1, np.bool_),
             sums=samples(plan.hop, plan.width),

@@ -9,7 +9,7 @@ import torch
 from gru_audio.config import Config
 from gru_audio.data.dataset import Dataset
 from gru_audio.errors import CheckpointError, TrainingError
-from gru_audio.network.blocks import kept_of, pruned_weights
+from gru_audio.network.blocks import DENSITIES, kept_of, pruned_weights
 from gru_audio.network.model import Network
 from gru_audio.signal.mel_adapt import contract_differences
 from gru_audio.training.growing import grown
@@ -36,7 +36,7 @@ FINE_TUNING: dict[str, Any] = {
 }
 """What of [train] a run takes in place of the voice's, which were for hours on many clips; see docs/training.md."""
 
-_GROWING = ("gru_size", "recurrent_density", "readout_density")
+_GROWING = ("gru_size", *DENSITIES)
 """What of [model] may differ where the network is larger than the voice's."""
 
 

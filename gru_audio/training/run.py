@@ -16,6 +16,7 @@ from gru_audio.data.dataset import Dataset
 from gru_audio.data.stored.contents import DATASET_FILE
 from gru_audio.errors import TrainingError
 from gru_audio.files import atomic_path
+from gru_audio.network.blocks import DENSITIES
 from gru_audio.network.cpu.memory import keep_freed_memory
 from gru_audio.network.device import choose_device
 from gru_audio.progress import NoteCallback, ProgressCallback, ignore_note, ignore_progress
@@ -279,8 +280,7 @@ def _require_same_network(run: Path, checkpoint: Checkpoint, stored: Config, con
     """Make sure that the run's weights fit the config, and that what is to be pruned is pruned from the start."""
     is_pruned, model = "masks" in checkpoint.groups, stored.model
     if not is_pruned:
-        densities = ("recurrent_density", "readout_density")
-        model = model.model_copy(update={name: getattr(config.model, name) for name in densities})
+        model = model.model_copy(update={name: getattr(config.model, name) for name in DENSITIES})
     for table, found in (("mel", stored.mel), ("signal", stored.signal), ("model", model)):
         if found != getattr(config, table):
             raise TrainingError(f"{run}: was started with another [{table}]; resume with its {CONFIG_FILE}")

@@ -179,9 +179,8 @@ def locked(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     scandir = os.scandir
 
     def refuse(path: str | Path | int = ".") -> object:
-        if not isinstance(path, int) and os.fspath(path) == str(
-            folder
-        ):  # an open folder is pytest's, which cleans up
+        # An open folder is pytest's, which cleans up.
+        if not isinstance(path, int) and os.fspath(path) == str(folder):
             raise PermissionError(13, "Permission denied", str(folder))
         return scandir(path)
 

@@ -182,22 +182,24 @@ def rounded_up(array: Doubles, *multiples: int) -> Doubles:
     return np.pad(array, [(0, 0)] * (array.ndim - len(multiples)) + short)
 
 
+def groups_of(weight: Doubles) -> list[Doubles]:
+    """Each 16 rows of (rows, columns), with zeros up to whole ones."""
+    padded = rounded_up(weight, 16, 32)
+    return [padded[first : first + 16] for first in range(0, len(padded), 16)]
+
+
 def unit_of_weights(weight: Doubles, n_blocks: int) -> Doubles:
     """(rows,), so that weights (rows, columns) in it fit into bytes, and two blocks' products into 16 bits.
 
     Of each 16 rows so many blocks are kept.
     """
-    padded = rounded_up(weight, 16, 32)
-    groups = [padded[first : first + 16] for first in range(0, len(padded), 16)]
-    most = np.concatenate([largest_of_one_sign(group, n_blocks) for group in groups])
+    most = np.concatenate([largest_of_one_sign(group, n_blocks) for group in groups_of(weight)])
     return np.asarray(np.maximum(np.abs(weight).max(1) / 127, most[: len(weight)] / 253))
 
 
 def most_blocks(weight: Doubles) -> int:
     """The most blocks of 16 rows of (rows, columns) that are not empty."""
-    padded = rounded_up(weight, 16, 32)
-    groups = [padded[first : first + 16] for first in range(0, len(padded), 16)]
-    return max(sum(bool(g[:, c : c + 4].any()) for c in range(0, g.shape[1], 4)) for g in groups)
+    return max(sum(bool(g[:, c : c + 4].any()) for c in range(0, g.shape[1], 4)) for g in groups_of(weight))
 
 
 def unit_of_readouts(weight: Doubles) -> Doubles:

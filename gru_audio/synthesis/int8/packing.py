@@ -254,7 +254,7 @@ def _kept_of_parts(weight: DoubleArray) -> tuple[int, DoubleArray, Int64Array]:
         and which of a part's they are, (S, R' / 16, parts, n).
     """
     whole = widened(weight, QUAD_ROWS)
-    of_quads = _hold_weights(whole).reshape(*whole.shape[:1], -1, whole.shape[2] // QUAD_ROWS, QUAD_BLOCKS)
+    of_quads = _hold_weights(whole).reshape(len(whole), -1, whole.shape[2] // QUAD_ROWS, QUAD_BLOCKS)
     n_blocks = max(2, -(-int(of_quads.sum(-1).max()) // 2) * 2)
     if n_blocks < QUAD_BLOCKS:
         chosen, cut = _first_kept(of_quads, n_blocks), in_blocks(whole)

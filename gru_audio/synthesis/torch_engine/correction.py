@@ -13,8 +13,8 @@ from torch import Tensor
 
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
-from gru_audio.signal.mel import analysis_values, filterbank, silent_up_to
-from gru_audio.synthesis.correction_plan import delay_of, heard_filters, plan_of_contract
+from gru_audio.signal.mel import analysis_values, filterbank
+from gru_audio.synthesis.correction_plan import delay_of, heard_filters, plan_of_contract, spectrum_power
 
 _LEAST = 1e-20
 _CONTRAST_FRAMES = 2  # before a frame and after it
@@ -95,10 +95,12 @@ class _LowEnd:
             signals = self._signals(self._spectra) * self._frames.window
             self._frames.open = torch.where(valid[..., None] > 0, signals, 0.0)
 
-    def put(self, spectra: Tensor) -> Tensor:
-        """Whole spectra (B, open, K) with the low end in its place."""
+    def put(self, spectra: Tensor, first: int) -> Tensor:
+        """Whole spectra (B, open - first, K), of the open frames from `first` on, with the low end in its place."""
         n_bins, whole = len(self._covered), self._whole_size / self._size
-        low = torch.lerp(spectra[..., :n_bins], self._spectra * whole, self._covered.to(spectra.dtype))
+        low = torch.lerp(
+            spectra[..., :n_bins], self._spectra[:, first:] * whole, self._covered.to(spectra.dtype)
+        )
         return torch.cat([low, spectra[..., n_bins:]], -1)
 
     def close(self, valid: Tensor) -> None:
@@ -129,8 +131,8 @@ class _Contrast:
         self._of_bands, self._of_frames, self._limit = (
             float(number) for number in (plan.contrast_of_bands, plan.contrast_of_frames, plan.contrast_limit)
         )
-        self._floor, self._silent = config.floor, silent_up_to(config)
-        self._power = 2 if config.spectrum == "power" else 1
+        self._floor, self._silent = float(plan.floor), float(plan.silent)
+        self._power = spectrum_power(config)
         self._n_near, self._n_known = 3 * config.n_mels // 16, n_before
         self._shifts = range(-min(n_before, _CONTRAST_FRAMES), min(n_after, _CONTRAST_FRAMES) + 1)
         self._n_after = n_after
@@ -228,9 +230,9 @@ class DeviceCorrections:
         if low is not None:
             newest = (self._n_open - 1) * self._hop
             low.run(audio[:, newest : newest + self._width] * frames.window, targets, valid)
-        before = frames.open
-        self._round(self._estimate(audio, valid[:, :-1]), targets, valid)
-        frames.open = torch.cat([before[:, :-1], frames.open[:, -1:]], 1)  # the newest alone
+        self._round(
+            self._estimate(audio, valid[:, :-1]), targets, valid, self._n_open - 1
+        )  # the newest alone
         for _ in range(self.n_rounds):
             self._round(self._estimate(audio, valid), targets, valid)
         made = self._estimate(audio, valid)[:, self._before : self._before + self._hop]
@@ -244,15 +246,16 @@ class DeviceCorrections:
         total, missing = self._frames.estimate(known)
         return total + missing * audio[:, : total.shape[1]]
 
-    def _round(self, estimate: Tensor, targets: Tensor, valid: Tensor) -> None:
-        """Make every open frame anew from one estimate."""
-        windows = self._frames.windows(estimate) * self._frames.window  # (B, open, width)
-        spectra = torch.fft.rfft(windows, self._n_fft)  # (B, open, K)
+    def _round(self, estimate: Tensor, targets: Tensor, valid: Tensor, first: int = 0) -> None:
+        """Make the open frames from `first` on anew from one estimate."""
+        windows = self._frames.windows(estimate)[:, first:] * self._frames.window  # (B, open - first, width)
+        spectra = torch.fft.rfft(windows, self._n_fft)  # (B, open - first, K)
         power = spectra.real.square() + spectra.imag.square()
         found = ((power if self._is_power else power.sqrt()) @ self._bank).clamp(min=_LEAST)
-        gains = self._exponent * torch.log(targets / found).clamp(-self._limit, self._limit)
+        gains = self._exponent * torch.log(targets[:, first:] / found).clamp(-self._limit, self._limit)
         spectra = spectra * torch.exp(gains @ self._shares)
         if self._low is not None:
-            spectra = self._low.put(spectra)
+            spectra = self._low.put(spectra, first)
         frames = torch.fft.irfft(spectra, self._n_fft)[..., : self._width] * self._frames.window
-        self._frames.open = torch.where(valid[..., None] > 0, frames, 0.0)
+        made = torch.where(valid[:, first:, None] > 0, frames, 0.0)
+        self._frames.open = torch.cat([self._frames.open[:, :first], made], 1)
