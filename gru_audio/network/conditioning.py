@@ -22,13 +22,15 @@ class PitchHead(nn.Module):
         size = config.model.pitch_size
         self.lag_min, self.lag_max = config.lag_min_samples, config.lag_max_samples
         self.n_bins = config.n_lag_bins
+        self.passed_on = as_it_is
         self.first = nn.Conv1d(config.mel.n_mels, size, 3)
         self.second = nn.Conv1d(size, size, 3)
         self.output = nn.Linear(size, self.n_bins + 1)
 
     def forward(self, normalised_mel: Tensor) -> Tensor:
         """(B, F + 4, M) -> (B, F, n_bins + 1): lag logits, then the voicing logit."""
-        hidden = _tanh_over_three(self.second, _tanh_over_three(self.first, normalised_mel))
+        hidden = self.passed_on(_tanh_over_three(self.first, normalised_mel))
+        hidden = self.passed_on(_tanh_over_three(self.second, hidden))
         return self.output(hidden)  # type: ignore[no-any-return]
 
     def bins(self, lags: Tensor) -> Tensor:
@@ -69,6 +71,7 @@ class Conditioner(nn.Module):
         super().__init__()
         size = config.model.conditioning_size
         self.lag_min, self.lag_max = config.lag_min_samples, config.lag_max_samples
+        self.passed_on = as_it_is
         self.first = nn.Conv1d(config.mel.n_mels, size, 3)
         self.second = nn.Conv1d(size, size, 3)
         self.third = nn.Linear(size + 2 * with_pitch, size)
@@ -76,16 +79,23 @@ class Conditioner(nn.Module):
 
     def forward(self, normalised_mel: Tensor, lags: Tensor | None) -> Tensor:
         """(B, F + 4, M) and lags in samples (B, F) -> (B, F, C)."""
-        hidden = _tanh_over_three(self.second, _tanh_over_three(self.first, normalised_mel))
+        hidden = self.passed_on(_tanh_over_three(self.first, normalised_mel))
+        hidden = self.passed_on(_tanh_over_three(self.second, hidden))
         if lags is not None:
-            hidden = torch.cat([hidden, self.pitch_features(lags)], -1)
-        return torch.tanh(self.fourth(torch.tanh(self.third(hidden))))
+            hidden = torch.cat([hidden, self.passed_on(self.pitch_features(lags))], -1)
+        hidden = self.passed_on(torch.tanh(self.third(hidden)))
+        return self.passed_on(torch.tanh(self.fourth(hidden)))
 
     def pitch_features(self, lags: Tensor) -> Tensor:
         """Lags in samples (B, F) -> (B, F, 2): voiced or not, and log lag from -1 to 1 (0 where unvoiced)."""
         voiced = (lags > 0).to(lags.dtype)
         position = torch.log(lags.clamp(self.lag_min, self.lag_max) / self.lag_min)
         return torch.stack([voiced, voiced * (2 * position / math.log(self.lag_max / self.lag_min) - 1)], -1)
+
+
+def as_it_is(hidden: Tensor) -> Tensor:
+    """What goes from layer to layer in training; synthesis may round it, see torch_engine/frontend.py."""
+    return hidden
 
 
 def _tanh_over_three(layer: nn.Conv1d, rows: Tensor) -> Tensor:

@@ -10,7 +10,9 @@ from torch.nn import functional
 
 from gru_audio.arrays import FloatArray
 from gru_audio.config import CONTEXT_FRAMES
+from gru_audio.native.dense import eleven_bits
 from gru_audio.network import triton_ready
+from gru_audio.network.conditioning import Conditioner, PitchHead
 from gru_audio.network.model import Network
 from gru_audio.signal.gpu.lpc import LinearPrediction
 from gru_audio.signal.gpu.mel import MelScale
@@ -35,12 +37,15 @@ class DeviceConditioner:
             self._network = Network(config)
         self._network.load_state_dict({name: torch.from_numpy(t.copy()) for name, t in voice.tensors.items()})
         self._network = self._network.to(device).eval()
+        for part in (self._network.pitch_head, self._network.conditioner):
+            if part is not None:
+                _round_products(part)
 
         def place(array: FloatArray) -> Tensor:
             return torch.from_numpy(array.copy()).to(device)
 
-        self._gates, self._gate_bias = place(network.gate_conditioning), place(network.gate_bias)
-        self._readout = place(network.readout_conditioning)
+        self._gates, self._gate_bias = place(eleven_bits(network.gate_conditioning)), place(network.gate_bias)
+        self._readout = place(eleven_bits(network.readout_conditioning))
         self._prediction = LinearPrediction(config.mel, config.signal, device)
         self._scale = MelScale(config.mel, device)
 
@@ -48,7 +53,7 @@ class DeviceConditioner:
         """Of mels (B, 2 + n + 2, M): what the sample loop reads of n frames, all but uniforms, and the linear mel."""
         n_streams, n_frames = len(mel), mel.shape[1] - 2 * CONTEXT_FRAMES
         linear = self._scale.linear(mel[:, CONTEXT_FRAMES : CONTEXT_FRAMES + n_frames])  # (B, n, M)
-        x = self._network.normalise(mel).clamp(-_MOST_DEVIATIONS, _MOST_DEVIATIONS)
+        x = _thirteen_bits(self._network.normalise(mel).clamp(-_MOST_DEVIATIONS, _MOST_DEVIATIONS))
         head, conditioner, lags = self._network.pitch_head, self._network.conditioner, None
         if head is not None:
             lags = head.estimate(head(x)).clamp(max=self.config.lag_max_samples)
@@ -64,6 +69,21 @@ class DeviceConditioner:
             uniforms=mel.new_zeros(n_streams, n_frames, 0),
         )
         return inputs, linear
+
+
+def _round_products(part: PitchHead | Conditioner) -> None:
+    """Have layers multiply what native/dense.h multiplies."""
+    part.passed_on = _thirteen_bits
+    with torch.no_grad():
+        for weight in (parameter for parameter in part.parameters() if parameter.ndim > 1):
+            weight.copy_(torch.from_numpy(eleven_bits(weight.cpu().numpy())))
+
+
+def _thirteen_bits(hidden: Tensor) -> Tensor:
+    """The nearest numbers with 13 significant bits; `dense_rounded` of native/dense.h."""
+    dropped = 24 - 13
+    bits = hidden.contiguous().view(torch.int32) + (1 << (dropped - 1))
+    return (bits & -(1 << dropped)).view(torch.float32)
 
 
 def tried_conditioner(
