@@ -5,10 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.pretended_gpu import pretend_gpu
 from support.small import small_config
 
 from gru_audio.config import MelConfig
 from gru_audio.synthesis.correction import Corrections
+from gru_audio.synthesis.torch_engine import correction
 from gru_audio.synthesis.torch_engine.correction import DeviceCorrections
 
 
@@ -27,7 +29,17 @@ from gru_audio.synthesis.torch_engine.correction import DeviceCorrections
 @torch.inference_mode()
 def test_the_correction_makes_what_the_cores_does(contract: dict[str, Any], n_rounds: int) -> None:
     """In pieces, and for streams of several lengths, one of which ends early; with silence in frames and in bands."""
-    config = MelConfig(**{**small_config(hop_samples=40).mel.model_dump(), **contract})
+    compare(MelConfig(**{**small_config(hop_samples=40).mel.model_dump(), **contract}), n_rounds)
+
+
+@torch.inference_mode()
+def test_a_replayed_frame_is_the_frame_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = pretend_gpu(monkeypatch, correction)
+    compare(small_config(hop_samples=40).mel, 1)
+    assert len(gpu.graphs) == 1
+
+
+def compare(config: MelConfig, n_rounds: int) -> None:
     random, lengths = np.random.default_rng(0), (9, 3)
     hop, n_all = config.hop_samples, 16
     audio = random.standard_normal((2, n_all * hop)).astype(np.float32) * 0.1

@@ -4,11 +4,9 @@ That its samples are right is in test_synthesis.py.
 """
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,10 +14,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from support import small
-from torch import Tensor
+from support.pretended_gpu import PretendedGpu, Recording, pretend_gpu
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 from gru_audio.config import Config
 from gru_audio.errors import ConfigError
@@ -96,73 +92,10 @@ def generate(
 # Capture and replay
 
 
-class Recording(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Stands in for a CUDA graph: `replay` does again what ran in its context, on the very same tensors.
-
-    As on a GPU no Python runs in a replay, so that what Python decided at the capture stays decided.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.calls: list[tuple[Callable[..., Any], Any, Any, Any]] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self.calls.append((func, args, kwargs or {}, result))
-        return result
-
-    def replay(self) -> None:
-        for func, args, kwargs, result in self.calls:
-            for old, new in zip(tree_leaves(result), tree_leaves(func(*args, **kwargs)), strict=True):
-                if old.data_ptr() != new.data_ptr():  # else a view, or done in place
-                    old.copy_(new)
-
-    def shape(self) -> list[Any]:
-        """All that was done but for what the tensors held."""
-
-        def form(leaf: Any) -> Any:
-            return (leaf.dtype, tuple(leaf.shape), leaf.stride()) if isinstance(leaf, Tensor) else leaf
-
-        return [(func, tree_map(form, args), tree_map(form, kwargs)) for func, args, kwargs, _ in self.calls]
-
-
-class PretendedGpu:
-    """Stands in for what graph.py takes from torch.cuda, and says in which order it was used."""
-
-    def __init__(self) -> None:
-        self.log: list[str] = []
-        self.graphs: list[Recording] = []
-        self.main, self.side = self._stream("main"), self._stream("side")
-
-    def _stream(self, name: str) -> Any:
-        return SimpleNamespace(wait_stream=lambda other: self.log.append(f"{name} waits"))
-
-    def graph(self, recording: Recording) -> Recording:
-        self.log.append("capture")
-        self.graphs.append(recording)
-        return recording
-
-    def stream(self, stream: Any) -> Any:
-        assert stream is self.side
-        self.log.append("on side")
-        return nullcontext()
-
-
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> PretendedGpu:
     """From here on a frame is captured as on a GPU, in CPU tensors."""
-    pretended = PretendedGpu()
-    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
-    monkeypatch.setattr(torch.cuda, "Stream", lambda: pretended.side)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: pretended.main)
-    monkeypatch.setattr(torch.cuda, "stream", pretended.stream)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Recording)
-    monkeypatch.setattr(torch.cuda, "graph", pretended.graph)
-    replayable = graph.replayable
-    monkeypatch.setattr(
-        sample_loop, "replayable", lambda work, device: replayable(work, torch.device("cuda"))
-    )
-    return pretended
+    return pretend_gpu(monkeypatch, sample_loop)
 
 
 def test_a_capture_comes_after_a_warm_up_on_a_side_stream(gpu: PretendedGpu) -> None:

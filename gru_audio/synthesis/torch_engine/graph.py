@@ -1,8 +1,11 @@
 """Work that is done many times over on the same tensors, captured once as a CUDA graph."""
 
 from collections.abc import Callable
+from threading import Lock
 
 import torch
+
+_CAPTURING = Lock()  # torch captures on one stream, whichever thread asks
 
 
 def replayable(work: Callable[[], None], device: torch.device) -> Callable[[], None]:
@@ -20,13 +23,13 @@ def replayable(work: Callable[[], None], device: torch.device) -> Callable[[], N
     """
     if device.type != "cuda":
         return work
-    with torch.cuda.device(device):
+    with _CAPTURING, torch.cuda.device(device):
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             work()  # kernels and workspaces are loaded at their first use, which cannot be recorded
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads work meanwhile
             work()
     return graph.replay
