@@ -59,6 +59,9 @@ static const double VOICE_LARGEST_FACTOR = 1 << 20; // of gate and readout input
 GRU_INLINE bool voice_is_within(int64_t x, int64_t least, int64_t most) {
     return x >= least && x <= most;
 }
+GRU_INLINE bool voice_real_is_within(double x, double least, double most) {
+    return x >= least && x <= most;
+}
 GRU_INLINE int64_t voice_padded(int64_t n, int64_t multiple) {
     return (n + multiple - 1) / multiple * multiple;
 }
@@ -71,6 +74,23 @@ static bool voice_low_end_is_sound(const struct voice_numbers *n) {
            n->hop_samples % d == 0 && n->window_samples % d == 0 &&
            voice_is_within(n->n_low_bands, 1, n->n_mels) &&
            voice_is_within(n->n_low_rounds, 0, VOICE_MOST_CORRECTIONS);
+}
+
+// What the audio would grow by without end: filters that are unstable, gains that go beyond what is missing.
+static bool voice_levels_are_sound(const struct voice_numbers *n) {
+    const double largest_log = 5.0; // of gains: 43 dB
+    return voice_real_is_within(n->preemphasis, 0.0, 1.0) && voice_real_is_within(n->log_floor, 1e-30, 1.0) &&
+           voice_real_is_within(n->excitation_range, 0.0, 1000.0) &&
+           voice_real_is_within(n->signal_range, 0.0, 1000.0) &&
+           voice_real_is_within(n->spectrum_floor, 1e-30, 1.0) &&
+           voice_real_is_within(n->correction_exponent, 0.0, 2.0) &&
+           voice_real_is_within(n->correction_log_limit, 0.0, largest_log) &&
+           voice_real_is_within(n->window_energy, 0.01, 1e5) &&
+           voice_real_is_within(n->correction_full, 0.01, 1e5) &&
+           voice_real_is_within(n->contrast_of_bands, 0.0, 2.0) &&
+           voice_real_is_within(n->contrast_of_frames, 0.0, 2.0) &&
+           voice_real_is_within(n->contrast_limit, 0.0, largest_log) &&
+           voice_real_is_within(n->low_limit, 1.0, 100.0) && voice_real_is_within(n->low_momentum, 0.0, 1.0);
 }
 
 // Every number alone and those that must fit together.
@@ -104,11 +124,10 @@ static bool voice_numbers_are_sound(const struct voice_numbers *n) {
            voice_is_within(n->bucket_bits, 1, 30) && voice_is_within(n->n_buckets, 1, 1 << 24) &&
            voice_is_within(n->is_shaped, 0, 1) &&
            voice_is_within(n->n_corrections, 0, VOICE_MOST_CORRECTIONS) && voice_low_end_is_sound(n) &&
-           n->correction_full > 0.0 && n->log_unit > 0.0 && n->log_scale > 0.0 && n->log_floor >= 1e-30 &&
+           voice_levels_are_sound(n) && n->log_unit > 0.0 && n->log_scale > 0.0 &&
            n->readout_input_limit >= 0.0 && n->log_lag_range >= 0.0 && n->log_lag_range <= 20.0 &&
-           n->readout_input_limit * VOICE_LARGEST_FACTOR < 2147483520.0 && n->window_energy > 0.0 &&
-           n->temperature > 0.0 && n->temperature <= 10.0 && n->voiced_temperature > 0.0 &&
-           n->voiced_temperature <= 10.0;
+           n->readout_input_limit * VOICE_LARGEST_FACTOR < 2147483520.0 && n->temperature > 0.0 &&
+           n->temperature <= 10.0 && n->voiced_temperature > 0.0 && n->voiced_temperature <= 10.0;
 }
 
 struct voice_place {
