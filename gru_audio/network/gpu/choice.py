@@ -17,9 +17,9 @@ from gru_audio.network.cell import run_cell
 from gru_audio.network.gpu.gru import TYPES, ScanWay, run_gru
 
 WAYS = (
-    ScanWay(16, 32, 9, 4, "first data"),
     ScanWay(16, 32, 9, 4, "data"),
-    ScanWay(64, 16, 1, 4, "first data"),
+    ScanWay(16, 32, 9, 4, "first data"),
+    ScanWay(16, 32, 3, 4, "data"),
     ScanWay(16, 32, 3, 4, "counter"),
     ScanWay(64, 16, 1, 4, "counter"),
 )
