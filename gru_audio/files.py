@@ -1,5 +1,6 @@
 """Files as they are read and written: never half of one, never through another's link, never a pipe that hangs."""
 
+import atexit
 import contextlib
 import errno
 import functools
@@ -174,20 +175,34 @@ def atomic_path(path: Path) -> Iterator[Path]:
         require_replaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned_once(path.parent.resolve())
-        temporary, held = _created(path)
-    with held:
-        try:
-            with output_errors(path):
-                yield temporary
-                if not _is_open_as(held, temporary):
-                    raise OSError(errno.EIO, "another program replaced it while it was written")
-                os.fsync(held.fileno())
-                _close_on_windows(held)
-                temporary.replace(path)
-        finally:
+    suffix = path.suffix if re.fullmatch(r"\.\w{1,16}", path.suffix, re.ASCII) else ""
+    temporary = path.with_name(f".gru-audio-{MARK}{os.urandom(6).hex()}.partial{suffix}")
+    _under_way[temporary] = os.getpid()
+    try:  # before the file is there: a signal can come between any two lines
+        with output_errors(path), _created(temporary) as held:
+            yield temporary
+            if not _is_open_as(held, temporary):
+                raise OSError(errno.EIO, "another program replaced it while it was written")
+            os.fsync(held.fileno())
             _close_on_windows(held)
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+            temporary.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        del _under_way[temporary]
+
+
+_under_way: dict[Path, int] = {}
+"""Temporary files, and the process that writes each."""
+
+
+@atexit.register
+def _remove_under_way() -> None:
+    """Remove the files of blocks that a signal kept from being entered or left: it came to Python's own lines there."""
+    for path, process in tuple(_under_way.items()):
+        with contextlib.suppress(OSError):
+            if process == os.getpid():
+                path.unlink()
 
 
 def remove_abandoned(folder: Path) -> None:
@@ -202,23 +217,21 @@ def remove_abandoned(folder: Path) -> None:
             with contextlib.suppress(OSError):
                 is_ours = found[1] in (None, MARK)
                 if is_ours or time.time() - entry.stat(follow_symlinks=False).st_mtime > _DAY_S:
-                    _remove_unlocked(Path(entry.path))
+                    remove_unlocked(Path(entry.path))
 
 
 _remove_abandoned_once = functools.cache(remove_abandoned)
 
 
-def _created(path: Path) -> tuple[Path, RawIOBase]:
-    """A new, locked file beside `path`, by its name and open."""
-    suffix = path.suffix if re.fullmatch(r"\.\w{1,16}", path.suffix, re.ASCII) else ""
+def _created(path: Path) -> RawIOBase:
+    """A new, locked file."""
     while True:
-        temporary = path.with_name(f".gru-audio-{MARK}{os.urandom(6).hex()}.partial{suffix}")
-        held = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | _PLAIN | _NO_FOLLOW, 0o666)
+        held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _PLAIN | _NO_FOLLOW, 0o666)
         file = os.fdopen(held, "rb+", buffering=0)
         if sys.platform != "win32":
             lock(held, wait=True)
-        if _is_open_as(file, temporary):
-            return temporary, file
+        if _is_open_as(file, path):
+            return file
         file.close()  # between those two lines another process took it for one that was left
 
 
@@ -235,14 +248,24 @@ def _is_open_as(file: RawIOBase, path: Path) -> bool:
         return False
 
 
-def _remove_unlocked(path: Path) -> None:
-    """Remove a temporary file, unless a process that lives holds its lock, or, on Windows, the file itself."""
+def remove_unlocked(path: Path, *, with_children: bool = True, where_unknown: bool = False) -> None:
+    """Remove a file, unless a process that lives holds its lock, or, on Windows, the file itself.
+
+    Args:
+        path: of the file.
+        with_children: as it is locked; see `locks.lock`.
+        where_unknown: also where the file's system knows no locks.
+
+    Raises:
+        OSError: it is not there, or may not be removed.
+    """
     if sys.platform == "win32":
         path.unlink()
         return
     descriptor = os.open(path, os.O_RDWR | _PLAIN | _NO_FOLLOW)  # NFS locks only what may be written
     with os.fdopen(descriptor, "rb+") as file:
-        if lock(file.fileno(), wait=False):
+        is_free = lock(file.fileno(), wait=False, with_children=with_children)
+        if is_free or (is_free is None and where_unknown):
             path.unlink()
 
 

@@ -7,7 +7,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -21,6 +24,7 @@ from gru_audio.files import (
     why_no_file,
 )
 from gru_audio.folders import require_targets
+from gru_audio.training.saved.run_lock import run_lock
 
 STAY = """
 import sys, time
@@ -60,6 +64,80 @@ def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
         1 / 0  # noqa: B018
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def interrupted(what: Callable[[], None], number: int = sys.maxsize) -> list[str]:
+    """Do something until Ctrl-C comes at the n-th line of ours or contextlib's; gives the lines until then."""
+    lines: list[str] = []
+
+    def at_a_line(frame: FrameType, event: str, _argument: object) -> Any:
+        name = Path(frame.f_code.co_filename).name
+        if name not in {"contextlib.py", "files.py", "run_lock.py", "locks.py"}:
+            return None
+        if event in {"call", "line"}:
+            lines.append(f"{name}:{frame.f_lineno}")
+            if len(lines) > number:
+                raise KeyboardInterrupt
+        return at_a_line
+
+    before = sys.gettrace()
+    sys.settrace(at_a_line)
+    try:
+        what()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    return lines
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of a file whose opening was interrupted
+def test_a_signal_between_any_two_lines_leaves_no_half_file(tmp_path: Path) -> None:
+    path, seen = tmp_path / "a.txt", set()
+
+    def write() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("new")
+
+    for number in range(len(interrupted(write))):
+        path.write_text("old")
+        lines = interrupted(write, number)
+        assert list(tmp_path.iterdir()) == [path], lines[-1]
+        seen.add(path.read_text())
+    assert seen == {"old", "new"}
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_signal_before_a_run_has_begun_leaves_no_folder(tmp_path: Path) -> None:
+    """At its end it may leave a lock, which nobody holds."""
+    run, begun = tmp_path / "run", list[bool]()
+
+    def train() -> None:
+        with run_lock(run):
+            begun.append((run / ".lock").exists())
+
+    for number in range(len(interrupted(train))):
+        begun.clear()
+        lines = interrupted(train, number)
+        assert begun or not run.exists(), lines[-1]
+        train()
+        assert all(begun)
+        assert not (run / ".lock").exists()
+        if run.exists():
+            run.rmdir()
+    assert begun
+
+
+def test_a_process_that_ends_within_a_block_leaves_no_half_file(tmp_path: Path) -> None:
+    """As when a signal comes once a block's file is made, and before the block is entered."""
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom gru_audio.__main__ import _end_now\n"
+        "from gru_audio.files import atomic_path\n"
+        "block = atomic_path(Path(sys.argv[1]))\nassert block.__enter__().exists()\n_end_now(7)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "a")], check=False)
+    assert done.returncode == 7
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["a" * 255, "ü" * 127, "a" * 251 + ".wav", "a." + "b" * 253, "a.b c", "a.ü"])

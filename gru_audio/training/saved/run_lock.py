@@ -2,12 +2,11 @@
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from gru_audio.errors import TrainingError
-from gru_audio.files import output_errors
+from gru_audio.files import output_errors, remove_unlocked
 from gru_audio.locks import lock
 
 _FILE = ".lock"
@@ -23,22 +22,21 @@ def run_lock(run: Path) -> Iterator[None]:
         OutputError: the folder cannot be written.
     """
     path, is_new = run / _FILE, not run.exists()
-    with output_errors(run):
-        run.mkdir(parents=True, exist_ok=True)
-    with output_errors(path):
-        file = os.fdopen(_held(path, run), "rb+", buffering=0)
-        file.truncate(0)
-        file.write(str(os.getpid()).encode())
-    with file:
-        try:
+    try:  # before the file is there: a signal can come between any two lines
+        with output_errors(run):
+            run.mkdir(parents=True, exist_ok=True)
+        with output_errors(path):
+            file = os.fdopen(_held(path, run), "rb+", buffering=0)
+            file.truncate(0)
+            file.write(str(os.getpid()).encode())
+        with file:
             yield
-        finally:
-            if sys.platform == "win32":  # where what is open cannot be removed
-                file.close()
-            with contextlib.suppress(OSError):
-                path.unlink()
-                if is_new:
-                    run.rmdir()  # where the run could not begin; else it is not empty
+    finally:
+        with contextlib.suppress(OSError):
+            remove_unlocked(path, with_children=False, where_unknown=True)
+        with contextlib.suppress(OSError):
+            if is_new:
+                run.rmdir()  # where the run could not begin; else it is not empty
 
 
 def _held(path: Path, run: Path) -> int:
