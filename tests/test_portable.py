@@ -108,7 +108,7 @@ def test_it_is_imported_and_used(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     done = subprocess.run(
         [sys.executable, "-X", "warn_default_encoding", "-c", BEGIN + IMPORT + FILES + WORK, str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests"), *sys.path])},
         capture_output=True,
         text=True,
         check=False,

@@ -67,6 +67,8 @@ class Case:
 
 
 VOICE = "--voice voice.safetensors"
+WITHOUT_FFMPEG = "ffmpeg is not on PATH; install ffmpeg or convert to WAV"
+NOT_AUDIO = "is it whole, and audio?" if shutil.which("ffmpeg") else WITHOUT_FFMPEG
 CASES = (
     # prep
     Case(
@@ -82,7 +84,7 @@ CASES = (
     Case(
         "a text file named .wav",
         "prep text.wav -o out -c tiny.toml",
-        ("none of 1 files can be used", "text.wav: ", "Format not recognised", "is it whole, and audio?"),
+        ("none of 1 files can be used", "text.wav: ", "Format not recognised", NOT_AUDIO),
     ),
     Case(
         "a format that ffmpeg does not know",
@@ -347,7 +349,7 @@ CASES = (
     Case(
         "a text file named .wav",
         "preview text.wav",
-        ("text.wav: ", "Format not recognised", "is it whole, and audio?"),
+        ("text.wav: ", "Format not recognised", NOT_AUDIO),
     ),
     Case("a FLAC cut in half", "preview cut.flac", ("cut.flac: ", "truncated or damaged", "replace it")),
     Case("a float WAV with NaN", "preview nan.wav", ("nan.wav: ", "NaN or infinite", "export it again")),
@@ -413,7 +415,7 @@ CASES = (
     Case(
         "an evaluation with words named .wav alone",
         "evaluate text.wav --voice voice.safetensors",
-        ("text.wav: none of 1 files can be read", "Format not recognised", "is it whole, and audio?"),
+        ("text.wav: none of 1 files can be read", "Format not recognised", NOT_AUDIO),
     ),
     Case(
         "a report below a file",
@@ -482,7 +484,7 @@ CASES = (
 )
 
 BAD_AUDIO = {
-    "text.wav": ("Format not recognised", "is it whole, and audio?"),
+    "text.wav": ("Format not recognised", NOT_AUDIO),
     "cut.flac": ("truncated or damaged", "replace it"),
     "nan.wav": ("NaN or infinite", "export it again"),
     "nothing.wav": ("0 bytes", "replace it"),
@@ -670,6 +672,20 @@ def in_this_process(
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.command.split()[0]}: {case.what}")
 def test_bad_input_is_told_in_one_line(case: Case, in_this_process: Callable[[str], Result]) -> None:
     assert_one_line(in_this_process(case.command), *case.says, code=case.code)
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if NOT_AUDIO in case.says], ids=lambda case: case.command
+)
+def test_so_is_what_is_not_audio_without_ffmpeg(
+    case: Case,
+    in_this_process: Callable[[str], Result],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    says = [WITHOUT_FFMPEG if part == NOT_AUDIO else part for part in case.says]
+    assert_one_line(in_this_process(case.command), *says)
 
 
 REAL = ("a path that does not exist", "no --output", "a text file as voice")
