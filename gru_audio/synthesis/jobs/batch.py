@@ -28,7 +28,7 @@ from gru_audio.threads import map_in_threads
 _FILES_OF_A_JOB = 4  # open: what is read, what is written, and the locks
 JOBS_FOR_THREADS = 16
 """Of so many jobs some wait for the disk."""
-_THREADS = 4  # that feed a group: more of them wait for the interpreter, 8.9 s where 4 take 7.4 (docs/figures.md)
+_THREADS = 4  # that feed a group: more wait for the interpreter, 8.9 s where 4 take 7.4 (docs/figures.md)
 
 
 def synthesize_files(
