@@ -46,7 +46,7 @@ OTHER_SIZES = (
     (512, 16, 4),
     (896, 64, 4),
 )  # gru_size, readout_size, samples_per_step
-OTHER_FEEDS = ((1, 16), (2, 16), (2, 4), (4, 4))  # groups at once, and threads of each
+OTHER_FEEDS = ((2, 1), (2, 2), (2, 16), (4, 2))  # groups at once, and threads of each
 TIMED_STREAMS, TIMED_FRAMES = (1, 64, 1024, 2048), 4
 
 

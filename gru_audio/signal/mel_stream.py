@@ -82,7 +82,8 @@ class MelStream:
         n_frames = max(0, (self._held.size - self._next - self._reach) // hop + 1)
         n_needed = (n_frames - 1) * hop + n_fft if n_frames else 0
         stretch = self._held[self._next : self._next + n_needed]
-        mel = analyse(np.pad(stretch, (0, n_needed - stretch.size)), self._config)
+        missing = np.zeros(n_needed - stretch.size, np.float32)  # under the window's zeros
+        mel = analyse(np.concatenate([stretch, missing]), self._config)
         self._n_frames += n_frames
         self._next += n_frames * hop
         spare = max(0, min(self._next, self._held.size - self._n_mirrored - 1))

@@ -53,7 +53,7 @@ ENGINES: dict[str, Callable[[FoldedNetwork, str, VoiceSampling], Engine]] = {
 _CPU_SAMPLE_US, _CPU_WEIGHT_US = 0.9, 1.3e-5  # of a sample, and of each weight of W_hh that a step multiplies
 # Of a step of all streams that go together; how it is shared out is an estimate.
 _GPU_STEP_US, _GPU_WEIGHT_US = 100.0, 5e-5
-_GPU_START_S, _GPU_CLIP_S = 6.0, 0.006  # to load torch and the kernel; for a clip's files
+_GPU_START_S, _GPU_CLIP_S = 7.0, 0.0045  # to load torch and the kernel; for a clip's files
 _STREAMS_ON_GPU = 2_048
 _CLIP_S = 5.0  # what a clip is taken for, as nobody has looked at it
 

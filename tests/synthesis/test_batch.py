@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from gru_audio.errors import AudioError, ConfigError, OutputError
 from gru_audio.network.model import Network
 from gru_audio.progress import Progress
 from gru_audio.signal.audio import to_int16
-from gru_audio.signal.audio_file import decoding
+from gru_audio.signal.audio_file import decoding, reading
 from gru_audio.signal.audio_file.reading import AudioStream, open_audio, read_audio
 from gru_audio.signal.mel import log_mel
 from gru_audio.synthesis import feeding
@@ -453,15 +454,24 @@ def test_two_groups_under_way_make_what_one_does(tmp_path: Path, monkeypatch: py
     assert [error is not None for error in expected] == [index == 7 for index in range(n_files)]
     groups, run_together = list[int](), batch.run_together
 
-    def counted(vocoder: Vocoder, group: Sequence[Job], *rest: object) -> list[Result]:
+    def counted(vocoder: Vocoder, group: Sequence[Job], *rest: Any, **more: Any) -> list[Result]:
         groups.append(len(group))
-        return run_together(vocoder, group, *rest)  # type: ignore[arg-type]
+        return run_together(vocoder, group, *rest, **more)
+
+    opened = list[str]()
+
+    def noted(source: Path, **options: Any) -> Any:
+        opened.append(source.stem)
+        return reading.open_audio(source, **options)
 
     monkeypatch.setattr(batch, "run_together", counted)
+    monkeypatch.setattr(batch, "open_audio", noted)
     monkeypatch.setattr(TorchEngine, "streams_at_once", 100)
     monkeypatch.setattr(TorchEngine, "groups_at_once", 2)
     assert run(vocoder, plan_jobs([tmp_path / "in"], tmp_path / "two", ".wav")) == expected
     assert groups == [n_files // 2] * 2
+    numbers = [{int(name) for name in part} for part in (opened[: n_files // 2], opened[n_files // 2 :])]
+    assert sorted(map(min, numbers)) == [0, n_files // 2], "one group is fed, then the other"
     for path in sorted((tmp_path / "one").iterdir()):
         np.testing.assert_allclose(
             read_audio(tmp_path / "two" / path.name)[0], read_audio(path)[0], atol=1e-3, err_msg=path.name

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -73,8 +74,10 @@ def synthesize_files(
     groups = [[jobs[number] for number in group] for group in numbers]
     tally = JobsProgress(len(jobs), progress)
 
+    feeding = Lock()
+
     def run(group: Sequence[Job], report: ProgressCallback) -> list[Result]:
-        return run_together(vocoder, group, sampling, Given(contract, adapt, check), report)
+        return run_together(vocoder, group, sampling, Given(contract, adapt, check), report, feeding=feeding)
 
     def advance(index: int, inner: Progress) -> None:
         share, n_streams = inner.done / inner.total, len(groups[index])
@@ -123,8 +126,12 @@ def run_together(
     given: Given,
     progress: ProgressCallback,
     ask_ffmpeg: bool = False,
+    feeding: AbstractContextManager[object] | None = None,
 ) -> list[Result]:
-    """The results of jobs that the engine runs together, each read, run and written as it comes."""
+    """The results of jobs that the engine runs together, each read, run and written as it comes.
+
+    `feeding` is held while files are read and written, so that of groups in several threads one is fed and others run.
+    """
     streams, shares = vocoder.start_in_step(len(group), sampling), _Shares(len(group), progress)
     results: dict[int, Result] = {}
     under_way = [
@@ -165,8 +172,9 @@ def run_together(
             in_turn = stack.enter_context(ThreadPoolExecutor(_THREADS)).map
             parts = [range(first, len(group), _THREADS) for first in range(_THREADS)]
         while len(results) < len(group):
-            for _ in in_turn(feed, parts):
-                pass
+            with feeding or nullcontext():
+                for _ in in_turn(feed, parts):
+                    pass
             shares.tell()
             for one, made in zip(under_way, streams.run(), strict=True):
                 one.made.append(made)
