@@ -90,6 +90,11 @@ class MelConfig(Table):
         return self.sample_rate_hz / self.hop_samples
 
     @property
+    def spectrum_power(self) -> int:
+        """Of magnitudes, what the filterbank is applied to: 1 or 2, as librosa's and torchaudio's `power`."""
+        return 2 if self.spectrum == "power" else 1
+
+    @property
     def lead_samples(self) -> int:
         """How far before the audio's first sample the stretch of frame 0 begins.
 

@@ -102,7 +102,7 @@ def _require_level(path: Path, mel: FloatArray, own: FloatArray, contract: MelCo
         MelError: they do not; says by how much.
     """
     slope = float(mel.std() / max(float(own.std()), 1e-9))
-    per_unit = log_unit(contract) / contract.scale / (2 if contract.spectrum == "power" else 1)
+    per_unit = log_unit(contract) / contract.scale / contract.spectrum_power
     offset = float(mel.mean() - own.mean()) * per_unit
     if not _SLOPES[0] < slope < _SLOPES[1] or abs(offset) > _MOST_OFFSET:
         raise MelError(

@@ -54,9 +54,8 @@ def griffin_lim(mel: FloatArray, config: MelConfig, n_samples: int) -> FloatArra
     """
     librosa = compiled_librosa()
 
-    magnitude = np.maximum(_inverse(config) @ to_linear(mel, config).T, 0)  # (n_fft / 2 + 1, F)
-    if config.spectrum == "power":
-        magnitude = np.sqrt(magnitude)
+    size = np.maximum(_inverse(config) @ to_linear(mel, config).T, 0)  # (n_fft / 2 + 1, F)
+    magnitude = size ** (1 / config.spectrum_power)
     audio = librosa.griffinlim(
         magnitude,
         n_iter=_ITERATIONS,

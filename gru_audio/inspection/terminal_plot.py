@@ -96,7 +96,7 @@ def spectrogram(
     title = "log-mel spectrogram"
     if not len(mel):
         return _panel("kHz", title, [], [_nothing("no frames")], {}, 0.0, width, colour)
-    exponent = 2 if config.spectrum == "magnitude" else 1
+    exponent = 2 / config.spectrum_power
     power = to_linear(mel, config).astype(np.float64) ** exponent
     cells = _box_mean(_box_mean(power, n_columns).T, n_rows * (2 if colour else 1))[::-1]  # (R or 2 R, C)
     floor_db = 10 * exponent * log10(config.floor)

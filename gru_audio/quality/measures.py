@@ -233,7 +233,7 @@ def mel_levels_db(
     """(F, M) magnitudes of both in dB, none lower than the range below the reference's loudest."""
     _require_pair(reference, made)
     contract = contract or MelConfig()
-    factor = 10 if contract.spectrum == "power" else 20
+    factor = 20 / contract.spectrum_power
     levels = []
     for audio in (reference, made):
         mel = log_mel(resample(audio, sample_rate_hz, contract.sample_rate_hz), contract)

@@ -126,14 +126,13 @@ def _tables(mel_config: MelConfig, preemphasis: float, order: int) -> Prediction
     sides[[0, -1]] = 1.0
     lags = np.arange(order + 1)
     pseudo_inverse = np.asarray(np.linalg.pinv(filters), np.float64)  # (K, M)
-    is_power = mel_config.spectrum == "power"
     return PredictionTables(
         n_mels=mel_config.n_mels,
         order=order,
         n_bins=n_bins,
-        floor=_SPECTRUM_FLOOR**2 if is_power else _SPECTRUM_FLOOR,
+        floor=_SPECTRUM_FLOOR**mel_config.spectrum_power,
         window_energy=float(np.sum(analysis_window(mel_config).astype(np.float64) ** 2)),
-        is_power=is_power,
+        is_power=mel_config.spectrum == "power",
         band=band.astype(np.int64),
         lower=filters[band, nearest],
         upper=np.concatenate([filters, np.zeros((1, n_bins))])[band + 1, nearest],

@@ -102,8 +102,8 @@ def silent_frames(n_frames: int, config: MelConfig) -> FloatArray:
 
 def silent_up_to(config: MelConfig) -> float:
     """Linear values up to which a band is at the floor; 0 where what lies below it could be heard."""
-    magnitude = math.sqrt(config.floor) if config.spectrum == "power" else config.floor
-    return config.floor * _ROUNDING if magnitude <= _HIGHEST_SILENT_FLOOR else 0.0
+    is_silent = config.floor <= _HIGHEST_SILENT_FLOOR**config.spectrum_power
+    return config.floor * _ROUNDING if is_silent else 0.0
 
 
 def check_mel(mel: npt.ArrayLike, config: MelConfig, name: str = "mel") -> FloatArray:
@@ -266,7 +266,7 @@ def _rescaled(function: Callable[..., None], numbers: npt.ArrayLike, config: Mel
 def log_unit(config: MelConfig) -> float:
     """Natural logarithms to one unit of the contract's; decibels of a power count half."""
     unit = _LOG_UNIT[config.log]
-    return float(2 * unit if config.log == "db" and config.spectrum == "power" else unit)
+    return float(config.spectrum_power * unit if config.log == "db" else unit)
 
 
 def _hz_to_mel(hz: float, scale: str) -> float:

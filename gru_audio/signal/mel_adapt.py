@@ -100,7 +100,7 @@ def adapt_mel(mel: FloatArray, given: MelConfig, wanted: MelConfig) -> FloatArra
     if not len(mel):
         return np.zeros((0, wanted.n_mels), np.float32)
     size = to_linear(mel, given).astype(np.float64)
-    power = size if given.spectrum == "power" else size**2
+    power = size ** (2 / given.spectrum_power)
     density = np.log(power / noise_gains(given)[0] / given.sample_rate_hz)  # (F, M), of a Hz
     n_frames = max(1, round(len(mel) * wanted.frame_rate_hz / given.frame_rate_hz))
     times = np.arange(n_frames) / wanted.frame_rate_hz + _first_middle_s(wanted)
@@ -113,7 +113,7 @@ def adapt_mel(mel: FloatArray, given: MelConfig, wanted: MelConfig) -> FloatArra
     power = np.exp(density) * wanted.sample_rate_hz * noise_gains(wanted)[0]
     power[:, middles_hz > given.f_max_hz] = 0.0  # nothing is known there
     power[silence > _ALL] = 0.0
-    size = power if wanted.spectrum == "power" else np.sqrt(power)
+    size = power ** (wanted.spectrum_power / 2)
     return from_linear(size.astype(np.float32), wanted)
 
 

@@ -91,14 +91,14 @@ def plan_of_contract(config: MelConfig) -> CorrectionPlan:
         reach=reach,
         before=before,
         n_audio=(n_open + reach) * hop + before,
-        exponent=_EXPONENT / spectrum_power(config),
+        exponent=_EXPONENT / config.spectrum_power,
         log_limit=math.log(_LIMIT),
         full=full,
         silent=silent_up_to(config),
         floor=config.floor,
         contrast_of_bands=_CONTRAST_OF_BANDS,
         contrast_of_frames=_CONTRAST_OF_FRAMES,
-        contrast_limit=_CONTRAST_LIMIT * spectrum_power(config),
+        contrast_limit=_CONTRAST_LIMIT * config.spectrum_power,
         **_low_end(config, values["window"], heard, shares, full),
     )
 
@@ -106,7 +106,7 @@ def plan_of_contract(config: MelConfig) -> CorrectionPlan:
 def heard_filters(config: MelConfig) -> FloatArray:
     """(M, K) filters over the bins of audio as it is heard: what the contract's pre-emphasis does is in them."""
     omega = 2 * np.pi * np.arange(config.n_fft // 2 + 1) / config.n_fft
-    emphasis = np.abs(1 - config.preemphasis * np.exp(-1j * omega)) ** spectrum_power(config)
+    emphasis = np.abs(1 - config.preemphasis * np.exp(-1j * omega)) ** config.spectrum_power
     return np.asarray(filterbank(config) * emphasis, np.float32)
 
 
@@ -133,7 +133,7 @@ def _n_low_bands(config: MelConfig, division: int) -> int:
 
 def spectrum_power(config: MelConfig) -> int:
     """Of the spectra that the mel is made of."""
-    return 2 if config.spectrum == "power" else 1
+    return config.spectrum_power
 
 
 def _low_end(
@@ -159,7 +159,7 @@ def _low_end(
         "covered": np.asarray(shares[:n_bands, :n_bins].sum(0), np.float32),
         "limit": _LIMIT,
         "momentum": _LOW_MOMENTUM,
-        "unit": division ** spectrum_power(config),
+        "unit": division**config.spectrum_power,
         "full": full,
     }
     return {f"low_{name}": value for name, value in fields.items()}

@@ -20,8 +20,7 @@ def frame_levels(linear: FloatArray, config: MelConfig) -> Doubles:
         config: the mel's contract.
     """
     gains, widths = noise_gains(config)
-    size = linear.astype(np.float64)
-    power = (size if config.spectrum == "power" else size**2) / gains
+    power = linear.astype(np.float64) ** (2 / config.spectrum_power) / gains
     return np.asarray(10 * np.log10(power @ widths + 1e-30))
 
 

@@ -31,7 +31,7 @@ class Storage:
 
 
 def storages_of(config: MelConfig) -> list[Storage]:
-    power = 2 if config.spectrum == "power" else 1
+    power = config.spectrum_power
     other = "powers" if power == 1 else "magnitudes"
     found = [
         Storage("natural logarithms", {"log": "ln", "scale": 1.0, "offset": 0.0}),

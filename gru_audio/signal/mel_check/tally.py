@@ -77,7 +77,7 @@ class MelTally:
         factor, offset = line_of(config)
         floor = factor * float(np.log(config.floor)) + offset
         self._step = factor  # a neper
-        neper = factor * (2 if config.spectrum == "power" else 1)
+        neper = factor * config.spectrum_power
         self.order = Order(config.n_mels, neper)
         self._bound = floor - _UNDER_FLOOR * neper
         self._n_under = self._n_loud = self._n_lowest = 0
