@@ -110,8 +110,8 @@ def kept_readout(weight: FloatArray, samples_per_step: int, density: float) -> B
     Args:
         weight: (S R, H).
         samples_per_step: S.
-        density: share of the blocks that is kept of 16 rows and 64 columns; at least one is. Where the last columns
-            are fewer than 64, as many of their blocks are: the engine would put empty ones in their places.
+        density: share of the blocks that is kept of 16 rows and 64 columns, or of the last columns where they are
+            fewer; at least one is.
 
     Returns:
         (S R, H).
@@ -131,13 +131,17 @@ def _kept_of_gate(weight: FloatArray, density: float) -> BoolArray:
 
 def _strongest(weight: FloatArray, n_together: int, density: float) -> BoolArray:
     """Which of (rows, columns) stay when each 16 rows keep this share of every so many blocks; at least one."""
-    n_rows, n_columns = -(-len(weight) // BLOCK_ROWS), -(-weight.shape[1] // (BLOCK_COLUMNS * n_together))
+    n_blocks = -(-weight.shape[1] // BLOCK_COLUMNS)
+    n_rows, n_columns = -(-len(weight) // BLOCK_ROWS), -(-n_blocks // n_together)
     padded = np.zeros((n_rows * BLOCK_ROWS, n_columns * n_together * BLOCK_COLUMNS), np.float32)
     padded[: len(weight), : weight.shape[1]] = weight
     cut = np.square(padded).reshape(n_rows, BLOCK_ROWS, n_columns, n_together, BLOCK_COLUMNS)
     energy = cut.sum((1, 4))  # (rows / 16, n_columns, n_together)
-    strongest = np.argsort(-energy, axis=2, kind="stable")[:, :, : max(1, round(density * n_together))]
-    blocks = np.zeros(energy.shape, bool)
-    np.put_along_axis(blocks, strongest, True, 2)
+    n_present = np.minimum(
+        n_blocks - n_together * np.arange(n_columns), n_together
+    )  # of the last columns fewer
+    n_kept = np.maximum(1, np.rint(density * n_present))
+    place = np.argsort(np.argsort(-energy, axis=2, kind="stable"), axis=2)  # the strongest block's is 0
+    blocks = place < n_kept[:, None]
     spread = blocks.reshape(n_rows, -1).repeat(BLOCK_ROWS, 0).repeat(BLOCK_COLUMNS, 1)
     return np.asarray(spread[: len(weight), : weight.shape[1]])

@@ -138,11 +138,13 @@ def naively_kept_readout(weight: Weights, density: float) -> NDArray[np.bool_]:
     kept = np.zeros(weight.shape, bool)
     for top in range(0, n_rows, 16):
         for first in range(0, n_columns, 64):
-            lefts = range(first, first + 64, 4)
+            lefts = range(first, min(first + 64, n_columns), 4)
             energies = {
                 left: float(np.square(weight[top : top + 16, left : left + 4]).sum()) for left in lefts
             }
-            for left in sorted(lefts, key=lambda left: -energies[left])[: max(1, round(16 * density))]:
+            for left in sorted(lefts, key=lambda left: -energies[left])[
+                : max(1, round(len(lefts) * density))
+            ]:
                 kept[top : top + 16, left : left + 4] = True
     return kept
 
@@ -156,6 +158,14 @@ def test_the_strongest_blocks_of_each_quad_of_the_state_stay(
     weight = np.random.default_rng(1).standard_normal((4 * n_readout, size)).astype(np.float32)
     expected = [naively_kept_readout(part, density) for part in np.split(weight, 4)]
     np.testing.assert_array_equal(kept_readout(weight, 4, density), np.concatenate(expected))
+
+
+@pytest.mark.parametrize("density", [0.25, 0.5, 0.75])
+@pytest.mark.parametrize("size", [32, 40, 96, 100, 128])
+def test_a_readout_of_any_size_loses_its_share(size: int, density: float) -> None:
+    weight = np.random.default_rng(2).standard_normal((32, size)).astype(np.float32)
+    off = abs(kept_readout(weight, 1, density).mean() - density)
+    assert off * size < 2.001 * -(-size // 64), "half a block of each part"
 
 
 # Both
