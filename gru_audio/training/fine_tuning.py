@@ -36,9 +36,6 @@ FINE_TUNING: dict[str, Any] = {
 }
 """What of [train] a run takes in place of the voice's, which were for hours on many clips; see docs/training.md."""
 
-_GROWING = ("gru_size", *DENSITIES)
-"""What of [model] may differ where the network is larger than the voice's."""
-
 
 @dataclass(frozen=True)
 class StartingVoice:
@@ -100,10 +97,17 @@ class StartingVoice:
         """Whether a config's network is a larger one, which begins as this voice; see growing.py."""
         return config.model.gru_size > self.voice.config.model.gru_size
 
+    def is_settled_in(self, config: Config) -> bool:
+        """Whether the blocks that the voice has kept are those that a config's network keeps."""
+        return self.is_pruned and not (
+            self.grows_into(config) or _densities(config) != _densities(self.voice.config)
+        )
+
     def require_fit(self, config: Config, dataset: Dataset) -> None:
         """Make sure that the voice's weights are of use for a config and a dataset.
 
-        The recurrent layer alone may be larger, and then be pruned anew; the other sizes are the voice's.
+        The recurrent layer alone may be larger, and weights may be pruned to other densities; the other sizes are the
+        voice's.
 
         Raises:
             TrainingError: another mel contract, or a table of the config that differs.
@@ -116,7 +120,7 @@ class StartingVoice:
             )
         for table in ("mel", "signal", "model"):
             own, given = (getattr(found, table).model_dump() for found in (self.voice.config, config))
-            free = _GROWING if table == "model" and self.grows_into(config) else ()
+            free = (*DENSITIES, *(["gru_size"] if self.grows_into(config) else []))
             changed = [
                 f"{key} {given[key]}, not {own[key]}"
                 for key in own
@@ -148,3 +152,7 @@ class StartingVoice:
             raise CheckpointError(
                 f"voice '{self.name}': its tensors are not those that its config asks for; export it again"
             ) from error
+
+
+def _densities(config: Config) -> list[object]:
+    return [getattr(config.model, name) for name in DENSITIES]

@@ -80,7 +80,7 @@ class Learner:
         """
         start.load_into(self.network)
         self.average.load_state_dict(self.network.state_dict())
-        if start.is_pruned and not start.grows_into(self.config):
+        if start.is_settled_in(self.config):
             self.pruning.settle()
 
     def train_step(self, batch: Batch[Tensor], stopped: StopRequest | None = None) -> tuple[Losses, Tensor]:

@@ -99,6 +99,30 @@ def test_a_grown_run_that_was_stopped_goes_on_as_if_it_was_not(
     assert (whole == halves).all()
 
 
+def test_more_weights_wake_up_where_there_is_room_for_them(
+    dataset: Path, voice: StartingVoice, tmp_path: Path
+) -> None:
+    """A pruned voice at other densities: at first as it is, at the end with as many blocks as are asked for."""
+    pruned, wide = (
+        ("model.gru_size=48", *GROWN[3:], f"model.recurrent_density={[d, d, d]}") for d in (0.2, 0.4)
+    )
+    train(
+        dataset,
+        tmp_path / "few",
+        with_overrides(voice.config, [*pruned]),
+        start=voice,
+        device="cpu",
+        threads=1,
+    )
+    few = StartingVoice.read(tmp_path / "few")
+    assert few.is_pruned
+    config = with_overrides(few.config, [setting for setting in wide if "gru_size" not in setting])
+    result = train(dataset, tmp_path / "more", config, start=few, device="cpu", threads=1)
+    assert result.first_bits == pytest.approx(few.voice.metadata["validation"]["bits"], abs=0.02)
+    shares = [(load_voice(tmp_path / run).tensors[RECURRENT_WEIGHT] != 0).mean() for run in ("few", "more")]
+    assert shares == pytest.approx([0.2, 0.4], abs=0.04)
+
+
 @pytest.mark.parametrize(
     "override", ["model.gru_size=8", "model.readout_size=32", "model.samples_per_step=2"]
 )
