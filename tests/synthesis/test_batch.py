@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -364,6 +365,22 @@ def test_stopping_early_gives_up_the_clips_under_way(tmp_path: Path, vocoder: Vo
 @pytest.fixture(scope="module")
 def in_step(vocoder: Vocoder) -> Vocoder:
     return Vocoder(vocoder.voice, "torch", "cpu")
+
+
+def test_threads_read_at_the_same_time(
+    tmp_path: Path, vocoder: Vocoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        write(tmp_path / "in" / f"{name}.wav", 5 * HOP)
+    both = Barrier(2, timeout=30)
+
+    def met(source: Path, **options: Any) -> Any:
+        both.wait()
+        return reading.open_audio(source, **options)
+
+    monkeypatch.setattr(batch, "open_audio", met)
+    jobs = plan_jobs([tmp_path / "in"], tmp_path / "out", ".wav")
+    assert [result.error for result in synthesize_files(vocoder, jobs, threads=2)] == [None, None]
 
 
 def test_an_engine_in_step_takes_no_threads(tmp_path: Path, in_step: Vocoder) -> None:

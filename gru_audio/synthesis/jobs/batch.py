@@ -74,7 +74,7 @@ def synthesize_files(
     groups = [[jobs[number] for number in group] for group in numbers]
     tally = JobsProgress(len(jobs), progress)
 
-    feeding = Lock()
+    feeding = Lock() if vocoder.engine.streams_at_once > 1 else None
 
     def run(group: Sequence[Job], report: ProgressCallback) -> list[Result]:
         return run_together(vocoder, group, sampling, Given(contract, adapt, check), report, feeding=feeding)
