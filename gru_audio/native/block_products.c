@@ -17,21 +17,12 @@
 enum { QUAD = 4, CHUNK = 64, BLOCK_SUMS = 8, BLOCKS_AT_ONCE = 3, BAND = 16 };
 
 // Quads of four rows' numbers in 16 columns: columns 0 to 7, then 8 to 15.
-struct woven {
-    u32x16 low, high;
-};
-
-GRU_INLINE struct woven weave_columns(u16x16 a, u16x16 b, u16x16 c, u16x16 d) {
-    const u32x16 ab =
-        (u32x16)__builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24,
-                                        9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-    const u32x16 cd =
-        (u32x16)__builtin_shufflevector(c, d, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24,
-                                        9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-    return (struct woven){
-        __builtin_shufflevector(ab, cd, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23),
-        __builtin_shufflevector(ab, cd, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31),
-    };
+GRU_INLINE void weave_columns(const u16x16 rows[QUAD], u32x16 quads[2]) {
+    u16x32 ab, cd;
+    ab.even = rows[0], ab.odd = rows[1];
+    cd.even = rows[2], cd.odd = rows[3];
+    quads[0].even = ((u32x16)ab).lo, quads[0].odd = ((u32x16)cd).lo;
+    quads[1].even = ((u32x16)ab).hi, quads[1].odd = ((u32x16)cd).hi;
 }
 
 // A chunk's rows, 0 beyond the last, as quads (n_columns / width, 64, width): `width` columns lie together.
@@ -42,10 +33,11 @@ GRU_INLINE void weave(const uint16_t *rows, int64_t n_rows, int64_t stride, int6
             u16x16 r[QUAD] = {0};
             for (int64_t i = 0; i < QUAD && QUAD * quad + i < n_rows; i++)
                 r[i] = load_u16x16(rows + (QUAD * quad + i) * stride + column);
-            const struct woven quads = weave_columns(r[0], r[1], r[2], r[3]);
+            u32x16 quads[2];
+            weave_columns(r, quads);
             for (int64_t part = 0; part < LANES; part += width)
                 memcpy(woven + ((column + part) / width * CHUNK + quad) * width * 2,
-                       (const uint32_t *)&quads + 2 * part, (size_t)width * 2 * sizeof *woven);
+                       (const uint32_t *)quads + 2 * part, (size_t)width * 2 * sizeof *woven);
         }
 }
 

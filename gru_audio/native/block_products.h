@@ -56,9 +56,9 @@ GRU_INLINE u16x32 spread_inputs(const uint16_t *inputs, bool are_quads) {
         memcpy(&quad, inputs, sizeof quad);
         return (u16x32)all_u64x8(quad);
     }
-    const u16x16 half = load_u16x16(inputs);
-    return __builtin_shufflevector(half, half, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2,
-                                   3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    u16x32 spread;
+    spread.lo = spread.hi = load_u16x16(inputs);
+    return spread;
 }
 
 // Two vectors in one: each lane is the sum of two neighbours.

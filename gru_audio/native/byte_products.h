@@ -44,17 +44,6 @@ GRU_INLINE i32x16 portable_add_product(i32x16 sums, int32_t four, i8x64 block) {
     return sums;
 }
 
-// Parts of a block and of its sums, each as wide as a register.
-GRU_INLINE i32x8 lower_half(i32x16 x) {
-    return __builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7);
-}
-GRU_INLINE i32x8 upper_half(i32x16 x) {
-    return __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15);
-}
-GRU_INLINE i32x16 join_halves(i32x8 lower, i32x8 upper) {
-    return __builtin_shufflevector(lower, upper, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-}
-
 #if defined(__AVX512VNNI__)
 
 GRU_INLINE i32x16 add_product(i32x16 sums, int32_t four, i8x64 block) {
@@ -119,11 +108,9 @@ GRU_INLINE i32x4 add_quarter_product(i32x4 sums, int32_t four, i32x4 rows) {
 #endif
 
 GRU_INLINE i32x8 add_half_product(i32x8 sums, int32_t four, i32x8 rows) {
-    const i32x4 lower = add_quarter_product(__builtin_shufflevector(sums, sums, 0, 1, 2, 3), four,
-                                            __builtin_shufflevector(rows, rows, 0, 1, 2, 3));
-    const i32x4 upper = add_quarter_product(__builtin_shufflevector(sums, sums, 4, 5, 6, 7), four,
-                                            __builtin_shufflevector(rows, rows, 4, 5, 6, 7));
-    return __builtin_shufflevector(lower, upper, 0, 1, 2, 3, 4, 5, 6, 7);
+    sums.lo = add_quarter_product(sums.lo, four, rows.lo);
+    sums.hi = add_quarter_product(sums.hi, four, rows.hi);
+    return sums;
 }
 
 #else
@@ -136,8 +123,10 @@ GRU_INLINE i32x16 add_product(i32x16 sums, int32_t four, i8x64 block) {
 
 #if !defined(__AVX512VNNI__) && (defined(__SSE2__) || defined(__ARM_NEON) || defined(__wasm_simd128__))
 GRU_INLINE i32x16 add_product(i32x16 sums, int32_t four, i8x64 block) {
-    return join_halves(add_half_product(lower_half(sums), four, lower_half((i32x16)block)),
-                       add_half_product(upper_half(sums), four, upper_half((i32x16)block)));
+    const i32x16 rows = (i32x16)block;
+    sums.lo = add_half_product(sums.lo, four, rows.lo);
+    sums.hi = add_half_product(sums.hi, four, rows.hi);
+    return sums;
 }
 #endif
 
@@ -155,11 +144,11 @@ GRU_INLINE i32x16 total(struct running_sums sums) {
 GRU_INLINE struct running_sums add_two_products(struct running_sums sums, int32_t four, i8x64 block,
                                                 int32_t next_four, i8x64 next_block) {
 #if defined(__AVX2__) && !defined(__AVXVNNI__) && !defined(__AVX512VNNI__)
-    const __m256i lower = _mm256_add_epi16(product_pairs(four, lower_half((i32x16)block)),
-                                           product_pairs(next_four, lower_half((i32x16)next_block)));
-    const __m256i upper = _mm256_add_epi16(product_pairs(four, upper_half((i32x16)block)),
-                                           product_pairs(next_four, upper_half((i32x16)next_block)));
-    sums.even = join_halves(add_pairs(lower_half(sums.even), lower), add_pairs(upper_half(sums.even), upper));
+    const i32x16 rows = (i32x16)block, next = (i32x16)next_block;
+    sums.even.lo = add_pairs(
+        sums.even.lo, _mm256_add_epi16(product_pairs(four, rows.lo), product_pairs(next_four, next.lo)));
+    sums.even.hi = add_pairs(
+        sums.even.hi, _mm256_add_epi16(product_pairs(four, rows.hi), product_pairs(next_four, next.hi)));
 #else
     sums.even = add_product(sums.even, four, block);
     sums.odd = add_product(sums.odd, next_four, next_block);

@@ -25,8 +25,7 @@ GRU_INLINE f32x16 draw_power_of_two(f32x16 x) {
     const f32x16 power = (r * 0.69314718f + 1.0f) +
                          r2 * ((r * 0.055504109f + 0.24022651f) + r2 * (r * 0.0013333558f + 0.0096181291f));
     i32x16 k = (i32x16)shifted - (i32x16)rounding;
-    k = select_i32x16(k < -120, all_i32x16(-120), k);
-    k = select_i32x16(k > 120, all_i32x16(120), k);
+    k = __builtin_elementwise_min(__builtin_elementwise_max(k, all_i32x16(-120)), all_i32x16(120));
     return (f32x16)((i32x16)power + (k << 23));
 }
 

@@ -43,21 +43,23 @@ GRU_INLINE void fft_8(struct fft_number x[8]) {
     }
 }
 
+// Numbers k .. k + 7.
+GRU_INLINE struct fft_number fft_one_load(const float *re, const float *im, int64_t k) {
+    return (struct fft_number){load_f32x8(re + k), load_f32x8(im + k)};
+}
 GRU_INLINE struct fft_number fft_multiply(struct fft_number x, struct fft_number y) {
     return (struct fft_number){x.re * y.re - x.im * y.im, x.re * y.im + x.im * y.re};
 }
 
-// 64 complex numbers in place, which stay in registers.
-static void fft_one_small(const struct fft_one_plan *plan, float *re, float *im) {
-    struct fft_number x[8];
+// Numbers k .. k + 7 of the transformed parts to Z[k + L r] .. Z[k + 7 + L r].
+GRU_INLINE void fft_one_across(const struct fft_one_plan *plan, struct fft_number x[8], int64_t k,
+                               float *restrict re, float *restrict im) {
+    const int64_t n_parts = plan->parts.size / 2;
     f32x8 real[8], imaginary[8];
-    for (int j = 0; j < 8; j++)
-        x[j] = (struct fft_number){load_f32x8(re + 8 * j), load_f32x8(im + 8 * j)};
-    fft_8(x);
-    for (int k = 0; k < 8; k++) {
-        const struct fft_number turned = fft_multiply(x[k], fft_load(plan->twists, k));
-        real[k] = turned.re;
-        imaginary[k] = turned.im;
+    for (int i = 0; i < 8; i++) {
+        const struct fft_number turned = fft_multiply(x[i], fft_load(plan->twists, k + i));
+        real[i] = turned.re;
+        imaginary[i] = turned.im;
     }
     turn_square(real); // from lanes of parts to lanes of k
     turn_square(imaginary);
@@ -65,39 +67,30 @@ static void fft_one_small(const struct fft_one_plan *plan, float *re, float *im)
         x[l] = (struct fft_number){real[l], imaginary[l]};
     fft_8(x);
     for (int r = 0; r < 8; r++) {
-        store_f32x8(re + 8 * r, x[r].re);
-        store_f32x8(im + 8 * r, x[r].im);
+        store_f32x8(re + k + n_parts * r, x[r].re);
+        store_f32x8(im + k + n_parts * r, x[r].im);
     }
 }
 
-// M complex numbers in place.
+// M complex numbers in place; 64 stay in registers.
 static void fft_one_complex(const struct fft_one_plan *plan, struct fft_one_room room, float *restrict re,
                             float *restrict im) {
     const int64_t n_parts = plan->parts.size / 2;
+    struct fft_number x[8];
     if (n_parts == 8) {
-        fft_one_small(plan, re, im);
+        for (int64_t j = 0; j < 8; j++)
+            x[j] = fft_one_load(re, im, 8 * j);
+        fft_8(x);
+        fft_one_across(plan, x, 0, re, im);
         return;
     }
     for (int64_t j = 0; j < n_parts; j++)
-        fft_store(room.a, j, (struct fft_number){load_f32x8(re + 8 * j), load_f32x8(im + 8 * j)});
+        fft_store(room.a, j, fft_one_load(re, im, 8 * j));
     const float *parts = fft_complex(&plan->parts, room.a, room.b);
     for (int64_t k = 0; k < n_parts; k += 8) {
-        f32x8 real[8], imaginary[8];
-        for (int i = 0; i < 8; i++) {
-            const struct fft_number x = fft_multiply(fft_load(parts, k + i), fft_load(plan->twists, k + i));
-            real[i] = x.re;
-            imaginary[i] = x.im;
-        }
-        turn_square(real); // from lanes of parts to lanes of k
-        turn_square(imaginary);
-        struct fft_number x[8];
-        for (int l = 0; l < 8; l++)
-            x[l] = (struct fft_number){real[l], imaginary[l]};
-        fft_8(x);
-        for (int r = 0; r < 8; r++) {
-            store_f32x8(re + k + n_parts * r, x[r].re);
-            store_f32x8(im + k + n_parts * r, x[r].im);
-        }
+        for (int i = 0; i < 8; i++)
+            x[i] = fft_load(parts, k + i);
+        fft_one_across(plan, x, k, re, im);
     }
 }
 
@@ -105,10 +98,7 @@ GRU_INLINE f32x8 fft_reversed(f32x8 x) {
     return __builtin_shufflevector(x, x, 7, 6, 5, 4, 3, 2, 1, 0);
 }
 
-// Numbers k .. k + 7, and M - k .. M - k - 7 in that order.
-GRU_INLINE struct fft_number fft_one_load(const float *re, const float *im, int64_t k) {
-    return (struct fft_number){load_f32x8(re + k), load_f32x8(im + k)};
-}
+// Numbers M - k .. M - k - 7, in that order.
 GRU_INLINE struct fft_number fft_one_load_mirror(const float *re, const float *im, int64_t M, int64_t k) {
     const int64_t first = M - k - 7;
     return (struct fft_number){fft_reversed(load_f32x8(re + first)), fft_reversed(load_f32x8(im + first))};
@@ -126,9 +116,9 @@ static void fft_one_of_real(const struct fft_one_plan *plan, struct fft_one_room
                             const float *restrict signal, float *restrict re, float *restrict im) {
     const int64_t M = 4 * plan->parts.size;
     for (int64_t m = 0; m < M; m += 8) {
-        const f32x8 a = load_f32x8(signal + 2 * m), b = load_f32x8(signal + 2 * m + 8);
-        store_f32x8(re + m, __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14));
-        store_f32x8(im + m, __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15));
+        const f32x16 pairs = load_f32x16(signal + 2 * m);
+        store_f32x8(re + m, pairs.even);
+        store_f32x8(im + m, pairs.odd);
     }
     fft_one_complex(plan, room, re, im);
     re[M] = re[0];
@@ -160,9 +150,10 @@ static void fft_one_to_real(const struct fft_one_plan *plan, struct fft_one_room
     }
     fft_one_complex(plan, room, re, im);
     for (int64_t m = 0; m < M; m += 8) {
-        const f32x8 a = load_f32x8(re + m), b = -load_f32x8(im + m);
-        store_f32x8(signal + 2 * m, __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11));
-        store_f32x8(signal + 2 * m + 8, __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15));
+        f32x16 pairs;
+        pairs.even = load_f32x8(re + m);
+        pairs.odd = -load_f32x8(im + m);
+        store_f32x16(signal + 2 * m, pairs);
     }
 }
 

@@ -75,7 +75,7 @@ static void lpc_product(const double *restrict rows, int64_t n_rows, int64_t row
 GRU_INLINE f64x8 lpc_power(const struct lpc_tables *t, const double *restrict bands, int64_t k) {
     const f64x8 floor = all_f64x8(t->floor);
     const f64x8 value = t->lower[k] * lpc_at(bands, t->band[k]) + t->upper[k] * lpc_at(bands, t->band[k] + 1);
-    const i64x8 above = value > floor;
+    const i64x8 above = (i64x8)(value > floor);
     const f64x8 floored = (f64x8)((above & (i64x8)value) | (~above & (i64x8)floor));
     return t->weight[k] * (t->is_power ? floored : floored * floored);
 }

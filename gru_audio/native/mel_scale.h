@@ -60,9 +60,8 @@ GRU_INLINE f32x8 mel_stored_of(const struct mel_scale *scale, f32x8 linear) {
 
 GRU_INLINE f32x8 mel_linear_of(const struct mel_scale *scale, f32x8 stored) {
     const f32x8 exponent = (stored - scale->offset) / scale->scale * scale->unit;
-    const f32x8 highest = all_f32x8(MEL_LARGEST_EXPONENT), lowest = all_f32x8(-87.0f); // under any floor
-    const i32x8 below = exponent < highest;
-    const f32x8 limited = max_f32x8((f32x8)((below & (i32x8)exponent) | (~below & (i32x8)highest)), lowest);
+    const f32x8 below = -max_f32x8(-exponent, all_f32x8(-MEL_LARGEST_EXPONENT));
+    const f32x8 limited = max_f32x8(below, all_f32x8(-87.0f)); // under any floor
     const f64x8 power = exp_f64x8(__builtin_convertvector(limited, f64x8));
     return max_f32x8(__builtin_convertvector(power, f32x8), all_f32x8(scale->floor));
 }

@@ -102,9 +102,8 @@ GRU_INLINE void transpose_u32x16(u32x16 x[TILE_ROWS]) {
         u32x16 y[TILE_ROWS];
         for (int i = 0; i < TILE_ROWS / 2; i++) {
             const u32x16 a = x[i], b = x[i + TILE_ROWS / 2];
-            y[2 * i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-            y[2 * i + 1] =
-                __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+            y[2 * i].even = a.lo, y[2 * i].odd = b.lo;
+            y[2 * i + 1].even = a.hi, y[2 * i + 1].odd = b.hi;
         }
         memcpy(x, y, sizeof y);
     }

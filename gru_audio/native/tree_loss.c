@@ -92,10 +92,10 @@ static double follow_path(const struct gru_tree_loss *l, int64_t code, float sha
         ones[i] = (float)bit;
         node = 2 * node + 1 + (int64_t)bit;
     }
-    const f32x16 x = load_f32x16(logits), zero = {0};
+    const f32x16 x = load_f32x16(logits);
     const f32x16 e = exp_f32x16(min_f32x16(x, -x));
     const f32x16 likely = 1.0f / (1.0f + e);
-    const f32x16 upper = select_f32x16(x < zero, e * likely, likely);
+    const f32x16 upper = select_f32x16(x < 0.0f, e * likely, likely);
     store_f32x16(path->slopes, share * (upper - load_f32x16(ones)));
     float factors[LANES];
     store_f32x16(factors, 1.0f + e);

@@ -7,8 +7,9 @@
 //            | x0 | x1 | x2 |     | x15|     a + b, a * b, 2.0f * a, a < b work lane by lane
 //            +----+----+----+ ... +----+
 //
-// A comparison gives lanes of whole numbers, -1 where it holds and 0 elsewhere. No operation here depends on
-// the processor's instructions, with one exception that says so: multiply_add.
+// A comparison gives lanes of whole numbers, -1 where it holds and 0 elsewhere.
+// x.lo and x.hi are a vector's halves, x.even and x.odd every other lane. No operation here depends on the processor's
+// instructions, with one exception that says so: multiply_add.
 #ifndef GRU_VECTORS_H
 #define GRU_VECTORS_H
 
@@ -31,7 +32,7 @@
 //     store_f32x16(to, x)    lanes to memory
 //     all_f32x16(x)          x in every lane
 #define GRU_VECTOR(name, number, lanes)                                                                      \
-    typedef number name __attribute__((vector_size(sizeof(number) * (lanes))));                              \
+    typedef number name __attribute__((ext_vector_type(lanes)));                                             \
     GRU_INLINE name load_##name(const number *from) {                                                        \
         name x;                                                                                              \
         memcpy(&x, from, sizeof x);                                                                          \
@@ -83,9 +84,6 @@ GRU_INLINE f32x16 multiply_add_f32x16(f32x16 a, f32x16 b, f32x16 c) {
 GRU_INLINE f32x16 select_f32x16(i32x16 holds, f32x16 a, f32x16 b) {
     return (f32x16)((holds & (i32x16)a) | (~holds & (i32x16)b));
 }
-GRU_INLINE i32x16 select_i32x16(i32x16 holds, i32x16 a, i32x16 b) {
-    return (holds & a) | (~holds & b);
-}
 
 // The smaller and the larger of two, lane by lane; b where either is NaN.
 GRU_INLINE f32x16 min_f32x16(f32x16 a, f32x16 b) {
@@ -97,9 +95,8 @@ GRU_INLINE f32x16 max_f32x16(f32x16 a, f32x16 b) {
 
 // The sum of all lanes, in one order everywhere: halves onto halves.
 GRU_INLINE float sum_f32x16(f32x16 x) {
-    f32x8 a = __builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7) +
-              __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15);
-    f32x4 b = __builtin_shufflevector(a, a, 0, 1, 2, 3) + __builtin_shufflevector(a, a, 4, 5, 6, 7);
+    const f32x8 a = x.lo + x.hi;
+    const f32x4 b = a.lo + a.hi;
     return (b[0] + b[2]) + (b[1] + b[3]);
 }
 
