@@ -27,15 +27,13 @@ struct correction_low {
     const float *covered;  // (K,) the sum of the shares
     float limit, momentum; // of a band's gain; of a round after the first
     float unit;            // of its spectra's mels, in that of the targets
-    float full;            // as of the whole spectrum
 };
 
 // What all streams of a contract share; nothing changes it.
 struct correction_plan {
     struct mel_analysis mel;
     struct fft_one_plan fft;   // parts.size is 0 where it does not fit; then mel.fft serves, one lane of it
-    const int64_t *first_bin;  // (M,)
-    const int64_t *length;     // (M,) multiples of 8
+    const int64_t *length;     // (M,) of filters that begin where the mel's do, up to multiples of 8
     const float *filters;      // end to end, zeros after each filter's end
     const float *shares;       // likewise: each filter's share of all filters over the same bin
     int64_t n_open, reach;     // frames that are open; frames that a window reaches into after its own
@@ -118,7 +116,7 @@ static void correction_band_gains(const struct correction_plan *plan, const stru
     for (int64_t m = 0; m < n_mels; m++) {
         f32x8 sum = {0};
         for (int64_t i = 0; i < plan->length[m]; i += 8)
-            sum += load_f32x8(filter + i) * load_f32x8(room->gains + plan->first_bin[m] + i);
+            sum += load_f32x8(filter + i) * load_f32x8(room->gains + plan->mel.first_bin[m] + i);
         filter += plan->length[m];
         room->bands[m] = ((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7]));
     }
@@ -132,15 +130,27 @@ static void correction_band_gains(const struct correction_plan *plan, const stru
     }
 }
 
+// The sizes of so many bins, rounded up to whole vectors.
+GRU_INLINE void correction_sizes(const struct correction_plan *plan, const struct correction_room *room,
+                                 int64_t n_bins) {
+    for (int64_t k = 0; k < n_bins; k += 16) {
+        const f32x16 re = load_f32x16(room->re + k), im = load_f32x16(room->im + k);
+        const f32x16 power = re * re + im * im;
+        store_f32x16(room->gains + k, plan->mel.is_power ? power : __builtin_elementwise_sqrt(power));
+    }
+}
+
+// Scales 16 bins of a spectrum, from bin k on.
+GRU_INLINE void correction_scale_bins(const struct correction_room *room, int64_t k, f32x16 gain) {
+    store_f32x16(room->re + k, gain * load_f32x16(room->re + k));
+    store_f32x16(room->im + k, gain * load_f32x16(room->im + k));
+}
+
 // Scales the bins of a spectrum so that its mel comes nearer to the targets (M,).
 static void correction_scale(const struct correction_plan *plan, const struct correction_room *room,
                              const float *restrict targets) {
     const int64_t n_bins = mel_n_bins(&plan->mel);
-    for (int64_t k = 0; k < n_bins; k += 16) {
-        const f32x16 re = load_f32x16(room->re + k), im = load_f32x16(room->im + k),
-                     power = re * re + im * im;
-        store_f32x16(room->gains + k, plan->mel.is_power ? power : __builtin_elementwise_sqrt(power));
-    }
+    correction_sizes(plan, room, n_bins);
     memset(room->gains + n_bins, 0, 16 * sizeof(float));
     correction_band_gains(plan, room, targets);
     // A band ends where the next but one begins: even and odd ones are each written side by side, and nothing is read back.
@@ -149,17 +159,15 @@ static void correction_scale(const struct correction_plan *plan, const struct co
     memset(of_odd, 0, (size_t)n_bins * sizeof(float));
     const float *share = plan->shares;
     for (int64_t m = 0; m < plan->mel.n_mels; m++) {
-        float *gain = (m % 2 ? of_odd : of_even) + plan->first_bin[m];
+        float *gain = (m % 2 ? of_odd : of_even) + plan->mel.first_bin[m];
         for (int64_t i = 0; i < plan->length[m]; i += 8)
             store_f32x8(gain + i, room->bands[m] * load_f32x8(share + i));
         share += plan->length[m];
     }
     const float scale = 2.0f / (float)plan->mel.fft.size; // of the way back
-    for (int64_t k = 0; k < n_bins; k += 16) {
-        const f32x16 gain = scale * exact_exp_f32x16(load_f32x16(of_even + k) + load_f32x16(of_odd + k));
-        store_f32x16(room->re + k, gain * load_f32x16(room->re + k));
-        store_f32x16(room->im + k, gain * load_f32x16(room->im + k));
-    }
+    for (int64_t k = 0; k < n_bins; k += 16)
+        correction_scale_bins(room, k,
+                              scale * exact_exp_f32x16(load_f32x16(of_even + k) + load_f32x16(of_odd + k)));
 }
 
 #endif

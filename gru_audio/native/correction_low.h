@@ -92,11 +92,11 @@ static void correction_low_gains(const struct correction_plan *plan, const float
         const int64_t last = m + 15 < low->n_mels ? m + 15 : low->n_mels - 1;
         int64_t end = 0;
         for (int64_t band = m; band <= last; band++) {
-            const int64_t its = plan->first_bin[band] + plan->mel.length[band];
+            const int64_t its = plan->mel.first_bin[band] + plan->mel.length[band];
             end = its > end ? its : end;
         }
         f32x16 sums[4] = {{0}, {0}, {0}, {0}}, target = smallest;
-        for (int64_t k = plan->first_bin[m]; k < end; k += 4)
+        for (int64_t k = plan->mel.first_bin[m]; k < end; k += 4)
             for (int i = 0; i < 4; i++)
                 sums[i] += size[k + i] * load_f32x16(low->filters + (k + i) * n_bands + m);
         const f32x16 found = low->unit * ((sums[0] + sums[1]) + (sums[2] + sums[3]));
@@ -114,23 +114,17 @@ static void correction_scale_low(const struct correction_plan *plan, const struc
                                  const float *restrict targets) {
     const struct correction_low *low = &plan->low;
     const int64_t n_bins = correction_padded(low->n_fft / 2 + 1);
-    for (int64_t k = 0; k < n_bins; k += 16) {
-        const f32x16 re = load_f32x16(room->re + k), im = load_f32x16(room->im + k);
-        const f32x16 power = re * re + im * im;
-        store_f32x16(room->gains + k, plan->mel.is_power ? power : __builtin_elementwise_sqrt(power));
-    }
+    correction_sizes(plan, room, n_bins);
     correction_low_gains(plan, room->gains, targets, room->bands);
     const float scale = 2.0f / (float)low->n_fft; // of the way back
     int64_t first = 0;                            // the first band that reaches as far as bin k
     for (int64_t k = 0; k < n_bins; k += 16) {
         f32x16 gain = all_f32x16(1.0f);
-        while (first < low->n_mels && plan->first_bin[first] + plan->mel.length[first] <= k)
+        while (first < low->n_mels && plan->mel.first_bin[first] + plan->mel.length[first] <= k)
             first++;
-        for (int64_t m = first; m < low->n_mels && plan->first_bin[m] < k + 16; m++)
+        for (int64_t m = first; m < low->n_mels && plan->mel.first_bin[m] < k + 16; m++)
             gain += (room->bands[m] - 1.0f) * load_f32x16(low->shares + m * n_bins + k);
-        gain *= scale;
-        store_f32x16(room->re + k, gain * load_f32x16(room->re + k));
-        store_f32x16(room->im + k, gain * load_f32x16(room->im + k));
+        correction_scale_bins(room, k, gain * scale);
     }
 }
 
@@ -141,7 +135,7 @@ static void correction_weigh_low(const struct correction_plan *plan, const struc
     const struct correction_low *low = &plan->low;
     correction_weigh(plan, &low->windows, &stream->low, stream->valid, n_known, room->weights);
     for (int64_t i = 0; i < correction_n_samples(plan, &low->windows); i++) {
-        const float weight = room->weights[i], missing = low->full > weight ? low->full - weight : 0.0f;
+        const float weight = room->weights[i], missing = plan->full > weight ? plan->full - weight : 0.0f;
         room->low_missing[i] = missing;
         room->low_inverse[i] = 1.0f / (weight + missing);
     }

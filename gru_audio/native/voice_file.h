@@ -4,16 +4,18 @@
 //
 //     header     magic, version, checksum of all that follows it, size of the file
 //     numbers    struct voice_numbers
-//     places     struct voice_place of each array of enum voice_array, in order
+//     places     struct voice_place of each array, in the order in which voice_open.h reads them
 //
 // All numbers are little-endian. Each array's size follows from the numbers, and what the loops index by is within its
 // range, or the file is refused: none of the bytes is trusted.
 #ifndef GRU_VOICE_FILE_H
 #define GRU_VOICE_FILE_H
 
+#include <float.h>
+
 #include "vectors.h"
 
-enum { VOICE_VERSION = 4, VOICE_ALIGNMENT = 64, VOICE_NOISE_TAPS = 3 };
+enum { VOICE_VERSION = 4, VOICE_ALIGNMENT = 64, VOICE_NOISE_TAPS = 3, VOICE_N_ARRAYS = 63 };
 static const char VOICE_MAGIC[8] = {'G', 'R', 'U', 'V', 'O', 'I', 'C', 'E'};
 
 struct voice_header {
@@ -54,7 +56,7 @@ enum {
     VOICE_ONE_FFT = 128, // what fft_one.h takes multiples of
     VOICE_MOST_CORRECTIONS = 100
 };
-static const double VOICE_LARGEST_FACTOR = 1 << 20; // of gate and readout inputs: one over the least unit
+static const float VOICE_LARGEST_FACTOR = 1 << 20; // of gate and readout inputs: one over the least unit
 
 GRU_INLINE bool voice_is_within(int64_t x, int64_t least, int64_t most) {
     return x >= least && x <= most;
@@ -134,72 +136,11 @@ struct voice_place {
     uint64_t offset, n_bytes; // from the file's beginning
 };
 
-// The arrays, whose shapes are told where they are used: int8.h, frames.c, lpc.c,
-// correction_frame.h and mel.h.
-enum voice_array {
-    VOICE_BLOCKS,
-    VOICE_COLUMNS,
-    VOICE_GATE_UNITS,
-    VOICE_OWN_WEIGHTS,
-    VOICE_STEP_TABLES,
-    VOICE_GATE_FACTORS,
-    VOICE_GATE_SUMS,
-    VOICE_NEW_BIAS,
-    VOICE_READOUT_BLOCKS,
-    VOICE_READOUT_COLUMNS,
-    VOICE_READOUT_UNITS,
-    VOICE_READOUT_TABLES,
-    VOICE_READOUT_FACTORS,
-    VOICE_READOUT_SUMS,
-    VOICE_READOUT_BIAS,
-    VOICE_TREE_BLOCKS,
-    VOICE_TREE_UNITS,
-    VOICE_TREE_BIAS,
-    VOICE_EDGES,
-    VOICE_EXPANSION,
-    VOICE_FIRST_CODES,
-    VOICE_GROUP_MEANS,
-    VOICE_MEL_MEAN,
-    VOICE_MEL_DEVIATION,
-    VOICE_LAYERS, // nine, in the order of enum frame_layer
-    VOICE_PREDICTION_BAND = VOICE_LAYERS + 9,
-    VOICE_PREDICTION_LOWER,
-    VOICE_PREDICTION_UPPER,
-    VOICE_PREDICTION_INVERSE,
-    VOICE_PREDICTION_WEIGHT,
-    VOICE_PREDICTION_COSINES,
-    VOICE_PREDICTION_LAG_WINDOW,
-    VOICE_FFT_FACTORS,
-    VOICE_FFT_TURNS,
-    VOICE_WINDOW,
-    VOICE_FIRST_BIN,
-    VOICE_LENGTH,
-    VOICE_FILTERS,
-    VOICE_PART_FACTORS,
-    VOICE_PART_TURNS,
-    VOICE_TWISTS,
-    VOICE_COSINES,
-    VOICE_SINES,
-    VOICE_BAND_LENGTH,
-    VOICE_BAND_FILTERS,
-    VOICE_BAND_SHARES,
-    VOICE_LOW_PART_FACTORS,
-    VOICE_LOW_PART_TURNS,
-    VOICE_LOW_TWISTS,
-    VOICE_LOW_COSINES,
-    VOICE_LOW_SINES,
-    VOICE_LOW_WINDOW,
-    VOICE_LOW_FILTERS,
-    VOICE_LOW_SHARES,
-    VOICE_LOW_COVERED,
-    VOICE_N_ARRAYS
-};
-
-// What goes through a file's arrays; `is_sound` turns false at the first thing that is not.
+// What goes through a file's arrays, one after the other; `is_sound` turns false at the first thing that is not.
 struct voice_reader {
     const uint8_t *file;
     uint64_t n_bytes;
-    const struct voice_place *places;
+    const struct voice_place *next;
     bool is_sound;
 };
 
@@ -207,9 +148,9 @@ GRU_INLINE void voice_require(struct voice_reader *reader, bool holds) {
     reader->is_sound = reader->is_sound && holds;
 }
 
-// An array of any number of items of a size; 0 of them where the place is wrong.
-static const void *voice_take_some(struct voice_reader *reader, int which, size_t item_bytes, int64_t *n) {
-    const struct voice_place place = reader->places[which];
+// The next array, of any number of items of a size; 0 of them where the place is wrong.
+static const void *voice_take_some(struct voice_reader *reader, size_t item_bytes, int64_t *n) {
+    const struct voice_place place = *reader->next++;
     const bool fits = place.offset % VOICE_ALIGNMENT == 0 && place.offset <= reader->n_bytes &&
                       place.n_bytes <= reader->n_bytes - place.offset && place.n_bytes % item_bytes == 0;
     voice_require(reader, fits);
@@ -217,34 +158,38 @@ static const void *voice_take_some(struct voice_reader *reader, int which, size_
     return fits ? reader->file + place.offset : NULL;
 }
 
-// An array of exactly so many items.
-static const void *voice_take(struct voice_reader *reader, int which, size_t item_bytes, int64_t n) {
+// The next array, of exactly so many items.
+static const void *voice_take(struct voice_reader *reader, size_t item_bytes, int64_t n) {
     int64_t found;
-    const void *array = voice_take_some(reader, which, item_bytes, &found);
+    const void *array = voice_take_some(reader, item_bytes, &found);
     voice_require(reader, found == n);
     return reader->is_sound ? array : NULL;
 }
 
-// The same of floats and doubles, which must be finite.
-static const float *voice_floats(struct voice_reader *reader, int which, int64_t n) {
-    const float *array = voice_take(reader, which, sizeof *array, n);
+// Floats from `least` to `most`.
+static const float *voice_floats_within(struct voice_reader *reader, int64_t n, float least, float most) {
+    const float *array = voice_take(reader, sizeof *array, n);
     for (int64_t i = 0; array && i < n; i++)
-        voice_require(reader, array[i] - array[i] == 0.0f);
+        voice_require(reader, array[i] >= least && array[i] <= most);
     return array;
 }
-static const double *voice_doubles(struct voice_reader *reader, int which, int64_t n) {
-    const double *array = voice_take(reader, which, sizeof *array, n);
+
+// Floats and doubles, which must be finite.
+static const float *voice_floats(struct voice_reader *reader, int64_t n) {
+    return voice_floats_within(reader, n, -FLT_MAX, FLT_MAX);
+}
+static const double *voice_doubles(struct voice_reader *reader, int64_t n) {
+    const double *array = voice_take(reader, sizeof *array, n);
     for (int64_t i = 0; array && i < n; i++)
         voice_require(reader, array[i] - array[i] == 0.0);
     return array;
 }
 
 // Whole numbers from `least` to `most`.
-static const int64_t *voice_indices(struct voice_reader *reader, int which, int64_t n, int64_t least,
-                                    int64_t most) {
-    const int64_t *array = voice_take(reader, which, sizeof *array, n);
+static const int64_t *voice_indices(struct voice_reader *reader, int64_t n, int64_t least, int64_t most) {
+    const int64_t *array = voice_take(reader, sizeof *array, n);
     for (int64_t i = 0; array && i < n; i++)
-        voice_require(reader, array[i] >= least && array[i] <= most);
+        voice_require(reader, voice_is_within(array[i], least, most));
     return array;
 }
 

@@ -17,30 +17,6 @@ struct gru_audio_voice {
     const float *group_means; // (MEAN_GROUPS,)
 };
 
-// One over the units of rows: what inputs are multiplied by.
-static const float *voice_factors(struct voice_reader *reader, int which, int64_t n) {
-    const float *factors = voice_floats(reader, which, n);
-    for (int64_t i = 0; factors && i < n; i++)
-        voice_require(reader, factors[i] >= 0.0f && factors[i] <= VOICE_LARGEST_FACTOR);
-    return factors;
-}
-
-// Columns of blocks, whose four activations lie within the state's; the four numbers behind them are fetched only.
-static const uint16_t *voice_columns(struct voice_reader *reader, int64_t n, int64_t n_units) {
-    const uint16_t *columns = voice_take(reader, VOICE_COLUMNS, sizeof *columns, n + FOUR_COLUMNS);
-    for (int64_t i = 0; columns && i < n + FOUR_COLUMNS; i++)
-        voice_require(reader, columns[i] <= n_units - FOUR_COLUMNS);
-    return columns;
-}
-
-// The same of the readout's blocks, within a quad's.
-static const uint8_t *voice_readout_columns(struct voice_reader *reader, int64_t n) {
-    const uint8_t *columns = voice_take(reader, VOICE_READOUT_COLUMNS, 1, n);
-    for (int64_t i = 0; columns && i < n; i++)
-        voice_require(reader, columns[i] <= QUAD_UNITS - FOUR_COLUMNS);
-    return columns;
-}
-
 static void voice_read_network(struct voice_reader *reader, const struct voice_numbers *n,
                                struct gru_int8_network *network) {
     const int64_t S = n->samples_per_step, Q = (int64_t)1 << n->bits;
@@ -49,6 +25,7 @@ static void voice_read_network(struct voice_reader *reader, const struct voice_n
                   n_rows = voice_padded(n->readout_size, QUAD_UNITS);
     const int64_t n_groups = voice_padded(n->readout_size, GROUP_UNITS) / GROUP_UNITS;
     const int64_t n_blocks = 2 * n_pairs * (n->n_reset_blocks + n->n_update_blocks + n->n_new_blocks);
+    const int64_t n_columns = n_blocks + FOUR_COLUMNS; // what lies behind the last block's is fetched only
     const int64_t n_readout_parts = n->n_readout_blocks == 2 * PAIR_FOURS
                                         ? n_pairs * PAIR_FOURS
                                         : n_units / QUAD_UNITS * n->n_readout_blocks;
@@ -57,103 +34,108 @@ static void voice_read_network(struct voice_reader *reader, const struct voice_n
     int64_t n_subtrees = 0;
     for (int64_t top = 0; top < n->bits; top += SUBTREE_BITS)
         n_subtrees += (int64_t)1 << top;
-    *network = (struct gru_int8_network){
-        .gru_size = n->gru_size,
-        .readout_size = n->readout_size,
-        .samples_per_step = S,
-        .order = n->order,
-        .bits = n->bits,
-        .n_pairs = n_pairs,
-        .n_readout_groups = n_groups,
-        .n_reset_blocks = n->n_reset_blocks,
-        .n_update_blocks = n->n_update_blocks,
-        .n_new_blocks = n->n_new_blocks,
-        .n_readout_blocks = n->n_readout_blocks,
-        .blocks = voice_take(reader, VOICE_BLOCKS, INT8_BLOCK_BYTES, n_blocks),
-        .columns = voice_columns(reader, n_blocks, n_units),
-        .gate_units = voice_floats(reader, VOICE_GATE_UNITS, 3 * n_units),
-        .own_weights = voice_take(reader, VOICE_OWN_WEIGHTS, sizeof(int16_t), 3 * n_units),
-        .step_tables = voice_take(reader, VOICE_STEP_TABLES, 1, n_step_tables * Q * 3 * n_units),
-        .gate_factors = voice_factors(reader, VOICE_GATE_FACTORS, 3 * n_units),
-        .gate_sums = voice_take(reader, VOICE_GATE_SUMS, sizeof(int32_t), 3 * n_units),
-        .new_bias = voice_take(reader, VOICE_NEW_BIAS, sizeof(int32_t), n_units),
-        .readout_blocks = voice_take(reader, VOICE_READOUT_BLOCKS, INT8_BLOCK_BYTES, n_readout_blocks),
-        .readout_columns = voice_readout_columns(reader, n_readout_blocks),
-        .readout_units = voice_floats(reader, VOICE_READOUT_UNITS, n_rows),
-        .readout_tables = voice_take(reader, VOICE_READOUT_TABLES, 1, n_readout_tables * Q * n_rows),
-        .readout_factors = voice_factors(reader, VOICE_READOUT_FACTORS, n_rows),
-        .readout_sums = voice_take(reader, VOICE_READOUT_SUMS, sizeof(int32_t), S * n_rows),
-        .readout_bias = voice_take(reader, VOICE_READOUT_BIAS, sizeof(int32_t), S * n_rows),
-        .readout_input_limit = (float)n->readout_input_limit,
-        .tree_blocks = voice_take(reader, VOICE_TREE_BLOCKS, INT8_BLOCK_BYTES, n_subtrees * n_groups * 4),
-        .tree_units = voice_floats(reader, VOICE_TREE_UNITS, n_subtrees * SUBTREE_NODES),
-        .tree_bias = voice_floats(reader, VOICE_TREE_BIAS, n_subtrees * SUBTREE_NODES),
-        .edges = voice_take(reader, VOICE_EDGES, sizeof(float), Q),
-        .expansion = voice_floats(reader, VOICE_EXPANSION, Q),
-        .first_codes = voice_take(reader, VOICE_FIRST_CODES, sizeof(int16_t), n->n_buckets),
-        .n_buckets = n->n_buckets,
-        .bucket_bits = n->bucket_bits,
-        .preemphasis = (float)n->preemphasis};
+    *network = (struct gru_int8_network){.gru_size = n->gru_size,
+                                         .readout_size = n->readout_size,
+                                         .samples_per_step = S,
+                                         .order = n->order,
+                                         .bits = n->bits,
+                                         .n_pairs = n_pairs,
+                                         .n_readout_groups = n_groups,
+                                         .n_reset_blocks = n->n_reset_blocks,
+                                         .n_update_blocks = n->n_update_blocks,
+                                         .n_new_blocks = n->n_new_blocks,
+                                         .n_readout_blocks = n->n_readout_blocks,
+                                         .readout_input_limit = (float)n->readout_input_limit,
+                                         .n_buckets = n->n_buckets,
+                                         .bucket_bits = n->bucket_bits,
+                                         .preemphasis = (float)n->preemphasis};
+    network->blocks = voice_take(reader, INT8_BLOCK_BYTES, n_blocks);
+    network->columns = voice_take(reader, sizeof(uint16_t), n_columns);
+    network->gate_units = voice_floats(reader, 3 * n_units);
+    network->own_weights = voice_take(reader, sizeof(int16_t), 3 * n_units);
+    network->step_tables = voice_take(reader, 1, n_step_tables * Q * 3 * n_units);
+    network->gate_factors = voice_floats_within(reader, 3 * n_units, 0.0f, VOICE_LARGEST_FACTOR);
+    network->gate_sums = voice_take(reader, sizeof(int32_t), 3 * n_units);
+    network->new_bias = voice_take(reader, sizeof(int32_t), n_units);
+    network->readout_blocks = voice_take(reader, INT8_BLOCK_BYTES, n_readout_blocks);
+    network->readout_columns = voice_take(reader, 1, n_readout_blocks);
+    network->readout_units = voice_floats(reader, n_rows);
+    network->readout_tables = voice_take(reader, 1, n_readout_tables * Q * n_rows);
+    network->readout_factors = voice_floats_within(reader, n_rows, 0.0f, VOICE_LARGEST_FACTOR);
+    network->readout_sums = voice_take(reader, sizeof(int32_t), S * n_rows);
+    network->readout_bias = voice_take(reader, sizeof(int32_t), S * n_rows);
+    network->tree_blocks = voice_take(reader, INT8_BLOCK_BYTES, n_subtrees * n_groups * 4);
+    network->tree_units = voice_floats(reader, n_subtrees * SUBTREE_NODES);
+    network->tree_bias = voice_floats(reader, n_subtrees * SUBTREE_NODES);
+    network->edges = voice_take(reader, sizeof(float), Q);
+    network->expansion = voice_floats(reader, Q);
+    network->first_codes = voice_take(reader, sizeof(int16_t), n->n_buckets);
+    // A block's four columns lie within the state, the readout's within a quad's; no code is above the last edge.
+    for (int64_t i = 0; reader->is_sound && i < n_columns; i++)
+        voice_require(reader, network->columns[i] <= n_units - FOUR_COLUMNS);
+    for (int64_t i = 0; reader->is_sound && i < n_readout_blocks; i++)
+        voice_require(reader, network->readout_columns[i] <= QUAD_UNITS - FOUR_COLUMNS);
     for (int64_t i = 0; reader->is_sound && i < n->n_buckets; i++)
         voice_require(reader, voice_is_within(network->first_codes[i], 0, Q - 1));
-    voice_require(reader, network->edges &&
-                              network->edges[Q - 1] != network->edges[Q - 1]); // NaN: no code is above it
-}
-
-static struct dense_layer voice_layer(struct voice_reader *reader, enum frame_layer which, int64_t n_outputs,
-                                      int64_t n_inputs) {
-    const int64_t n_tiles = voice_padded(n_outputs, DENSE_WIDTH) / DENSE_WIDTH;
-    const int64_t n = n_tiles * (n_inputs + 1) * DENSE_WIDTH;
-    return (struct dense_layer){voice_floats(reader, VOICE_LAYERS + (int)which, n), n_tiles, n_inputs};
+    voice_require(reader, reader->is_sound && network->edges[Q - 1] != network->edges[Q - 1]); // NaN
 }
 
 static void voice_read_conditioner(struct voice_reader *reader, const struct voice_numbers *n,
                                    struct gru_conditioner *conditioner) {
     const int64_t M = n->n_mels, C = voice_padded(n->conditioning_size, DENSE_WIDTH);
     const int64_t predicts = n->order > 0, K = predicts ? voice_padded(n->pitch_size, DENSE_WIDTH) : 0;
-    *conditioner = (struct gru_conditioner){
-        .n_mels = M,
-        .n_lag_bins = n->n_lag_bins,
-        .n_gates = 3 * n->gru_size,
-        .readout_size = n->readout_size,
-        .excitation_range = n->excitation_range,
-        .signal_range = n->signal_range,
-        .first_lag = (float)n->shortest_lag,
-        .log_lag_range = (float)n->log_lag_range,
-        .mean = voice_floats(reader, VOICE_MEL_MEAN, M),
-        .deviation = voice_floats(reader, VOICE_MEL_DEVIATION, M),
-        .layers = {voice_layer(reader, LAYER_PITCH_FIRST, K, predicts * 3 * M),
-                   voice_layer(reader, LAYER_PITCH_SECOND, K, 3 * K),
-                   voice_layer(reader, LAYER_PITCH_OUTPUT, predicts * (n->n_lag_bins + 1), K),
-                   voice_layer(reader, LAYER_FIRST, C, 3 * M), voice_layer(reader, LAYER_SECOND, C, 3 * C),
-                   voice_layer(reader, LAYER_THIRD, C, C + 2), voice_layer(reader, LAYER_FOURTH, C, C),
-                   voice_layer(reader, LAYER_GATES, 3 * n->gru_size, C),
-                   voice_layer(reader, LAYER_READOUT, n->readout_size, C)}};
+    const int64_t gates = 3 * n->gru_size, n_lag_scores = predicts * (n->n_lag_bins + 1);
+    const struct {
+        int64_t n_outputs, n_inputs;
+    } sizes[N_LAYERS] = {{K, predicts * 3 * M},
+                         {K, 3 * K},
+                         {n_lag_scores, K},
+                         {C, 3 * M},
+                         {C, 3 * C},
+                         {C, C + 2},
+                         {C, C},
+                         {gates, C},
+                         {n->readout_size, C}};
+    *conditioner = (struct gru_conditioner){.n_mels = M,
+                                            .n_lag_bins = n->n_lag_bins,
+                                            .n_gates = gates,
+                                            .readout_size = n->readout_size,
+                                            .excitation_range = n->excitation_range,
+                                            .signal_range = n->signal_range,
+                                            .first_lag = (float)n->shortest_lag,
+                                            .log_lag_range = (float)n->log_lag_range};
+    conditioner->mean = voice_floats(reader, M);
+    conditioner->deviation = voice_floats(reader, M);
+    for (int i = 0; i < N_LAYERS; i++) {
+        const int64_t n_tiles = voice_padded(sizes[i].n_outputs, DENSE_WIDTH) / DENSE_WIDTH;
+        const int64_t n_weights = n_tiles * (sizes[i].n_inputs + 1) * DENSE_WIDTH;
+        conditioner->layers[i] =
+            (struct dense_layer){voice_floats(reader, n_weights), n_tiles, sizes[i].n_inputs};
+    }
 }
 
 static void voice_read_prediction(struct voice_reader *reader, const struct voice_numbers *n,
                                   struct lpc_tables *tables) {
     const int64_t M = n->n_mels, n_bins = n->n_fft / 2 + 1, n_lags = n->order + 1;
-    *tables = (struct lpc_tables){
-        .n_mels = M,
-        .order = n->order,
-        .n_bins = n_bins,
-        .floor = n->spectrum_floor,
-        .window_energy = n->window_energy,
-        .is_power = n->is_power,
-        .band = voice_indices(reader, VOICE_PREDICTION_BAND, n_bins, 0, M - 1),
-        .lower = voice_doubles(reader, VOICE_PREDICTION_LOWER, n_bins),
-        .upper = voice_doubles(reader, VOICE_PREDICTION_UPPER, n_bins),
-        .inverse = voice_doubles(reader, VOICE_PREDICTION_INVERSE, M * M),
-        .weight = voice_doubles(reader, VOICE_PREDICTION_WEIGHT, n_bins),
-        .cosines = voice_doubles(reader, VOICE_PREDICTION_COSINES, n_lags * ((n_bins - 1) / 2 + 1)),
-        .lag_window = voice_doubles(reader, VOICE_PREDICTION_LAG_WINDOW, n_lags)};
+    *tables = (struct lpc_tables){.n_mels = M,
+                                  .order = n->order,
+                                  .n_bins = n_bins,
+                                  .floor = n->spectrum_floor,
+                                  .window_energy = n->window_energy,
+                                  .is_power = n->is_power};
+    tables->band = voice_indices(reader, n_bins, 0, M - 1);
+    tables->lower = voice_doubles(reader, n_bins);
+    tables->upper = voice_doubles(reader, n_bins);
+    tables->inverse = voice_doubles(reader, M * M);
+    tables->weight = voice_doubles(reader, n_bins);
+    tables->cosines = voice_doubles(reader, n_lags * ((n_bins - 1) / 2 + 1));
+    tables->lag_window = voice_doubles(reader, n_lags);
 }
 
 // A transform's tables, whose factors must have its number of complex numbers as their product.
-static struct fft_plan voice_read_plan(struct voice_reader *reader, int factors, int turns, int64_t size) {
+static struct fft_plan voice_read_plan(struct voice_reader *reader, int64_t size) {
     struct fft_plan plan = {.size = size};
-    plan.factor = voice_take_some(reader, factors, sizeof(int64_t), &plan.n_factors);
+    plan.factor = voice_take_some(reader, sizeof(int64_t), &plan.n_factors);
     voice_require(reader, plan.n_factors <= VOICE_MOST_FACTORS);
     int64_t product = 1;
     for (int64_t i = 0; reader->is_sound && i < plan.n_factors; i++) {
@@ -161,83 +143,62 @@ static struct fft_plan voice_read_plan(struct voice_reader *reader, int factors,
         product = product > size ? product : product * plan.factor[i];
     }
     voice_require(reader, product == size / 2);
-    plan.turns = voice_floats(reader, turns, 2 * size);
+    plan.turns = voice_floats(reader, 2 * size);
     return plan;
 }
 
 // The rows of a filterbank, end to end. Their lengths are no numbers to add up before they were found to be sound.
-static const float *voice_read_rows(struct voice_reader *reader, int which, const int64_t *lengths,
-                                    int64_t n_mels) {
+static const float *voice_read_rows(struct voice_reader *reader, const int64_t *lengths, int64_t n_mels) {
     int64_t n = 0;
     for (int64_t m = 0; reader->is_sound && m < n_mels; m++)
         n += lengths[m];
-    return voice_floats(reader, which, n);
+    return voice_floats(reader, n);
 }
 
-// The tables of fft_one.h for a size, from array `first` on; they are empty where it does not fit.
-static struct fft_one_plan voice_read_one_plan(struct voice_reader *reader, int first, int64_t size,
-                                               bool fits) {
-    enum { FACTORS, TURNS, TWISTS, COSINES, SINES, N_TABLES };
-    for (int i = 0; i < N_TABLES && !fits; i++)
-        voice_take(reader, first + i, 1, 0);
-    if (!fits)
-        return (struct fft_one_plan){.parts.size = 0};
-    return (struct fft_one_plan){voice_read_plan(reader, first + FACTORS, first + TURNS, size / 8),
-                                 voice_floats(reader, first + TWISTS, size),
-                                 voice_floats(reader, first + COSINES, size / 2 + 1),
-                                 voice_floats(reader, first + SINES, size / 2 + 1)};
+// The tables of fft_one.h for a size; the five arrays are empty where it does not fit.
+static struct fft_one_plan voice_read_one_plan(struct voice_reader *reader, int64_t size, bool fits) {
+    struct fft_one_plan plan = {.parts.size = 0};
+    for (int i = 0; i < 5 && !fits; i++)
+        voice_take(reader, 1, 0);
+    if (fits) {
+        plan.parts = voice_read_plan(reader, size / 8);
+        plan.twists = voice_floats(reader, size);
+        plan.cosines = voice_floats(reader, size / 2 + 1);
+        plan.sines = voice_floats(reader, size / 2 + 1);
+    }
+    return plan;
 }
 
 // The low end; all sizes are 0 where there is none.
-static struct correction_low voice_read_low_end(struct voice_reader *reader, const struct voice_numbers *n) {
+static void voice_read_low_end(struct voice_reader *reader, const struct voice_numbers *n,
+                               struct correction_low *low) {
     const int64_t d = n->low_division, size = d ? n->n_fft / d : 0, width = d ? n->window_samples / d : 0;
-    const int64_t n_mels = n->n_low_bands, n_bins = d ? size / 2 + 1 : 0;
-    return (struct correction_low){
-        .fft = voice_read_one_plan(reader, VOICE_LOW_PART_FACTORS, size, d > 0),
-        .windows = {voice_floats(reader, VOICE_LOW_WINDOW, width), d ? n->hop_samples / d : 0, width},
-        .n_fft = size,
-        .n_mels = n_mels,
-        .n_rounds = n->n_low_rounds,
-        .filters =
-            voice_floats(reader, VOICE_LOW_FILTERS, correction_padded(n_bins) * correction_padded(n_mels)),
-        .shares = voice_floats(reader, VOICE_LOW_SHARES, n_mels * correction_padded(n_bins)),
-        .covered = voice_floats(reader, VOICE_LOW_COVERED, n_bins),
-        .limit = (float)n->low_limit,
-        .momentum = (float)n->low_momentum,
-        .unit = (float)(n->is_power ? d * d : d),
-        .full = (float)n->correction_full};
+    const int64_t n_mels = n->n_low_bands, n_bins = d ? size / 2 + 1 : 0, row = correction_padded(n_bins);
+    *low = (struct correction_low){.windows.hop = d ? n->hop_samples / d : 0,
+                                   .windows.width = width,
+                                   .n_fft = size,
+                                   .n_mels = n_mels,
+                                   .n_rounds = n->n_low_rounds,
+                                   .limit = (float)n->low_limit,
+                                   .momentum = (float)n->low_momentum,
+                                   .unit = (float)(n->is_power ? d * d : d)};
+    low->fft = voice_read_one_plan(reader, size, d > 0);
+    low->windows.window = voice_floats(reader, width);
+    low->filters = voice_floats(reader, row * correction_padded(n_mels));
+    low->shares = voice_floats(reader, n_mels * row);
+    low->covered = voice_floats(reader, n_bins);
 }
 
 static void voice_read_correction(struct voice_reader *reader, const struct voice_numbers *n,
                                   struct correction_plan *plan) {
     enum { VECTOR = 8 };
     const int64_t M = n->n_mels, size = n->n_fft, n_bins = size / 2 + 1, hop = n->hop_samples;
-    const int64_t *first = voice_indices(reader, VOICE_FIRST_BIN, M, 0, n_bins - 1);
-    const int64_t *length = voice_indices(reader, VOICE_LENGTH, M, 0, n_bins);
-    const int64_t *padded = voice_indices(reader, VOICE_BAND_LENGTH, M, 0, n_bins + VECTOR - 1);
-    for (int64_t m = 0; reader->is_sound && m < M; m++) { // the low end's bands have none of its highest bin
-        const int64_t end = m < n->n_low_bands ? size / n->low_division / 2 : n_bins;
-        voice_require(reader, first[m] + length[m] <= end && padded[m] == voice_padded(length[m], VECTOR));
-    }
     const int64_t before =
         (size - hop) / 2 - (size - n->window_samples) / 2; // from a window's beginning to its frame's
     const int64_t reach = voice_padded(n->window_samples - before - hop, hop) / hop;
     const int64_t n_open = 1 + voice_padded(before, hop) / hop;
     *plan = (struct correction_plan){
-        .mel = {.fft = voice_read_plan(reader, VOICE_FFT_FACTORS, VOICE_FFT_TURNS, size),
-                .hop = hop,
-                .width = n->window_samples,
-                .n_mels = M,
-                .is_power = n->is_power,
-                .window = voice_floats(reader, VOICE_WINDOW, n->window_samples),
-                .first_bin = first,
-                .length = length,
-                .filters = voice_read_rows(reader, VOICE_FILTERS, length, M)},
-        .fft = voice_read_one_plan(reader, VOICE_PART_FACTORS, size, size % VOICE_ONE_FFT == 0),
-        .first_bin = first,
-        .length = padded,
-        .filters = voice_read_rows(reader, VOICE_BAND_FILTERS, padded, M),
-        .shares = voice_read_rows(reader, VOICE_BAND_SHARES, padded, M),
+        .mel = {.hop = hop, .width = n->window_samples, .n_mels = M, .is_power = n->is_power},
         .n_open = n_open,
         .reach = reach,
         .before = before,
@@ -249,8 +210,23 @@ static void voice_read_correction(struct voice_reader *reader, const struct voic
         .floor = (float)n->log_floor,
         .contrast_of_bands = (float)n->contrast_of_bands,
         .contrast_of_frames = (float)n->contrast_of_frames,
-        .contrast_limit = (float)n->contrast_limit,
-        .low = voice_read_low_end(reader, n)};
+        .contrast_limit = (float)n->contrast_limit};
+    struct mel_analysis *mel = &plan->mel;
+    mel->fft = voice_read_plan(reader, size);
+    mel->window = voice_floats(reader, n->window_samples);
+    mel->first_bin = voice_indices(reader, M, 0, n_bins - 1);
+    mel->length = voice_indices(reader, M, 0, n_bins);
+    mel->filters = voice_read_rows(reader, mel->length, M);
+    plan->fft = voice_read_one_plan(reader, size, size % VOICE_ONE_FFT == 0);
+    plan->length = voice_indices(reader, M, 0, n_bins + VECTOR - 1);
+    plan->filters = voice_read_rows(reader, plan->length, M);
+    plan->shares = voice_read_rows(reader, plan->length, M);
+    for (int64_t m = 0; reader->is_sound && m < M; m++) { // the low end's bands have none of its highest bin
+        const int64_t end = m < n->n_low_bands ? size / n->low_division / 2 : n_bins, length = mel->length[m];
+        voice_require(reader,
+                      mel->first_bin[m] + length <= end && plan->length[m] == voice_padded(length, VECTOR));
+    }
+    voice_read_low_end(reader, n, &plan->low);
 }
 
 static void voice_tell_facts(struct gru_audio_voice *voice) {
@@ -286,10 +262,10 @@ static enum gru_audio_status voice_open(const uint8_t *file, size_t n_bytes, str
     voice->scale = (struct mel_scale){(float)n->log_unit, (float)n->log_scale, (float)n->log_offset,
                                       (float)n->log_floor};
     voice_read_network(&reader, n, &voice->network);
+    voice->group_means = voice_floats(&reader, MEAN_GROUPS);
     voice_read_conditioner(&reader, n, &voice->conditioner);
     voice_read_prediction(&reader, n, &voice->prediction);
     voice_read_correction(&reader, n, &voice->correction);
-    voice->group_means = voice_floats(&reader, VOICE_GROUP_MEANS, MEAN_GROUPS);
     voice_tell_facts(voice);
     return reader.is_sound ? GRU_AUDIO_OK : GRU_AUDIO_BAD_NUMBER;
 }

@@ -40,7 +40,6 @@ class CorrectionPlan(library.Struct):
     _fields_ = (
         *MelAnalysis._fields_,
         *ONE_PLAN_FIELDS,
-        ("band_first", library.Int64s),
         ("band_length", library.Int64s),
         ("band_filters", library.Floats),
         ("band_shares", library.Floats),
@@ -58,7 +57,7 @@ class CorrectionPlan(library.Struct):
         ("low_window", library.Floats),
         *((f"low_{name}", library.Int) for name in ("hop", "width", "n_fft", "n_mels", "n_rounds")),
         *((f"low_{name}", library.Floats) for name in ("filters", "shares", "covered")),
-        *((f"low_{name}", library.Float) for name in ("limit", "momentum", "unit", "full")),
+        *((f"low_{name}", library.Float) for name in ("limit", "momentum", "unit")),
     )
 
 
@@ -83,7 +82,6 @@ def plan_of_contract(config: MelConfig) -> CorrectionPlan:
     return CorrectionPlan(
         **values,
         **one_plan_of(config.n_fft),
-        band_first=first,
         band_length=lengths,
         band_filters=_rows(np.pad(heard, padded), first, lengths),
         band_shares=_rows(np.pad(shares, padded), first, lengths),
@@ -99,7 +97,7 @@ def plan_of_contract(config: MelConfig) -> CorrectionPlan:
         contrast_of_bands=_CONTRAST_OF_BANDS,
         contrast_of_frames=_CONTRAST_OF_FRAMES,
         contrast_limit=_CONTRAST_LIMIT * config.spectrum_power,
-        **_low_end(config, values["window"], heard, shares, full),
+        **_low_end(config, values["window"], heard, shares),
     )
 
 
@@ -136,9 +134,7 @@ def spectrum_power(config: MelConfig) -> int:
     return config.spectrum_power
 
 
-def _low_end(
-    config: MelConfig, window: FloatArray, heard: FloatArray, shares: FloatArray, full: float
-) -> dict[str, Any]:
+def _low_end(config: MelConfig, window: FloatArray, heard: FloatArray, shares: FloatArray) -> dict[str, Any]:
     """The fields of C's `struct correction_low`; sizes are 0 where there is no low end."""
     division = low_division(config)
     n_fft, hop, width = (
@@ -160,7 +156,6 @@ def _low_end(
         "limit": _LIMIT,
         "momentum": _LOW_MOMENTUM,
         "unit": division**config.spectrum_power,
-        "full": full,
     }
     return {f"low_{name}": value for name, value in fields.items()}
 

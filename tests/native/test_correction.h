@@ -51,8 +51,7 @@ static struct correction_low correction_low_of(const struct correction_plan *pla
                                    .covered = covered,
                                    .limit = 6.0f,
                                    .momentum = 0.9f,
-                                   .unit = (float)division,
-                                   .full = plan->full};
+                                   .unit = (float)division};
 }
 
 // With a low end where the rate is to be divided by more than 1.
@@ -87,7 +86,6 @@ static struct correction_plan correction_plan_of(int64_t n_fft, int64_t hop, int
             shares[m * length + i] = sum > 0.0f ? plan.mel.filters[n] / sum : 0.0f;
         }
     }
-    plan.first_bin = plan.mel.first_bin;
     plan.length = lengths;
     plan.filters = filters;
     plan.shares = shares;

@@ -36,7 +36,7 @@ class LowEnd:
         below = torch.arange(n_bins, device=device) < n_bins - 1
         self._shares, self._rest = (shares * below).T.contiguous(), (1 - self._covered) * below
         window = torch.from_numpy(plan.held["low_window"].copy()).to(device)
-        self._frames = OverlappingFrames(window, plan.low_hop, n_open, float(plan.low_full), n_streams)
+        self._frames = OverlappingFrames(window, plan.low_hop, n_open, float(plan.full), n_streams)
         width = len(window)
         self._overlaps = self._overlaps_of_all(n_open, width)
         # exp(-2 pi i k t / N), and back.
