@@ -143,7 +143,7 @@ GRU_API void gru_audio_griffin_lim(const gru_audio_voice *voice, const float *me
     struct griffin_lim g = {.voice = voice, .n_frames = (int64_t)n_frames};
     griffin_lim_divide(&g, aligned_in(memory));
     const struct voice_numbers *n = voice->numbers;
-    mel_rescale(&voice->scale, mel, g.n_frames * n->n_mels, true, g.linear);
+    gru_mel_rescale(&voice->scale, mel, g.n_frames * n->n_mels, true, g.linear);
     griffin_lim_magnitudes(&g);
     griffin_lim_weigh(&g);
     struct random random;

@@ -1,4 +1,4 @@
-// The weights' gradient in the kept blocks, and the products of block_products.h as functions.
+// The weights' gradient in the kept blocks.
 //
 //     total[o, i] = sum_n outputs[n, o] inputs[n, i]
 //
@@ -97,10 +97,4 @@ GRU_API void gru_sum_outer_products(const struct gru_outer_products *p) {
     for (int64_t band = 0; band < n_bands; band++)
         for (int64_t block = p->starts[band]; block < p->starts[band + 1]; block++)
             put_block(p, band, block);
-}
-
-// out (n_rows, n_outputs) = inputs (n_rows, n_inputs) matrix^T, with inputs in bf16.
-GRU_API void gru_multiply_blocks(const struct gru_blocks *matrix, const uint16_t *inputs, int64_t n_rows,
-                                 float *out) {
-    multiply_kept(matrix, inputs, n_rows, out);
 }

@@ -23,6 +23,7 @@
 //     targets  (n_open, M) linear mels that the open frames are brought to; see correction_contrast.h
 #include "correction_contrast.h"
 #include "correction_low.h"
+#include "memory.h"
 
 static struct correction_windows correction_whole(const struct correction_plan *plan) {
     return (struct correction_windows){plan->mel.window, plan->mel.hop, plan->mel.width};
@@ -32,47 +33,33 @@ static int64_t correction_n_bins(const struct correction_plan *plan) {
     return mel_n_bins(&plan->mel) + 31; // and room for whole vectors
 }
 
-// Divides the room of a stream; without one, what it would take.
-static struct correction_room correction_divide(const struct correction_plan *plan, float *first,
-                                                int64_t *n) {
-    const struct correction_windows whole = correction_whole(plan);
+// Divides the room of a stream.
+static struct correction_room correction_divide(const struct correction_plan *plan, struct memory *memory) {
+    const struct correction_windows whole = correction_whole(plan), *low = &plan->low.windows;
     const int64_t n_samples = correction_n_samples(plan, &whole), n_bins = correction_n_bins(plan);
     const int64_t in_lanes = (mel_n_bins(&plan->mel) + 1) * FFT_STEP, n_low = plan->low.n_fft / 2 + 1;
-    const int64_t n_before = plan->n_open * plan->low.windows.width,
-                  n_low_samples = correction_n_samples(plan, &plan->low.windows);
-    struct correction_room room = {0};
-    const struct {
-        float **place;
-        int64_t size;
-    } parts[] = {{&room.fft.a, in_lanes},
-                 {&room.fft.b, in_lanes},
-                 {&room.signal, plan->mel.fft.size},
-                 {&room.estimate, n_samples},
-                 {&room.weights, n_samples},
-                 {&room.re, n_bins},
-                 {&room.im, n_bins},
-                 {&room.gains, n_bins},
-                 {&room.bands, plan->mel.n_mels + 16},
-                 {&room.below, plan->mel.n_mels + 1},
-                 {&room.low_before, n_before},
-                 {&room.low_missing, n_low_samples},
-                 {&room.low_inverse, n_low_samples},
-                 {&room.low_re, plan->n_open * n_low},
-                 {&room.low_im, plan->n_open * n_low}};
-    *n = 0;
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        if (first)
-            *parts[i].place = first + *n;
-        *n += correction_padded(parts[i].size);
-    }
-    return room;
+    const int64_t n_low_samples = correction_n_samples(plan, low);
+    return (struct correction_room){.fft = {memory_floats(memory, in_lanes), memory_floats(memory, in_lanes)},
+                                    .signal = memory_floats(memory, plan->mel.fft.size),
+                                    .estimate = memory_floats(memory, n_samples),
+                                    .weights = memory_floats(memory, n_samples),
+                                    .re = memory_floats(memory, n_bins),
+                                    .im = memory_floats(memory, n_bins),
+                                    .gains = memory_floats(memory, n_bins),
+                                    .bands = memory_floats(memory, plan->mel.n_mels + 16),
+                                    .below = memory_floats(memory, plan->mel.n_mels + 1),
+                                    .low_before = memory_floats(memory, plan->n_open * low->width),
+                                    .low_missing = memory_floats(memory, n_low_samples),
+                                    .low_inverse = memory_floats(memory, n_low_samples),
+                                    .low_re = memory_floats(memory, plan->n_open * n_low),
+                                    .low_im = memory_floats(memory, plan->n_open * n_low)};
 }
 
 // How many floats a stream works in.
 GRU_API int64_t gru_correction_scratch_size(const struct correction_plan *plan) {
-    int64_t n;
-    correction_divide(plan, NULL, &n);
-    return n;
+    struct memory memory = {NULL, 0};
+    correction_divide(plan, &memory);
+    return memory.size / (int64_t)sizeof(float);
 }
 
 // The best guess at the audio of all open windows: closed and open frames, and the raw audio where they are few.
@@ -132,8 +119,8 @@ static void correction_move_on(const struct correction_plan *plan, const struct 
 GRU_API void gru_correct(const struct correction_plan *plan, const struct correction_stream *stream,
                          int64_t n_rounds, int64_t n_frames, float *restrict audio,
                          const float *restrict mels, uint8_t *restrict valid, float *restrict scratch) {
-    int64_t n_floats;
-    const struct correction_room room = correction_divide(plan, scratch, &n_floats);
+    struct memory memory = {(uint8_t *)scratch, 0};
+    const struct correction_room room = correction_divide(plan, &memory);
     const int64_t hop = plan->mel.hop, n_mels = plan->mel.n_mels, delay = plan->n_open - 1 + plan->reach;
     for (int64_t f = 0; f < n_frames; f++) {
         memcpy(stream->audio + plan->n_audio - hop, audio + f * hop, (size_t)hop * sizeof(float));

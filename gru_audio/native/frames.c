@@ -207,12 +207,7 @@ GRU_API int64_t gru_frame_room_size(const struct gru_conditioner *c) {
 // `array` is the stream's room, `scratch` that of lpc_predict.
 GRU_API void gru_fill_frames(const struct gru_conditioner *c, const struct lpc_tables *tables,
                              const float *restrict mel, const float *restrict linear, int64_t n_all,
-                             float *restrict array, double *restrict scratch, float *restrict gate_inputs,
-                             float *restrict readout_inputs, float *restrict coefficients,
-                             float *restrict excitation_scale, float *restrict signal_scale,
-                             int64_t *restrict lags) {
-    const struct gru_frames out = {gate_inputs,      readout_inputs, coefficients,
-                                   excitation_scale, signal_scale,   lags};
+                             float *restrict array, double *restrict scratch, const struct gru_frames *out) {
     const struct frame_room room = frame_divide_room(c, array);
     for (int64_t first = 0; first < n_all; first += FRAMES_AT_ONCE) {
         const int64_t n = n_all - first < FRAMES_AT_ONCE ? n_all - first : FRAMES_AT_ONCE;
@@ -222,15 +217,15 @@ GRU_API void gru_fill_frames(const struct gru_conditioner *c, const struct lpc_t
         frame_run_layer(c, LAYER_PITCH_OUTPUT, room.of[LAYER_PITCH_SECOND], 0, n, &room);
         frame_run_tanh(c, LAYER_FIRST, room.mel, CONTEXT_FRAMES, n, &room);
         frame_run_tanh(c, LAYER_SECOND, room.of[LAYER_FIRST], CONTEXT_FRAMES, n, &room);
-        frame_decode_pitch(c, n, &room, out.lags + first);
+        frame_decode_pitch(c, n, &room, out->lags + first);
         frame_run_tanh(c, LAYER_THIRD, room.of[LAYER_SECOND], 0, n, &room);
         frame_run_tanh(c, LAYER_FOURTH, room.of[LAYER_THIRD], 0, n, &room);
         frame_run_layer(c, LAYER_GATES, room.of[LAYER_FOURTH], 0, n, &room);
         frame_run_layer(c, LAYER_READOUT, room.of[LAYER_FOURTH], 0, n, &room);
-        frame_copy_rows(room.of[LAYER_GATES], n, c->n_gates, out.gate_inputs + first * c->n_gates);
+        frame_copy_rows(room.of[LAYER_GATES], n, c->n_gates, out->gate_inputs + first * c->n_gates);
         frame_copy_rows(room.of[LAYER_READOUT], n, c->readout_size,
-                        out.readout_inputs + first * c->readout_size);
-        frame_predict(c, tables, first, n, &room, scratch, &out);
+                        out->readout_inputs + first * c->readout_size);
+        frame_predict(c, tables, first, n, &room, scratch, out);
         frame_keep_context(room.linear, n);
         frame_keep_context(room.mel, n);
         frame_keep_context(room.of[LAYER_PITCH_FIRST], n);

@@ -244,6 +244,6 @@ enum gru_audio_status gru_audio_mel(const gru_audio_voice *voice, const float *a
     }
     mel_mirror(padded, whole, n_mirrored);
     gru_mel(&voice->correction.mel, padded + (n->n_fft - n->window_samples) / 2, n_frames, scratch, mel);
-    mel_rescale(&voice->scale, mel, n_frames * n->n_mels, false, mel);
+    gru_mel_rescale(&voice->scale, mel, n_frames * n->n_mels, false, mel);
     return GRU_AUDIO_OK;
 }

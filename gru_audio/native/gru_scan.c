@@ -40,16 +40,6 @@ struct gru_scan_back {
     float *carried;     // (B, H), what of the gradient of h' came not through a product; then likewise of h
 };
 
-// Some streams that follow one another.
-struct streams {
-    int64_t first, n;
-};
-
-GRU_INLINE struct streams streams_from(int64_t first, int64_t n_batch, int64_t at_once) {
-    const int64_t left = n_batch - first;
-    return (struct streams){first, left < at_once ? left : at_once};
-}
-
 GRU_INLINE void forward_at(const struct gru_scan *s, int64_t row, int64_t stream, const void *product,
                            int64_t product_row, int64_t j, int64_t n, enum number kind,
                            enum number product_kind) {
@@ -76,25 +66,25 @@ GRU_INLINE void forward_at(const struct gru_scan *s, int64_t row, int64_t stream
     store_numbers(s->inner, size * row + j, n, kind, inner);
 }
 
-GRU_INLINE void forward_rows(const struct gru_scan *s, int64_t step, struct streams streams,
+// n streams from `first` on.
+GRU_INLINE void forward_rows(const struct gru_scan *s, int64_t step, int64_t first, int64_t n,
                              const void *product, enum number kind, enum number product_kind) {
-    for (int64_t b = 0; b < streams.n; b++) {
-        const int64_t row = step * s->n_batch + streams.first + b;
+    for (int64_t b = 0; b < n; b++) {
+        const int64_t stream = first + b, row = step * s->n_batch + stream;
         int64_t j = 0;
         for (; j + LANES <= s->size; j += LANES)
-            forward_at(s, row, streams.first + b, product, b, j, LANES, kind, product_kind);
+            forward_at(s, row, stream, product, b, j, LANES, kind, product_kind);
         if (j < s->size)
-            forward_at(s, row, streams.first + b, product, b, j, s->size - j, kind, product_kind);
+            forward_at(s, row, stream, product, b, j, s->size - j, kind, product_kind);
     }
 }
 
 // One step of all streams, after its product (B, 3H), of numbers.
 GRU_API void gru_gates_forward(const struct gru_scan *scan, int64_t step, const void *product) {
-    const struct streams all = {0, scan->n_batch};
     if (scan->are_bf16)
-        forward_rows(scan, step, all, product, BF16, BF16);
+        forward_rows(scan, step, 0, scan->n_batch, product, BF16, BF16);
     else
-        forward_rows(scan, step, all, product, FLOAT32, FLOAT32);
+        forward_rows(scan, step, 0, scan->n_batch, product, FLOAT32, FLOAT32);
 }
 
 GRU_INLINE void backward_at(const struct gru_scan_back *back, int64_t row, int64_t stream,
@@ -126,41 +116,41 @@ GRU_INLINE void backward_at(const struct gru_scan_back *back, int64_t row, int64
     add_floats(back->grad_biases, 3 * size + j, n, grad_inner);
 }
 
-GRU_INLINE void backward_rows(const struct gru_scan_back *back, int64_t step, struct streams streams,
+GRU_INLINE void backward_rows(const struct gru_scan_back *back, int64_t step, int64_t first, int64_t n,
                               const void *through, enum number kind, enum number product_kind) {
     const int64_t size = back->scan.size;
-    for (int64_t b = 0; b < streams.n; b++) {
-        const int64_t row = step * back->scan.n_batch + streams.first + b;
+    for (int64_t b = 0; b < n; b++) {
+        const int64_t stream = first + b, row = step * back->scan.n_batch + stream;
         int64_t j = 0;
         for (; j + LANES <= size; j += LANES)
-            backward_at(back, row, streams.first + b, b, through, j, LANES, kind, product_kind);
+            backward_at(back, row, stream, b, through, j, LANES, kind, product_kind);
         if (j < size)
-            backward_at(back, row, streams.first + b, b, through, j, size - j, kind, product_kind);
+            backward_at(back, row, stream, b, through, j, size - j, kind, product_kind);
     }
 }
 
 // One step of all streams back; `through` (B, H), of numbers, is the gradient of h' by way of the next step's
 // product.
 GRU_API void gru_gates_backward(const struct gru_scan_back *back, int64_t step, const void *through) {
-    const struct streams all = {0, back->scan.n_batch};
+    const int64_t n_batch = back->scan.n_batch;
     if (back->scan.are_bf16)
-        backward_rows(back, step, all, through, BF16, BF16);
+        backward_rows(back, step, 0, n_batch, through, BF16, BF16);
     else
-        backward_rows(back, step, all, through, FLOAT32, FLOAT32);
+        backward_rows(back, step, 0, n_batch, through, FLOAT32, FLOAT32);
 }
 
 // All steps, with the products block by block, in bf16, of `at_once` streams at a time; `product` (at_once, 3H) is
 // scratch.
 GRU_API void gru_scan_forward(const struct gru_scan *scan, const struct gru_blocks *blocks, int64_t at_once,
                               float *product) {
-    for (int64_t step = 0; step < scan->n_steps; step++) {
-        const uint16_t *before = (const uint16_t *)scan->hidden + step * scan->n_batch * scan->size;
-        for (int64_t first = 0; first < scan->n_batch; first += at_once) {
-            const struct streams streams = streams_from(first, scan->n_batch, at_once);
-            multiply_kept(blocks, before + first * scan->size, streams.n, product);
-            forward_rows(scan, step, streams, product, BF16, FLOAT32);
+    const int64_t n_batch = scan->n_batch;
+    for (int64_t step = 0; step < scan->n_steps; step++)
+        for (int64_t first = 0; first < n_batch; first += at_once) {
+            const int64_t n = n_batch - first < at_once ? n_batch - first : at_once;
+            const uint16_t *before = (const uint16_t *)scan->hidden + (step * n_batch + first) * scan->size;
+            gru_multiply_blocks(blocks, before, n, product);
+            forward_rows(scan, step, first, n, product, BF16, FLOAT32);
         }
-    }
 }
 
 // All steps back, from the last on. `through` (B, H) is 0 before, and then the gradient of the first h by way of its
@@ -170,8 +160,8 @@ GRU_API void gru_scan_backward(const struct gru_scan_back *back, const struct gr
     const int64_t n_batch = back->scan.n_batch, size = back->scan.size;
     for (int64_t step = back->scan.n_steps - 1; step >= 0; step--)
         for (int64_t first = 0; first < n_batch; first += at_once) {
-            const struct streams streams = streams_from(first, n_batch, at_once);
-            backward_rows(back, step, streams, through, BF16, FLOAT32);
-            multiply_kept(blocks, back->grad_product, streams.n, through + first * size);
+            const int64_t n = n_batch - first < at_once ? n_batch - first : at_once;
+            backward_rows(back, step, first, n, through, BF16, FLOAT32);
+            gru_multiply_blocks(blocks, back->grad_product, n, through + first * size);
         }
 }

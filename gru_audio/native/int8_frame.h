@@ -36,14 +36,13 @@ static void int8_take_frame(const struct gru_int8_network *network, const struct
         int32_t *its = starts + quad * INT8_STARTS * QUAD_UNITS;
         const int64_t first = quad * QUAD_UNITS;
         const float *inputs = block->gate_inputs + f * 3 * size + first;
-        for (int64_t gate = RESET_START; gate <= UPDATE_START; gate++)
-            int8_scale_inputs(inputs + gate * size, size - first, QUAD_UNITS,
-                              network->gate_factors + gate * n_padded + first, LARGEST_GATE_INPUT,
-                              network->gate_sums + gate * n_padded + first, NULL, its + gate * QUAD_UNITS);
-        static const int32_t no_sums[QUAD_UNITS] = {0};
-        int8_scale_inputs(inputs + NEW_START * size, size - first, QUAD_UNITS,
-                          network->gate_factors + NEW_START * n_padded + first, LARGEST_GATE_INPUT, no_sums,
-                          NULL, its + NEW_START * QUAD_UNITS);
+        for (int64_t gate = RESET_START; gate <= NEW_START; gate++) {
+            static const int32_t no_sums[QUAD_UNITS] = {0};
+            const int64_t at = gate * n_padded + first;
+            int8_scale_inputs(inputs + gate * size, size - first, QUAD_UNITS, network->gate_factors + at,
+                              LARGEST_GATE_INPUT, gate == NEW_START ? no_sums : network->gate_sums + at, NULL,
+                              its + gate * QUAD_UNITS);
+        }
         for (int64_t i = 0; i < QUAD_UNITS; i++)
             its[INNER_START * QUAD_UNITS + i] =
                 network->new_bias[first + i] -

@@ -99,11 +99,11 @@ static void lpc_autocorrelation(const struct lpc_tables *t, const double *restri
     lpc_put(out, 0, lpc_at(out, 0) * (1.0 + LPC_WHITE_NOISE) + LPC_WHITE_NOISE_ABSOLUTE);
 }
 
-// Levinson and Durbin's recursion: solved (P + 1, 8) receives P coefficients and the error's energy; previous
+// Levinson and Durbin's recursion for 8 frames: solved (P + 1, 8) receives P coefficients and the error's energy; previous
 // (P, 8) is scratch; the autocorrelation (P + 1, 8) has a positive first row. Source: Makhoul, Linear
 // Prediction: A Tutorial Review (1975), eq. 38.
-static void lpc_solve(const double *restrict autocorrelation, int64_t order, double *restrict solved,
-                      double *restrict previous) {
+GRU_API void gru_levinson_durbin(const double *restrict autocorrelation, int64_t order,
+                                 double *restrict solved, double *restrict previous) {
     f64x8 energy = lpc_at(autocorrelation, 0);
     for (int64_t i = 0; i < order; i++) {
         f64x8 reflection = lpc_at(autocorrelation, i + 1);
@@ -133,7 +133,7 @@ static void lpc_take(const float *restrict frames, int64_t n_frames, int64_t n_m
 }
 
 // How many doubles lpc_predict works in.
-static int64_t lpc_scratch_size(const struct lpc_tables *t) {
+GRU_API int64_t gru_lpc_scratch_size(const struct lpc_tables *t) {
     const int64_t n_lags = t->order + 1, n_folded = (t->n_bins - 1) / 2 + 1;
     return LPC_LANES * ((n_lags + 1) + 2 * n_lags + t->n_mels + (t->n_mels + 1) + 2 * n_folded);
 }
@@ -153,13 +153,9 @@ static void lpc_predict(const struct lpc_tables *t, const float *restrict linear
     lpc_product(t->inverse, t->n_mels, t->n_mels, t->n_mels, mel, bands, 1);
     lpc_put(bands, t->n_mels, all_f64x8(0.0));
     lpc_autocorrelation(t, bands, even, odd, autocorrelation);
-    lpc_solve(autocorrelation, order, results, previous);
+    gru_levinson_durbin(autocorrelation, order, results, previous);
     lpc_put(results, order, lpc_sqrt(lpc_at(results, order) / t->window_energy));
     lpc_put(results, n_lags, lpc_sqrt(lpc_at(autocorrelation, 0) / t->window_energy));
-}
-
-GRU_API int64_t gru_lpc_scratch_size(const struct lpc_tables *t) {
-    return lpc_scratch_size(t);
 }
 
 // The predictors of any number of frames: results (P + 2, F) as of lpc_predict.
@@ -171,10 +167,4 @@ GRU_API void gru_linear_prediction(const struct lpc_tables *t, const float *rest
         for (int64_t i = 0; i < t->order + 2; i++)
             memcpy(results + i * n_frames + first, scratch + i * LPC_LANES, (size_t)n * sizeof *results);
     }
-}
-
-// Levinson and Durbin's recursion for 8 frames, see lpc_solve.
-GRU_API void gru_levinson_durbin(const double *restrict autocorrelation, int64_t order,
-                                 double *restrict solved, double *restrict previous) {
-    lpc_solve(autocorrelation, order, solved, previous);
 }

@@ -20,10 +20,14 @@ GRU_API void gru_mel(const struct mel_analysis *mel, const float *restrict audio
     }
 }
 
-// Numbers (n,) of the filterbank as a contract stores them, and back.
-GRU_API void gru_mel_to_stored(const struct mel_scale *scale, const float *linear, int64_t n, float *stored) {
-    mel_rescale(scale, linear, n, false, stored);
-}
-GRU_API void gru_mel_to_linear(const struct mel_scale *scale, const float *stored, int64_t n, float *linear) {
-    mel_rescale(scale, stored, n, true, linear);
+// Numbers (n,) from what the filterbank gives to what a contract stores, or back, in place or not. `to_linear` says which way.
+GRU_API void gru_mel_rescale(const struct mel_scale *scale, const float *from, int64_t n, int64_t to_linear,
+                             float *to) {
+    for (int64_t i = 0; i < n; i += MEL_SCALE_LANES) {
+        const size_t n_bytes = (size_t)(n - i < MEL_SCALE_LANES ? n - i : MEL_SCALE_LANES) * sizeof *from;
+        f32x8 x = {0};
+        memcpy(&x, from + i, n_bytes);
+        x = to_linear ? mel_linear_of(scale, x) : mel_stored_of(scale, x);
+        memcpy(to + i, &x, n_bytes);
+    }
 }

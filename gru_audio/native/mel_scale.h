@@ -66,16 +66,4 @@ GRU_INLINE f32x8 mel_linear_of(const struct mel_scale *scale, f32x8 stored) {
     return max_f32x8(__builtin_convertvector(power, f32x8), all_f32x8(scale->floor));
 }
 
-// Numbers (n,) from one to the other, in place or not. `to_linear` says which way.
-GRU_INLINE void mel_rescale(const struct mel_scale *scale, const float *from, int64_t n, bool to_linear,
-                            float *to) {
-    for (int64_t i = 0; i < n; i += MEL_SCALE_LANES) {
-        const size_t n_bytes = (size_t)(n - i < MEL_SCALE_LANES ? n - i : MEL_SCALE_LANES) * sizeof *from;
-        f32x8 x = {0};
-        memcpy(&x, from + i, n_bytes);
-        x = to_linear ? mel_linear_of(scale, x) : mel_stored_of(scale, x);
-        memcpy(to + i, &x, n_bytes);
-    }
-}
-
 #endif

@@ -13,22 +13,18 @@
 
 enum { SLIDE_WIDTH = 16, SLIDE_VECTORS = 4 }; // places at once, four vectors of them
 
-GRU_INLINE void slide_some(const float *restrict signal, const float *restrict taps, int64_t n, int n_vectors,
-                           float *restrict out) {
-    f32x16 sums[SLIDE_VECTORS] = {{0}};
-    for (int64_t i = 0; i < n; i++)
-        for (int v = 0; v < n_vectors; v++)
-            sums[v] += taps[i] * load_f32x16(signal + i + v * SLIDE_WIDTH);
-    for (int v = 0; v < n_vectors; v++)
-        store_f32x16(out + v * SLIDE_WIDTH, sums[v]);
-}
-
 // out (n_out,) of a signal (n_out + n - 1,) and taps (n,).
 GRU_API void gru_filter(const float *restrict signal, int64_t n_out, const float *restrict taps, int64_t n,
                         float *restrict out) {
     int64_t t = 0;
-    for (; t + SLIDE_VECTORS * SLIDE_WIDTH <= n_out; t += SLIDE_VECTORS * SLIDE_WIDTH)
-        slide_some(signal + t, taps, n, SLIDE_VECTORS, out + t);
+    for (; t + SLIDE_VECTORS * SLIDE_WIDTH <= n_out; t += SLIDE_VECTORS * SLIDE_WIDTH) {
+        f32x16 sums[SLIDE_VECTORS] = {{0}};
+        for (int64_t i = 0; i < n; i++)
+            for (int v = 0; v < SLIDE_VECTORS; v++)
+                sums[v] += taps[i] * load_f32x16(signal + t + i + v * SLIDE_WIDTH);
+        for (int v = 0; v < SLIDE_VECTORS; v++)
+            store_f32x16(out + t + v * SLIDE_WIDTH, sums[v]);
+    }
     for (; t < n_out; t++) {
         float sum = 0.0f;
         for (int64_t i = 0; i < n; i++)

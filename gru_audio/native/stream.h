@@ -8,6 +8,7 @@
 #ifndef GRU_STREAM_H
 #define GRU_STREAM_H
 
+#include "memory.h"
 #include "random.h"
 #include "voice_open.h"
 
@@ -46,21 +47,6 @@ struct gru_audio_stream {
     float *correction_room;  //
     uint8_t *valid;          // (FRAMES_AT_ONCE,)
 };
-
-// Memory is taken piece by piece; without a beginning its size alone is counted.
-struct memory {
-    uint8_t *first;
-    int64_t size;
-};
-
-static void *memory_take(struct memory *memory, int64_t n, size_t item_bytes) {
-    void *piece = memory->first ? memory->first + memory->size : NULL;
-    memory->size = voice_padded(memory->size + n * (int64_t)item_bytes, VOICE_ALIGNMENT);
-    return piece;
-}
-static float *memory_floats(struct memory *memory, int64_t n) {
-    return memory_take(memory, n, sizeof(float));
-}
 
 static void stream_take_room(const struct voice_numbers *n, struct memory *memory,
                              struct gru_int8_room *room) {
@@ -128,7 +114,7 @@ static int64_t stream_divide(const struct gru_audio_voice *voice, uint8_t *first
     };
     stream->frame_room = memory_floats(&memory, gru_frame_room_size(&voice->conditioner));
     stream->linear = memory_floats(&memory, (CONTEXT_FRAMES + F) * M);
-    stream->prediction_room = memory_take(&memory, lpc_scratch_size(&voice->prediction), sizeof(double));
+    stream->prediction_room = memory_take(&memory, gru_lpc_scratch_size(&voice->prediction), sizeof(double));
     stream->silence = memory_floats(&memory, CONTEXT_FRAMES * M);
     stream->rebuilt = memory_floats(&memory, n->order + T);
     stream->codes = memory_take(&memory, n->longest_lag + T, sizeof(int64_t));
@@ -156,10 +142,9 @@ static int64_t stream_condition(struct gru_audio_stream *stream, const float *me
     const int64_t M = voice->numbers->n_mels, least = voice->numbers->shortest_lag,
                   most = voice->numbers->longest_lag;
     float *linear = stream->linear + CONTEXT_FRAMES * M;
-    mel_rescale(&voice->scale, mel, n_frames * M, true, linear);
+    gru_mel_rescale(&voice->scale, mel, n_frames * M, true, linear);
     gru_fill_frames(&voice->conditioner, &voice->prediction, mel, linear, n_frames, stream->frame_room,
-                    stream->prediction_room, out->gate_inputs, out->readout_inputs, out->coefficients,
-                    out->excitation_scale, out->signal_scale, out->lags);
+                    stream->prediction_room, out);
     for (int64_t f = 0; f < n_frames; f++)
         if (out->lags[f])
             out->lags[f] = out->lags[f] < least ? least : out->lags[f] > most ? most : out->lags[f];

@@ -148,18 +148,17 @@ static void turn_pairs(const struct gru_outer_products *p, int64_t first) {
 // To the sums of up to four blocks of a band is added what a chunk gives.
 GRU_WITH_TILES static void add_outer_tiles(const struct gru_outer_products *p, const uint32_t *outputs,
                                            int64_t block, int64_t n_blocks) {
-    const int64_t size = p->block_inputs * 16;
-    float *sums = p->sums + block * size;
     const uint32_t *from[4];
-    for (int64_t i = 0; i < 4; i++) // beyond the last block the last one again, whose sum is not kept
-        from[i] = p->of_inputs + p->places[block + (i < n_blocks ? i : n_blocks - 1)] * 16;
-    _tile_loadd(0, sums, TILE_BYTES);
-    if (n_blocks > 1)
-        _tile_loadd(1, sums + size, TILE_BYTES);
-    if (n_blocks > 2)
-        _tile_loadd(2, sums + 2 * size, TILE_BYTES);
-    if (n_blocks > 3)
-        _tile_loadd(3, sums + 3 * size, TILE_BYTES);
+    float *sums[4];
+    for (int64_t i = 0; i < 4; i++) { // beyond the last block the last one again, whose sums are the same
+        const int64_t its = block + (i < n_blocks ? i : n_blocks - 1);
+        from[i] = p->of_inputs + p->places[its] * 16;
+        sums[i] = p->sums + its * p->block_inputs * 16;
+    }
+    _tile_loadd(0, sums[0], TILE_BYTES);
+    _tile_loadd(1, sums[1], TILE_BYTES);
+    _tile_loadd(2, sums[2], TILE_BYTES);
+    _tile_loadd(3, sums[3], TILE_BYTES);
     for (int64_t tile = 0; tile < CHUNK_TILES; tile++) {
         const int64_t at = tile * p->n_inputs * 16;
         _tile_loadd(4, outputs + tile * TILE_NUMBERS, TILE_BYTES);
@@ -172,13 +171,10 @@ GRU_WITH_TILES static void add_outer_tiles(const struct gru_outer_products *p, c
         _tile_loadd(5, from[3] + at, TILE_BYTES);
         _tile_dpbf16ps(3, 5, 4);
     }
-    _tile_stored(0, sums, TILE_BYTES);
-    if (n_blocks > 1)
-        _tile_stored(1, sums + size, TILE_BYTES);
-    if (n_blocks > 2)
-        _tile_stored(2, sums + 2 * size, TILE_BYTES);
-    if (n_blocks > 3)
-        _tile_stored(3, sums + 3 * size, TILE_BYTES);
+    _tile_stored(0, sums[0], TILE_BYTES);
+    _tile_stored(1, sums[1], TILE_BYTES);
+    _tile_stored(2, sums[2], TILE_BYTES);
+    _tile_stored(3, sums[3], TILE_BYTES);
 }
 
 // What gru_sum_outer_products does.
@@ -206,8 +202,10 @@ GRU_WITH_TILES static void sum_outer_tiles(const struct gru_outer_products *p) {
 
 #endif
 
-// By multiply_tiles, where the matrix is laid out for it, or by multiply_blocks.
-static void multiply_kept(const struct gru_blocks *m, const uint16_t *inputs, int64_t n_rows, float *out) {
+// out (n_rows, n_outputs) = inputs (n_rows, n_inputs) matrix^T, with inputs in bf16: by multiply_tiles, where the matrix is
+// laid out for it, or by multiply_blocks.
+GRU_API void gru_multiply_blocks(const struct gru_blocks *m, const uint16_t *inputs, int64_t n_rows,
+                                 float *out) {
 #if GRU_HAS_TILES
     if (m->in_tiles) {
         multiply_tiles(m, inputs, n_rows, out);

@@ -5,7 +5,6 @@ A mel is (F, M) float32: F frames, M bands. Frame f stands for the audio samples
 """
 
 import math
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -84,7 +83,7 @@ def analyse(padded: FloatArray, config: MelConfig) -> FloatArray:
 
 def from_linear(linear: npt.ArrayLike, config: MelConfig) -> FloatArray:
     """The filterbank's linear output (..., M) as the contract stores it."""
-    return _rescaled(_to_stored, linear, config)
+    return _rescaled(linear, config, to_linear=False)
 
 
 def to_linear(mel: npt.ArrayLike, config: MelConfig) -> FloatArray:
@@ -92,7 +91,7 @@ def to_linear(mel: npt.ArrayLike, config: MelConfig) -> FloatArray:
 
     It is at most e^30, since a mel from elsewhere may hold any number, and all that is computed of it must be finite.
     """
-    return _rescaled(_to_linear, mel, config)
+    return _rescaled(mel, config, to_linear=True)
 
 
 def silent_frames(n_frames: int, config: MelConfig) -> FloatArray:
@@ -248,18 +247,17 @@ class _Scale(library.Struct):
     )
 
 
-_to_stored, _to_linear = (
-    library.function(name, [_Scale, library.Floats, library.Int, library.Floats])
-    for name in ("gru_mel_to_stored", "gru_mel_to_linear")
+_rescale = library.function(
+    "gru_mel_rescale", [_Scale, library.Floats, library.Int, library.Int, library.Floats]
 )
 
 
-def _rescaled(function: Callable[..., None], numbers: npt.ArrayLike, config: MelConfig) -> FloatArray:
+def _rescaled(numbers: npt.ArrayLike, config: MelConfig, *, to_linear: bool) -> FloatArray:
     with np.errstate(over="ignore"):  # a double beyond float32's range becomes infinite
         given = np.ascontiguousarray(numbers, np.float32)
     scale = _Scale(unit=log_unit(config), scale=config.scale, offset=config.offset, floor=config.floor)
     result = np.empty_like(given)
-    function(scale, given, given.size, result)
+    _rescale(scale, given, given.size, to_linear, result)
     return result
 
 

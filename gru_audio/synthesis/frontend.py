@@ -85,12 +85,22 @@ class _Conditioner(library.Struct):
     )
 
 
+class _Frames(library.Struct):
+    """See frames.c, `gru_frames`."""
+
+    _fields_ = (
+        ("gate_inputs", Floats),
+        ("readout_inputs", Floats),
+        ("coefficients", Floats),
+        ("excitation_scale", Floats),
+        ("signal_scale", Floats),
+        ("lags", Int64s),
+    )
+
+
 _fill_frames = library.function(
     "gru_fill_frames",
-    [
-        *(_Conditioner, PredictionTables, Floats, Floats, Int, Floats, Doubles),
-        *(Floats, Floats, Floats, Floats, Floats, Int64s),
-    ],
+    [_Conditioner, PredictionTables, Floats, Floats, Int, Floats, Doubles, _Frames],
 )
 _room_size = library.function("gru_frame_room_size", [_Conditioner], Int)
 
@@ -155,7 +165,7 @@ class FrontEnd:
         gate_inputs, readout_inputs, coefficients = (
             np.empty((n_frames, size), np.float32) for size in weights.sizes
         )
-        excitation_scale, signal_scale = np.empty(n_frames, np.float32), np.empty(n_frames, np.float32)
+        filters = FrameFilters(coefficients, np.empty(n_frames, np.float32), np.empty(n_frames, np.float32))
         lags = np.empty(n_frames, np.int64)
         _fill_frames(
             weights.conditioner,
@@ -165,16 +175,17 @@ class FrontEnd:
             n_frames,
             self._room,
             self._scratch,
-            gate_inputs,
-            readout_inputs,
-            coefficients,
-            excitation_scale,
-            signal_scale,
-            lags,
+            _Frames(
+                gate_inputs=gate_inputs,
+                readout_inputs=readout_inputs,
+                coefficients=filters.coefficients,
+                excitation_scale=filters.excitation_scale,
+                signal_scale=filters.signal_scale,
+                lags=lags,
+            ),
         )
         first = min(self._n_without_context, n_frames)
         self._n_without_context -= first
-        filters = FrameFilters(coefficients, excitation_scale, signal_scale)
         linear = np.concatenate([self._waiting, linear])  # of the frames whose context comes with these
         self._waiting = linear[n_frames:]
         return FrameBlock(gate_inputs, readout_inputs, filters, lags, linear[:n_frames])[first:]

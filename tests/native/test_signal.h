@@ -184,11 +184,13 @@ static void test_frames(void) {
         float *scales = coefficients + FRAMES * ORDER;
         int64_t *lags = whole(FRAMES);
         double *scratch = doubles(gru_lpc_scratch_size(&tables));
-        for (int64_t f = 0; f < FRAMES; f += piece)
+        for (int64_t f = 0; f < FRAMES; f += piece) {
+            const struct gru_frames its = {out + f * GATES_OF,       readout + f * READOUT_OF,
+                                           coefficients + f * ORDER, scales + f,
+                                           scales + FRAMES + f,      lags + f};
             gru_fill_frames(&conditioner, &tables, mel + f * MELS, linear + f * MELS,
-                            FRAMES - f < piece ? FRAMES - f : piece, room, scratch, out + f * GATES_OF,
-                            readout + f * READOUT_OF, coefficients + f * ORDER, scales + f,
-                            scales + FRAMES + f, lags + f);
+                            FRAMES - f < piece ? FRAMES - f : piece, room, scratch, &its);
+        }
         if (!first) {
             first = out;
             digest_floats("frames", out + 4 * GATES_OF, FRAMES * width - 4 * GATES_OF);
