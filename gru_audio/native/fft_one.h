@@ -52,9 +52,8 @@ GRU_INLINE struct fft_number fft_multiply(struct fft_number x, struct fft_number
 }
 
 // Numbers k .. k + 7 of the transformed parts to Z[k + L r] .. Z[k + 7 + L r].
-GRU_INLINE void fft_one_across(const struct fft_one_plan *plan, struct fft_number x[8], int64_t k,
-                               float *restrict re, float *restrict im) {
-    const int64_t n_parts = plan->parts.size / 2;
+GRU_INLINE void fft_one_across(const struct fft_one_plan *plan, struct fft_number x[8], int64_t n_parts,
+                               int64_t k, float *restrict re, float *restrict im) {
     f32x8 real[8], imaginary[8];
     for (int i = 0; i < 8; i++) {
         const struct fft_number turned = fft_multiply(x[i], fft_load(plan->twists, k + i));
@@ -81,7 +80,7 @@ static void fft_one_complex(const struct fft_one_plan *plan, struct fft_one_room
         for (int64_t j = 0; j < 8; j++)
             x[j] = fft_one_load(re, im, 8 * j);
         fft_8(x);
-        fft_one_across(plan, x, 0, re, im);
+        fft_one_across(plan, x, 8, 0, re, im);
         return;
     }
     for (int64_t j = 0; j < n_parts; j++)
@@ -90,7 +89,7 @@ static void fft_one_complex(const struct fft_one_plan *plan, struct fft_one_room
     for (int64_t k = 0; k < n_parts; k += 8) {
         for (int i = 0; i < 8; i++)
             x[i] = fft_load(parts, k + i);
-        fft_one_across(plan, x, k, re, im);
+        fft_one_across(plan, x, n_parts, k, re, im);
     }
 }
 
@@ -116,9 +115,9 @@ static void fft_one_of_real(const struct fft_one_plan *plan, struct fft_one_room
                             const float *restrict signal, float *restrict re, float *restrict im) {
     const int64_t M = 4 * plan->parts.size;
     for (int64_t m = 0; m < M; m += 8) {
-        const f32x16 pairs = load_f32x16(signal + 2 * m);
-        store_f32x8(re + m, pairs.even);
-        store_f32x8(im + m, pairs.odd);
+        const f32x8 a = load_f32x8(signal + 2 * m), b = load_f32x8(signal + 2 * m + 8);
+        store_f32x8(re + m, __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14));
+        store_f32x8(im + m, __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15));
     }
     fft_one_complex(plan, room, re, im);
     re[M] = re[0];
@@ -150,10 +149,9 @@ static void fft_one_to_real(const struct fft_one_plan *plan, struct fft_one_room
     }
     fft_one_complex(plan, room, re, im);
     for (int64_t m = 0; m < M; m += 8) {
-        f32x16 pairs;
-        pairs.even = load_f32x8(re + m);
-        pairs.odd = -load_f32x8(im + m);
-        store_f32x16(signal + 2 * m, pairs);
+        const f32x8 a = load_f32x8(re + m), b = -load_f32x8(im + m);
+        store_f32x8(signal + 2 * m, __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11));
+        store_f32x8(signal + 2 * m + 8, __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15));
     }
 }
 
