@@ -9,8 +9,7 @@
 //             c0 c1 c2 ..          16 outputs fill two vectors, an input fills one, 8 times the same; their
 //             d0 d1 d2 ..          products are added to 16 x 1 sums of a block, two lanes each
 //
-// A chunk of 256 rows is woven at a time, and stays in the second cache; three blocks' sums stay in
-// registers.
+// A chunk of 256 rows is woven at a time, and stays in the second cache; three blocks' sums stay in registers.
 #include "numbers.h"
 #include "tiles.h"
 

@@ -100,8 +100,7 @@ GRU_INLINE void multiply_line(const struct gru_blocks *m, int64_t line, const ui
         }
 }
 
-// out (n_rows, n_outputs) of inputs (n_rows, n_inputs). A row's sums do not depend on how many rows there
-// are.
+// out (n_rows, n_outputs) of inputs (n_rows, n_inputs). A row's sums do not depend on how many rows there are.
 static void multiply_blocks(const struct gru_blocks *m, const uint16_t *inputs, int64_t n_rows, float *out) {
     const int64_t n_lines = m->n_outputs / m->block_outputs;
     int64_t row = 0;

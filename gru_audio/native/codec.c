@@ -4,8 +4,8 @@
 //     target[t]     = code((signal[t] - prediction[t]) / scale[f])
 //     rebuilt[t]    = prediction[t] + scale[f] expansion[target[t] + noise[t]]
 //
-//     coefficients  (F, P)      a[0,0] .. a[0,P-1] | a[1,0] ..        row f holds for samples f hop .. (f+1)
-//     hop - 1 codes         (4, T)      target .. | excitation .. | previous signal .. | prediction ..
+//     coefficients  (F, P)   a[0,0] .. a[0,P-1] | a[1,0] ..        row f holds for samples f hop .. (f+1) hop - 1
+//     codes         (4, T)   target .. | excitation .. | previous signal .. | prediction ..
 #include "mulaw.h"
 #include "vectors.h"
 

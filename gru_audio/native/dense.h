@@ -8,9 +8,8 @@
 //     tiles  (n_tiles, n_inputs + 1, 16)     16 outputs' weights for each input, and then their bias:
 //            | input 0: o0 .. o15 | input 1: o0 .. o15 | .. | bias: o0 .. o15 |  next 16 outputs ..
 //
-// gru_audio/native/dense.py lays a matrix out so; outputs beyond the matrix's are 0. Some rows and tiles go
-// together, as many sums as the registers hold, so that each weight and each input is fetched for several
-// sums at once.
+// gru_audio/native/dense.py lays a matrix out so; outputs beyond the matrix's are 0. Some rows and tiles go together,
+// as many sums as the registers hold, so that each weight and each input is fetched for several sums at once.
 #ifndef GRU_DENSE_H
 #define GRU_DENSE_H
 
@@ -76,9 +75,8 @@ GRU_INLINE void dense_rows(const float *restrict inputs, int64_t input_stride, i
                     out_stride);
 }
 
-// out = inputs matrix^T + bias. Row f of the inputs begins at input_stride f, and rows may overlap, as frames
-// laid end to end do; row f of the outputs begins at out_stride f and has 16 n_tiles numbers, padding
-// included.
+// out = inputs matrix^T + bias. Row f of the inputs begins at input_stride f, and rows may overlap, as frames laid end
+// to end do; row f of the outputs begins at out_stride f and has 16 n_tiles numbers, padding included.
 GRU_INLINE void dense(const struct dense_layer *layer, const float *restrict inputs, int64_t input_stride,
                       int64_t n_rows, float *restrict out, int64_t out_stride) {
     const int64_t n_inputs = layer->n_inputs, tile_size = (n_inputs + 1) * DENSE_WIDTH;

@@ -103,22 +103,15 @@ GRU_INLINE void fft_5(struct fft_number *x) {
 //     to[done (p k + r) + q] = turn(k r done) sum_j from[done (k + j M / (p done)) + q] e^(-2 pi i j r / p)
 //
 // for q = 0 .. done - 1. After the last pass the numbers lie in their order.
-GRU_INLINE void fft_pass(int p, const struct fft_plan *plan, int64_t done, const float *restrict from,
-                         float *restrict to) {
+GRU_INLINE void fft_pass(int p, void (*transform)(struct fft_number *), const struct fft_plan *plan,
+                         int64_t done, const float *restrict from, float *restrict to) {
     const int64_t n_parts = plan->size / 2 / p / done;
     struct fft_number x[5];
     for (int64_t k = 0; k < n_parts; k++)
         for (int64_t q = 0; q < done; q++) {
             for (int j = 0; j < p; j++)
                 x[j] = fft_load(from, done * (k + j * n_parts) + q);
-            if (p == 2)
-                fft_2(x);
-            else if (p == 3)
-                fft_3(x);
-            else if (p == 4)
-                fft_4(x);
-            else
-                fft_5(x);
+            transform(x);
             fft_store(to, done * p * k + q, x[0]);
             for (int r = 1; r < p; r++) // a turn of M is two of the table's N
                 fft_store(to, done * (p * k + r) + q, fft_turn(x[r], plan->turns + 4 * k * r * done));
@@ -141,20 +134,19 @@ static void fft_plain_pass(int64_t p, const struct fft_plan *plan, int64_t done,
             }
 }
 
-// The transform of M complex numbers (M, 2, 8). It works in both arrays and gives back the one with the
-// result.
+// The transform of M complex numbers (M, 2, 8). It works in both arrays and gives back the one with the result.
 static float *fft_complex(const struct fft_plan *plan, float *x, float *other) {
     int64_t done = 1;
     for (int64_t i = 0; i < plan->n_factors; i++) {
         const int64_t p = plan->factor[i];
         if (p == 2)
-            fft_pass(2, plan, done, x, other);
+            fft_pass(2, fft_2, plan, done, x, other);
         else if (p == 3)
-            fft_pass(3, plan, done, x, other);
+            fft_pass(3, fft_3, plan, done, x, other);
         else if (p == 4)
-            fft_pass(4, plan, done, x, other);
+            fft_pass(4, fft_4, plan, done, x, other);
         else if (p == 5)
-            fft_pass(5, plan, done, x, other);
+            fft_pass(5, fft_5, plan, done, x, other);
         else
             fft_plain_pass(p, plan, done, x, other);
         float *result = other;

@@ -37,8 +37,7 @@ GRU_INLINE fixed_part multiply_part(fixed_part a, fixed_part b) {
 }
 GRU_INLINE fixed_part narrow_part(float_part a, float_part b) {
     const __m512i turns = _mm512_packs_epi32(_mm512_cvtps_epi32(a), _mm512_cvtps_epi32(b));
-    return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7),
-                                    turns); // four of a, four of b, ..
+    return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), turns); // four of a, of b, ..
 }
 
 #elif defined(__AVX2__)
@@ -48,7 +47,7 @@ GRU_INLINE fixed_part multiply_part(fixed_part a, fixed_part b) {
 }
 GRU_INLINE fixed_part narrow_part(float_part a, float_part b) {
     const __m256i turns = _mm256_packs_epi32(_mm256_cvtps_epi32(a), _mm256_cvtps_epi32(b));
-    return _mm256_permute4x64_epi64(turns, 0xD8); // four of a, four of b, ..
+    return _mm256_permute4x64_epi64(turns, 0xD8); // four of a, of b, ..
 }
 
 #elif defined(__ARM_NEON)

@@ -1,12 +1,10 @@
-// The sample loop in float32, for a GRU with a tree output: the one to read first. int8_loop.c does the same
-// in bytes.
+// The sample loop in float32, for a GRU with a tree output: the one to read first. int8_loop.c does the same in bytes.
 //
 //     a[t] = sum_k  coefficients[f, k] s[t - 1 - k]                    what linear prediction expects, k < P
 //     h    = GRU(h; gate_inputs[f] + rows of step_tables)              once in S samples
 //     y    = max(0, W h + readout_inputs[f] + rows of readout_tables)
 //     code ~ tree(V y)                                                 float32_draw
-//     s[t] = a[t] + excitation_scale[f] expansion[code]                audio[t] = s[t] + preemphasis audio[t
-//     - 1]
+//     s[t] = a[t] + excitation_scale[f] expansion[code]                audio[t] = s[t] + preemphasis audio[t - 1]
 //
 // Which row of each table, for the first sample of a step, with S = 2 (the readout has no table 5):
 //
@@ -17,8 +15,7 @@
 //
 //     columns     0          8          12         4          ...          the first column of each block
 //     weights     16 of column 0 | 16 of column 1 | 16 of 2 | 16 of 3 | 16 of column 8 | ...
-//     ends        3                     5          ...                     blocks up to the end of each 16
-//     rows
+//     ends        3                     5          ...                     blocks up to the end of each 16 rows
 //
 // Shapes: see model.py; H' and R' are H and R rounded up to a multiple of 16.
 #include "mulaw.h"

@@ -82,9 +82,8 @@ static struct frame_room frame_divide_room(const struct gru_conditioner *c, floa
     room.linear = frame_take_rows(array, c->n_mels, &room.size);
     room.mel = frame_take_rows(array, c->n_mels, &room.size);
     for (int layer = 0; layer < N_LAYERS; layer++) {
-        const int64_t width =
-            DENSE_WIDTH * (c->layers[layer].n_tiles + (layer == LAYER_SECOND)); // with the features
-        room.of[layer] = frame_take_rows(array, width, &room.size);
+        const int64_t n_tiles = c->layers[layer].n_tiles + (layer == LAYER_SECOND); // with the features
+        room.of[layer] = frame_take_rows(array, DENSE_WIDTH * n_tiles, &room.size);
     }
     return room;
 }
@@ -165,8 +164,7 @@ static void frame_decode_pitch(const struct gru_conditioner *c, int64_t n_frames
     }
 }
 
-// Predictors and scales of frames first .. first + n_frames - 1, from the linear mel of two frames before
-// each.
+// Predictors and scales of frames first .. first + n_frames - 1, from the linear mel of two frames before each.
 static void frame_predict(const struct gru_conditioner *c, const struct lpc_tables *tables, int64_t first,
                           int64_t n_frames, const struct frame_room *room, double *scratch,
                           const struct gru_frames *out) {

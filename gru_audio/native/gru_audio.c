@@ -125,8 +125,8 @@ enum gru_audio_status gru_audio_finish(gru_audio_stream *stream, float *audio, s
     int64_t n_out = 0;
     if (stream->numbers->n_frames) {
         n_out = stream_advance(stream, stream->silence, CONTEXT_FRAMES, audio);
-        memset(stream->linear, 0,
-               (size_t)facts->n_mels * sizeof *stream->linear); // no frame: not even silence
+        // Behind the last frame comes none, not even of silence.
+        memset(stream->linear, 0, (size_t)facts->n_mels * sizeof *stream->linear);
         for (int64_t f = 0; f < facts->correction_frames && stream->numbers->settings.corrections; f++) {
             memset(stream->audio, 0, (size_t)facts->hop_samples * sizeof *stream->audio);
             n_out += stream_correct(stream, stream->linear, 1, false, audio + n_out);
@@ -186,8 +186,7 @@ enum gru_audio_status gru_audio_restore(const gru_audio_voice *voice, const void
         return GRU_AUDIO_NO_STATE;
     const int64_t M = voice->numbers->n_mels, n_frames = restored->numbers->n_frames;
     const int64_t n = n_frames < REMEMBERED_FRAMES ? n_frames : REMEMBERED_FRAMES;
-    stream_condition(restored, restored->recent + (REMEMBERED_FRAMES - n) * M,
-                     n); // what comes out was heard before
+    stream_condition(restored, restored->recent + (REMEMBERED_FRAMES - n) * M, n); // as was heard before
     memmove(restored->linear, restored->linear + n * M,
             (size_t)(CONTEXT_FRAMES * M) * sizeof *restored->linear);
     *stream = restored;

@@ -129,8 +129,7 @@ GRU_INLINE void backward_rows(const struct gru_scan_back *back, int64_t step, in
     }
 }
 
-// One step of all streams back; `through` (B, H), of numbers, is the gradient of h' by way of the next step's
-// product.
+// One step of all streams back; `through` (B, H), of numbers, is the gradient of h' by way of the next step's product.
 GRU_API void gru_gates_backward(const struct gru_scan_back *back, int64_t step, const void *through) {
     const int64_t n_batch = back->scan.n_batch;
     if (back->scan.are_bf16)

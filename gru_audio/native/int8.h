@@ -39,31 +39,28 @@ struct gru_int8_network {
     int64_t n_readout_blocks; // n, of 16 rows of the readout and a quad's columns, an even number; 16: all
     const int8_t *blocks;     // (N, those of r, z, n, 2, 64): each next block of both groups
     const uint16_t *columns;  // as the blocks: the first activation that each is multiplied by
-    const float
-        *gate_units; // (H'' / 64, 3, 64): of r, z, n, in steps of a fixed-point number; see int8_gru.h
-    const int16_t
-        *own_weights;          // (H'' / 64, 3, 64): the diagonal of W_hh of r, z, n, for a state in STATE_ONE
-    const int8_t *step_tables; // (n, Q, H'' / 64, 3, 64), the units of a quad interwoven; see int8_add_rows
-    const float *gate_factors; // (3, H'') one over the units
-    const int32_t *gate_sums;  // (3, H'') of a row's weights
-    const int32_t *new_bias;   // (H'') of the new gate's product
-    const int8_t *readout_blocks; // (H'' / 64, S, G, n, 64); where all are there by pairs, (N, S, G, 8, 64)
-    const uint8_t
-        *readout_columns; // one for each block: the first of a quad's activations that it is multiplied by
-    const float *readout_units;   // (R''), in steps of what the tree multiplies
-    const int8_t *readout_tables; // (n, Q, R''), interwoven as well
-    const float *readout_factors; // (R'')
-    const int32_t *readout_sums;  // (S, R'')
-    const int32_t *readout_bias;  // (S, R'')
-    float readout_input_limit;    // of what conditioning adds, in size
-    const int8_t *tree_blocks;    // (n_subtrees, 4 G, 64)
-    const float *tree_units;      // (n_subtrees, 16)
-    const float *tree_bias;       // (n_subtrees, 16)
-    const float *edges;           // (Q,) of mu-law, the last one NaN
-    const float *expansion;       // (Q,)
-    const int16_t *first_codes;   // (n_buckets,); see int8_code_of
-    int64_t n_buckets;            //
-    int64_t bucket_bits;          //
+    const float *gate_units; // (H'' / 64, 3, 64): of r, z, n, in steps of fixed-point numbers; see int8_gru.h
+    const int16_t *own_weights; // (H'' / 64, 3, 64): the diagonal of W_hh of r, z, n, of a state in STATE_ONE
+    const int8_t *step_tables;  // (n, Q, H'' / 64, 3, 64), the units of a quad interwoven; see int8_add_rows
+    const float *gate_factors;  // (3, H'') one over the units
+    const int32_t *gate_sums;   // (3, H'') of a row's weights
+    const int32_t *new_bias;    // (H'') of the new gate's product
+    const int8_t *readout_blocks;   // (H'' / 64, S, G, n, 64); where all are there by pairs, (N, S, G, 8, 64)
+    const uint8_t *readout_columns; // as the blocks: the first of a quad's activations that each multiplies
+    const float *readout_units;     // (R''), in steps of what the tree multiplies
+    const int8_t *readout_tables;   // (n, Q, R''), interwoven as well
+    const float *readout_factors;   // (R'')
+    const int32_t *readout_sums;    // (S, R'')
+    const int32_t *readout_bias;    // (S, R'')
+    float readout_input_limit;      // of what conditioning adds, in size
+    const int8_t *tree_blocks;      // (n_subtrees, 4 G, 64)
+    const float *tree_units;        // (n_subtrees, 16)
+    const float *tree_bias;         // (n_subtrees, 16)
+    const float *edges;             // (Q,) of mu-law, the last one NaN
+    const float *expansion;         // (Q,)
+    const int16_t *first_codes;     // (n_buckets,); see int8_code_of
+    int64_t n_buckets;              //
+    int64_t bucket_bits;            //
     float preemphasis;
 };
 

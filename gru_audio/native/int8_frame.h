@@ -9,8 +9,8 @@
 #include "block.h"
 #include "int8.h"
 
-static const float LARGEST_GATE_INPUT =
-    1024.0f; // far beyond where the gates are flat; times a factor it fits int32
+// Far beyond where the gates are flat; times a factor it fits int32.
+static const float LARGEST_GATE_INPUT = 1024.0f;
 
 // round(inputs * factors) - offset * sums + bias, of n inputs; places behind them, up to `width`, get 0 and the rest.
 static void int8_scale_inputs(const float *inputs, int64_t n, int64_t width, const float *factors,

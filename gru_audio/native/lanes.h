@@ -1,5 +1,4 @@
-// Between frames, one after the other in memory, and lanes, where a vector holds one number of each of 8
-// frames.
+// Between frames, one after the other in memory, and lanes, where a vector holds one number of each of 8 frames.
 //
 //     rows   | a0 a1 a2 .. |          lanes   | a0 b0 c0 .. h0 |
 //            | b0 b1 b2 .. |   <->            | a1 b1 c1 .. h1 |

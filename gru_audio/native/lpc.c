@@ -1,5 +1,4 @@
-// Linear prediction from the mel, see gru_audio/signal/lpc.py: 8 frames at a time, in the lanes of a vector of
-// doubles.
+// Linear prediction from the mel, see gru_audio/signal/lpc.py: 8 frames at a time, in the lanes of a vector of doubles.
 //
 //     bands = (W W^T)^+ linear                        power[k] = max(floor, W^T bands)^2     of magnitudes
 //     autocorrelation[l] = sum_k  weight[k] power[k] cos(2 pi k l / n_fft)                   l = 0 .. P
@@ -42,9 +41,6 @@ GRU_INLINE f64x8 lpc_at(const double *lanes, int64_t i) {
 GRU_INLINE void lpc_put(double *lanes, int64_t i, f64x8 x) {
     store_f64x8(lanes + i * LPC_LANES, x);
 }
-GRU_INLINE f64x8 lpc_sqrt(f64x8 x) {
-    return __builtin_elementwise_sqrt(x);
-}
 
 // Some rows of a matrix with row_stride, times lanes (n_inputs, 8).
 GRU_INLINE void lpc_sums(const double *restrict rows, int n_rows, int64_t row_stride, int64_t n_inputs,
@@ -80,9 +76,8 @@ GRU_INLINE f64x8 lpc_power(const struct lpc_tables *t, const double *restrict ba
     return t->weight[k] * (t->is_power ? floored : floored * floored);
 }
 
-// With H = K - 1, cos(2 pi (H - k) l / n_fft) is cos(2 pi k l / n_fft) for even lags l and its negative for
-// odd ones. So bin H - k is folded onto bin k, and half of the products are left. A middle bin folds onto
-// nothing.
+// With H = K - 1, cos(2 pi (H - k) l / n_fft) is cos(2 pi k l / n_fft) for even lags l and its negative for odd ones.
+// So bin H - k is folded onto bin k, and half of the products are left. A middle bin folds onto nothing.
 static void lpc_autocorrelation(const struct lpc_tables *t, const double *restrict bands,
                                 double *restrict even, double *restrict odd, double *restrict out) {
     const int64_t last = t->n_bins - 1, n_folded = last / 2 + 1, n_lags = t->order + 1;
@@ -138,9 +133,8 @@ GRU_API int64_t gru_lpc_scratch_size(const struct lpc_tables *t) {
     return LPC_LANES * ((n_lags + 1) + 2 * n_lags + t->n_mels + (t->n_mels + 1) + 2 * n_folded);
 }
 
-// The predictors of up to 8 frames from their linear mel (n_frames, M). The scratch's first (P + 2, 8)
-// receive P coefficients, the prediction error's RMS a sample and the signal's. Lanes without a frame compute
-// the last frame's.
+// The predictors of up to 8 frames from their linear mel (n_frames, M). The scratch's first (P + 2, 8) receive P
+// coefficients, the prediction error's RMS a sample and the signal's. Lanes without a frame compute the last frame's.
 static void lpc_predict(const struct lpc_tables *t, const float *restrict linear, int64_t n_frames,
                         double *restrict scratch) {
     const int64_t order = t->order, n_lags = order + 1, n_folded = (t->n_bins - 1) / 2 + 1;
@@ -154,8 +148,9 @@ static void lpc_predict(const struct lpc_tables *t, const float *restrict linear
     lpc_put(bands, t->n_mels, all_f64x8(0.0));
     lpc_autocorrelation(t, bands, even, odd, autocorrelation);
     gru_levinson_durbin(autocorrelation, order, results, previous);
-    lpc_put(results, order, lpc_sqrt(lpc_at(results, order) / t->window_energy));
-    lpc_put(results, n_lags, lpc_sqrt(lpc_at(autocorrelation, 0) / t->window_energy));
+    const f64x8 error = lpc_at(results, order), signal = lpc_at(autocorrelation, 0); // their energies
+    lpc_put(results, order, __builtin_elementwise_sqrt(error / t->window_energy));
+    lpc_put(results, n_lags, __builtin_elementwise_sqrt(signal / t->window_energy));
 }
 
 // The predictors of any number of frames: results (P + 2, F) as of lpc_predict.

@@ -12,9 +12,7 @@
 #include "random.h"
 #include "voice_open.h"
 
-enum {
-    REMEMBERED_FRAMES = 2 * CONTEXT_FRAMES
-}; // what the front end gives next depends on these and the next one
+enum { REMEMBERED_FRAMES = 2 * CONTEXT_FRAMES }; // on which the front end's next one depends
 
 // What a saved stream holds besides arrays.
 struct stream_numbers {

@@ -3,9 +3,8 @@
 //
 //     sums [rows][16 outputs]  +=  inputs [rows][pairs][2]  x  weights [pairs][16 outputs][2]
 //
-// A block is 16 outputs by 16 or 32 inputs, some of whose weights are kept; inputs are read where they lie,
-// and sums written to where they belong. Four groups of 16 rows are multiplied while a block's weights are in
-// a tile.
+// A block is 16 outputs by 16 or 32 inputs, some of whose weights are kept; inputs are read where they lie, and sums
+// written to where they belong. Four groups of 16 rows are multiplied while a block's weights are in a tile.
 #ifndef GRU_TILES_H
 #define GRU_TILES_H
 
@@ -29,8 +28,7 @@ struct tile_shapes {
     uint8_t rows[16];
 };
 
-// Tiles 0 to 3 are sums, 4 the second factor, of so many pairs, and 5 to 7 the first, of as many rows as the
-// sums.
+// Tiles 0 to 3 are sums, 4 the second factor, of so many pairs, and 5 to 7 the first, of as many rows as the sums.
 GRU_WITH_TILES static void begin_tiles(int64_t rows, int64_t pairs) {
     struct tile_shapes shapes = {.palette = 1};
     for (int i = 0; i < 8; i++) {

@@ -1,5 +1,4 @@
-// The readout's likelihood of each sample's code in a tree over the code's bits, and its gradients, in one
-// pass.
+// The readout's likelihood of each sample's code in a tree over the code's bits, and its gradients, in one pass.
 //
 //     a = relu(hidden[t, b] + frames[b, f] + sum_i table[rows[b, t, i]])            frame f = t F / T, i < n
 //     logit of node m = w_m a + b_m, the log odds of bit 1         -ln P(code) = sum over its path of -ln P(bit)
@@ -13,8 +12,7 @@
 //
 //     hidden  (K, B, S, R)  K = T / S      frames  (B F, R)      table  (N, R)      weight  (Q - 1, R)
 //
-// Each has a gradient of its own shape. A sample's numbers stay in the first cache until all is done with
-// them.
+// Each has a gradient of its own shape. A sample's numbers stay in the first cache until all is done with them.
 #include <math.h>
 
 #include "numbers.h"

@@ -35,8 +35,7 @@ struct voice_numbers {
     int64_t is_shaped;                                     // noise of voiced frames
     int64_t n_corrections;                                 // as is usual; 0 where they are impossible
     int64_t low_division, n_low_bands, n_low_rounds; // of the correction's low end; 0 where there is none
-    double log_unit, log_scale, log_offset, log_floor,
-        silence; // of the mel; what a band of silence is stored as
+    double log_unit, log_scale, log_offset, log_floor, silence; // of the mel; what silent bands are stored as
     double mel_preemphasis, preemphasis, excitation_range, signal_range, log_lag_range, readout_input_limit;
     double spectrum_floor, window_energy; // of linear prediction
     double correction_exponent, correction_log_limit, correction_full, correction_silent;
