@@ -34,7 +34,7 @@ def test_so_many_tasks_are_under_way_together() -> None:
             together += 1
             most = max(most, together)
         if task < 3:
-            meeting.wait(10)  # none goes on before three are there
+            meeting.wait(60)  # none goes on before three are there
         with lock:
             together -= 1
 
@@ -49,7 +49,7 @@ def test_a_slow_first_task_holds_no_other_back() -> None:
     def run(task: int, _report: ProgressCallback) -> bool:
         if task == 29:
             last_began.set()
-        return last_began.wait(10) if task == 0 else True
+        return last_began.wait(60) if task == 0 else True
 
     assert all(map_in_threads(run, range(30), 2, ignore))
 
@@ -74,10 +74,10 @@ def test_an_error_ends_the_tasks_under_way() -> None:
 
     def run(task: int, report: ProgressCallback) -> None:
         if task == 0:
-            assert other_began.wait(10)
+            assert other_began.wait(60)
             raise ZeroDivisionError
         other_began.set()
-        give_up = time.monotonic() + 10
+        give_up = time.monotonic() + 60
         try:
             while time.monotonic() < give_up:
                 report(Progress(0, 1))
@@ -96,7 +96,7 @@ def test_closing_ends_the_tasks_under_way() -> None:
 
     def run(task: int, report: ProgressCallback) -> int:
         began.append(task)
-        give_up = time.monotonic() + 10
+        give_up = time.monotonic() + 60
         while task and time.monotonic() < give_up:
             report(Progress(0, 1))
             time.sleep(0.001)
@@ -106,5 +106,5 @@ def test_closing_ends_the_tasks_under_way() -> None:
     assert next(results) == 0
     started = time.monotonic()
     results.close()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 30
     assert len(began) < 6

@@ -25,7 +25,7 @@ def speaking_into(folder: Path, hang_up: str) -> "subprocess.Popen[bytes]":
     assert process.stdin
     process.stdin.write(np.full((80, 80), np.log(1e-5), np.float32).tobytes())
     process.stdin.flush()
-    give_up = time.monotonic() + 60
+    give_up = time.monotonic() + 120
     while not list(folder.iterdir()) and time.monotonic() < give_up:
         time.sleep(0.02)
     assert list(folder.iterdir())
@@ -46,7 +46,7 @@ def test_nohup_is_heeded(tmp_path: Path) -> None:
     """A terminal that closes does not end a command that was told to ignore it."""
     with speaking_into(tmp_path, "SIG_IGN") as process:
         process.send_signal(signal.SIGHUP)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=120)
     assert (process.returncode, said) == (0, b"")
     assert [path.name for path in tmp_path.iterdir()] == ["out.wav"]
 
@@ -97,7 +97,7 @@ def test_processes_end_with_a_killed_parent() -> None:
     assert process.stdout
     assert [process.stdout.readline() for _ in range(3)] == [b"1\n", b"2\n", b"1\n"]
     os.kill(process.pid, signal.SIGKILL)
-    assert process.communicate(timeout=30)[0] == b""
+    assert process.communicate(timeout=120)[0] == b""
 
 
 def test_processes_hold_back_a_terminals_ctrl_c() -> None:

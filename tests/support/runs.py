@@ -67,7 +67,7 @@ def assert_same_runs(one: Path, other: Path) -> None:
     assert (one / "voice.safetensors").read_bytes() == (other / "voice.safetensors").read_bytes()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     """Wait until a condition holds, and fail where it never does."""
     deadline = time.monotonic() + seconds
     while not condition():

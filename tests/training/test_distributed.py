@@ -199,7 +199,7 @@ def test_a_process_that_is_killed(world: World, victim: int) -> None:
     kill(pids[victim])
     began = time.monotonic()
     assert [world.warm.wait(pids[rank]) for rank in (victim, 1 - victim)] == [-9, 1]
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 60
     # Torch has its own to say where the store's keeper dies; under torchrun that is torchrun itself.
     (line,) = re.findall("^error: .*$", world.output(run, 1 - victim), re.MULTILINE)
     assert "Traceback" not in world.output(run, 1 - victim)

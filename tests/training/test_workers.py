@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support.runs import wait_for
 
 from gru_audio.errors import DatasetError
 from gru_audio.training.batches import workers as workers_module
@@ -21,7 +22,7 @@ from gru_audio.training.interrupt import StopRequest, stop_on_signals
 # From 3.12 on Python warns of a fork while torch has threads; the workers use none of them.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
-    pytest.mark.timeout(60),
+    pytest.mark.timeout(180),
 ]
 NEVER = StopRequest()
 
@@ -150,16 +151,12 @@ def test_none_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
         time.sleep(1_000)
         workers.close()
         os._exit(0)
-    deadline = time.monotonic() + 20
-    while not told.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(told.exists)
     pids = children_of(parent)
     assert len(pids) == 3
     os.kill(parent, signal.SIGKILL)
     os.waitpid(parent, 0)
-    while any(is_running(pid) for pid in pids) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not any(is_running(pid) for pid in pids)
+    wait_for(lambda: not any(map(is_running, pids)))
 
 
 def is_running(pid: int) -> bool:
