@@ -29,14 +29,11 @@ static struct correction_windows correction_whole(const struct correction_plan *
     return (struct correction_windows){plan->mel.window, plan->mel.hop, plan->mel.width};
 }
 
-static int64_t correction_n_bins(const struct correction_plan *plan) {
-    return mel_n_bins(&plan->mel) + 31; // and room for whole vectors
-}
-
 // Divides the room of a stream.
 static struct correction_room correction_divide(const struct correction_plan *plan, struct memory *memory) {
     const struct correction_windows whole = correction_whole(plan), *low = &plan->low.windows;
-    const int64_t n_samples = correction_n_samples(plan, &whole), n_bins = correction_n_bins(plan);
+    const int64_t n_samples = correction_n_samples(plan, &whole);
+    const int64_t n_bins = mel_n_bins(&plan->mel) + 31; // and room for whole vectors
     const int64_t in_lanes = (mel_n_bins(&plan->mel) + 1) * FFT_STEP, n_low = plan->low.n_fft / 2 + 1;
     const int64_t n_low_samples = correction_n_samples(plan, low);
     return (struct correction_room){.fft = {memory_floats(memory, in_lanes), memory_floats(memory, in_lanes)},

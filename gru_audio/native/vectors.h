@@ -66,10 +66,8 @@ GRU_VECTOR(i8x64, int8_t, 64)
 // a b + c in one rounding where the processor has such an instruction, in two elsewhere: the only operation
 // here whose last bit depends on the processor. Where all must agree, write a * b + c, or see to it that a b is exact.
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__aarch64__)
-#define GRU_HAS_FMA 1
 #define GRU_MULTIPLY_ADD(a, b, c) __builtin_elementwise_fma((a), (b), (c))
 #else
-#define GRU_HAS_FMA 0
 #define GRU_MULTIPLY_ADD(a, b, c) ((a) * (b) + (c))
 #endif
 
