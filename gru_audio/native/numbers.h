@@ -16,31 +16,22 @@ enum { LANES = 16 };
 
 // The n numbers from place `at` on, at most 16.
 GRU_INLINE f32x16 load_numbers(const void *from, int64_t at, int64_t n, enum number kind) {
-    if (kind == BF16) {
-        const uint16_t *place = (const uint16_t *)from + at;
-        if (n == LANES)
-            return widen_bf16(load_u16x16(place));
-        u16x16 x = {0};
-        memcpy(&x, place, (size_t)n * sizeof *place);
-        return widen_bf16(x);
-    }
-    const float *place = (const float *)from + at;
-    if (n == LANES)
-        return load_f32x16(place);
+    u16x16 narrow = {0};
     f32x16 x = {0};
-    memcpy(&x, place, (size_t)n * sizeof *place);
-    return x;
+    if (kind == FLOAT32) {
+        memcpy(&x, (const float *)from + at, (size_t)n * sizeof(float));
+        return x;
+    }
+    memcpy(&narrow, (const uint16_t *)from + at, (size_t)n * sizeof(uint16_t));
+    return widen_bf16(narrow);
 }
 
 GRU_INLINE void store_numbers(void *to, int64_t at, int64_t n, enum number kind, f32x16 x) {
-    if (kind == BF16) {
-        uint16_t *place = (uint16_t *)to + at;
-        const u16x16 narrow = narrow_bf16(x);
-        memcpy(place, &narrow, n == LANES ? sizeof narrow : (size_t)n * sizeof *place);
-    } else {
-        float *place = (float *)to + at;
-        memcpy(place, &x, n == LANES ? sizeof x : (size_t)n * sizeof *place);
-    }
+    const u16x16 narrow = narrow_bf16(x);
+    if (kind == FLOAT32)
+        memcpy((float *)to + at, &x, (size_t)n * sizeof(float));
+    else
+        memcpy((uint16_t *)to + at, &narrow, (size_t)n * sizeof(uint16_t));
 }
 
 GRU_INLINE f32x16 load_floats(const float *from, int64_t at, int64_t n) {
