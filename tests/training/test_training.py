@@ -747,6 +747,7 @@ OF_A_SCRIPT = """
 import os, signal
 os.setsid()
 signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may have been started by nohup
 """
 """What a shell does for a background job of a script: a group of its own, and SIGINT is ignored."""
 
@@ -910,7 +911,7 @@ from pathlib import Path
 from gru_audio.training.saved.run_lock import run_lock
 with run_lock(Path(sys.argv[1])):
     print("locked", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
