@@ -129,11 +129,6 @@ def _n_low_bands(config: MelConfig, division: int) -> int:
     return int((filterbank(config)[:, highest:] > 0).any(axis=1).argmax())
 
 
-def spectrum_power(config: MelConfig) -> int:
-    """Of the spectra that the mel is made of."""
-    return config.spectrum_power
-
-
 def _low_end(config: MelConfig, window: FloatArray, heard: FloatArray, shares: FloatArray) -> dict[str, Any]:
     """The fields of C's `struct correction_low`; sizes are 0 where there is no low end."""
     division = low_division(config)

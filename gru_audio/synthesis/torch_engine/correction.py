@@ -12,7 +12,7 @@ from torch import Tensor
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.signal.mel import analysis_values, filterbank
-from gru_audio.synthesis.correction_plan import delay_of, heard_filters, plan_of_contract, spectrum_power
+from gru_audio.synthesis.correction_plan import delay_of, heard_filters, plan_of_contract
 from gru_audio.synthesis.torch_engine.correction_frames import LEAST, OverlappingFrames
 from gru_audio.synthesis.torch_engine.correction_low import LowEnd
 from gru_audio.synthesis.torch_engine.graph import replayable
@@ -30,7 +30,7 @@ class _Contrast:
             float(number) for number in (plan.contrast_of_bands, plan.contrast_of_frames, plan.contrast_limit)
         )
         self._floor, self._silent = float(plan.floor), float(plan.silent)
-        self._power = spectrum_power(config)
+        self._power = config.spectrum_power
         self._n_near, self._n_known = 3 * config.n_mels // 16, n_before
         self._shifts = range(-min(n_before, _CONTRAST_FRAMES), min(n_after, _CONTRAST_FRAMES) + 1)
         self._n_after = n_after
