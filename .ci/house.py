@@ -44,9 +44,10 @@ def main() -> None:
         counts["lines"][own] += lines
         for other in imports(path, modules) - {module}:
             counts["imports inside" if room(other) == own else "imports of others"][own] += 1
-    for path in PACKAGE.glob("*/*.[ch]"):
-        counts["C files"][path.parent.name] += 1
-        counts["lines of C"][path.parent.name] += len(path.read_text(encoding="utf-8").splitlines())
+    for path in PACKAGE.rglob("*.[ch]"):
+        own = path.relative_to(PACKAGE).parts[0]
+        counts["C files"][own] += 1
+        counts["lines of C"][own] += len(path.read_text(encoding="utf-8").splitlines())
     print(f"| folder | {' | '.join(columns)} |\n|---|{'--:|' * len(columns)}")
     for own in sorted(counts["lines"]):
         print(f"| {own or 'the files beside them'} | {' | '.join(f'{counts[c][own]:,}' for c in columns)} |")

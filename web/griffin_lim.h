@@ -12,7 +12,7 @@
 #ifndef GRU_GRIFFIN_LIM_H
 #define GRU_GRIFFIN_LIM_H
 
-#include "../gru_audio/native/stream.h"
+#include "../gru_audio/native/voice/stream.h"
 
 static const float GRIFFIN_LIM_MOMENTUM = 0.99f;
 

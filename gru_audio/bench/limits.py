@@ -1,7 +1,7 @@
 """What one core of this machine can do at most: bytes read a second, and multiply-adds a second.
 
 Each figure is the best of several runs, as a limit is what nothing else slows down. The multiply-adds are of
-registers and the nearest cache only, in the instructions that the engines use; see native/limits.c.
+registers and the nearest cache only, in the instructions that the engines use; see native/bench/limits.c.
 """
 
 import time
@@ -16,7 +16,7 @@ from gru_audio.native import library
 _WORKING_SETS = tuple(1 << power for power in range(13, 27))  # 8 KiB, half the smallest L1, to 64 MiB
 _RUNS = 9
 _RUN_S = 0.003
-_FOURS_BYTES = 256  # activations that native/limits.c takes in turn
+_FOURS_BYTES = 256  # activations that native/bench/limits.c takes in turn
 
 float_products = library.function("gru_limit_float_products", [], library.Int)
 byte_products = library.function("gru_limit_byte_products", [], library.Int)

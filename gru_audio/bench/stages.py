@@ -1,7 +1,7 @@
 """The stages of the int8 sample loop, each repeated by itself: the time that it takes where nothing hides it.
 
 The loop itself overlaps them: it computes the next step's recurrent products while it draws; see
-native/int8_stages.c. Shapes: see model.py and native/int8.h.
+native/bench/int8_stages.c. Shapes: see model.py and native/int8/int8.h.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ _MOST_TABLES = 10
 
 
 class Int8StageInputs(library.Struct):
-    """C's `struct gru_int8_stage_inputs`; see native/int8_stages.c."""
+    """C's `struct gru_int8_stage_inputs`; see native/bench/int8_stages.c."""
 
     _fields_ = (
         ("n_steps", Int),

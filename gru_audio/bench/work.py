@@ -19,7 +19,7 @@ from gru_audio.voice.voice import Voice
 
 _NUMBER_BYTES = 4
 _COLUMN_BYTES = 2  # a block's place
-_SUMS = 4  # of a unit; see native/int8.h
+_SUMS = 4  # of a unit; see native/int8/int8.h
 _STATE_BYTES = 1 + 2  # as a byte, and as a number before
 _ROW_BYTES = 2  # of a value of the readout, each of which is multiplied by itself
 

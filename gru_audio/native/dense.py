@@ -1,4 +1,4 @@
-"""How a matrix lies in memory for the products of native/dense.h, and for loops over whole vectors."""
+"""How a matrix lies in memory for the products of native/loops/dense.h, and for loops over whole vectors."""
 
 import numpy as np
 

@@ -1,13 +1,13 @@
 // The C interface, see gru_audio.h. Compiled alone it is the whole library; engine.c includes it for Python.
 #pragma STDC FP_CONTRACT OFF // nothing is fused, whatever the compiler is told
 
-#include "lpc.c"
-#include "mel.c"
-#include "correction.c"
-#include "int8_loop.c"
-#include "frames.c"
+#include "signal/lpc.c"
+#include "signal/mel.c"
+#include "correction/correction.c"
+#include "int8/int8_loop.c"
+#include "loops/frames.c"
 
-#include "stream.h"
+#include "voice/stream.h"
 
 static const char STREAM_MAGIC[8] = {'G', 'R', 'U', 'S', 'T', 'R', 'M', '1'};
 

@@ -93,7 +93,7 @@ def run_closed_loop(
 
 
 class _ClosedLoop(library.Struct):
-    """See native/codec.c."""
+    """See native/signal/codec.c."""
 
     _fields_ = (
         ("n_samples", library.Int),

@@ -1,4 +1,4 @@
-"""The tables of native/fft.h's transforms."""
+"""The tables of native/signal/fft.h's transforms."""
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ ONE_PLAN_FIELDS = (
     ("cosines", library.Floats),
     ("sines", library.Floats),
 )
-"""Of C's `struct fft_one_plan`, of native/fft_one.h."""
+"""Of C's `struct fft_one_plan`, of native/signal/fft_one.h."""
 _PARTS = 8
 
 

@@ -75,7 +75,7 @@ def linear_prediction(
 
 
 class PredictionTables(library.Struct):
-    """What leads from the mel to the predictor, see native/lpc.c.
+    """What leads from the mel to the predictor, see native/signal/lpc.c.
 
     The pseudo-inverse of the filterbank W (M, K) is W^T (W W^T)^+. At most two filters of a bank reach a bin, so the
     product with W^T needs two numbers a bin.

@@ -195,7 +195,7 @@ def first_of_window(config: MelConfig) -> int:
 
 
 class MelAnalysis(library.Struct):
-    """A contract's tables; see native/mel.h."""
+    """A contract's tables; see native/signal/mel.h."""
 
     _fields_ = (
         *PLAN_FIELDS,
@@ -237,7 +237,7 @@ _mel_scratch_size = library.function("gru_mel_scratch_size", [MelAnalysis], libr
 
 
 class _Scale(library.Struct):
-    """How a contract stores numbers; see native/mel_scale.h."""
+    """How a contract stores numbers; see native/signal/mel_scale.h."""
 
     _fields_ = (
         ("unit", library.Float),

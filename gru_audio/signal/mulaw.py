@@ -2,7 +2,7 @@
 
 Source: ITU-T G.711's continuous mu-law with mu = Q - 1, rounded to the nearest of Q codes, as
 torchaudio.functional.mu_law_encoding computes it. Encoding is defined here by its decision thresholds,
-so that numpy, torch and the C core (native/mulaw.h) give the same code for the same float.
+so that numpy, torch and the C core (native/signal/mulaw.h) give the same code for the same float.
 """
 
 from functools import lru_cache

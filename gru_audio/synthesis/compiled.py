@@ -83,11 +83,11 @@ _SHAPING_FIELDS: tuple[tuple[str, Any], ...] = (
     ("noise", library.Floats),
     ("group_means", library.Floats),
 )
-"""Of C's `struct gru_shaping`, of native/shaping.h."""
+"""Of C's `struct gru_shaping`, of native/loops/shaping.h."""
 
 
 class Block(library.Struct):
-    """C's `struct gru_block`, of native/block.h."""
+    """C's `struct gru_block`, of native/loops/block.h."""
 
     _fields_ = (
         ("n_frames", library.Int),

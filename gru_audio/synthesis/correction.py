@@ -41,7 +41,7 @@ class Corrections:
     """
 
     def __init__(self, config: MelConfig, n_rounds: int) -> None:
-        """Begin; see native/correction.c for the arrays."""
+        """Begin; see native/correction/correction.c for the arrays."""
         self._config, self.n_rounds, self.delay = config, n_rounds, 0
         if not n_rounds:
             return
@@ -129,7 +129,7 @@ def check_corrections(config: MelConfig, n_rounds: int) -> int:
 
 
 class _CorrectionStream(library.Struct):
-    """What one stream goes on with; see native/correction_frame.h."""
+    """What one stream goes on with; see native/correction/correction_frame.h."""
 
     _fields_ = (
         ("audio", library.Floats),

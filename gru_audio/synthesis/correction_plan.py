@@ -1,4 +1,4 @@
-"""The tables and numbers by which a contract's audio is corrected; see correction.py and native/correction_frame.h."""
+"""The tables and numbers of a contract's correction; see correction.py and native/correction/correction_frame.h."""
 
 import math
 from functools import lru_cache
@@ -26,7 +26,7 @@ _EXPONENT = 1.5
 _LOW_ROUNDS = 24  # of the low end, however many the whole spectrum has
 _LOW_MOMENTUM = 0.9
 _LOW_END_HZ = 1000.0  # it reaches this far at least
-_LEAST_FFT = 128  # of the low end, and what its size is a multiple of; see native/fft_one.h
+_LEAST_FFT = 128  # of the low end, and what its size is a multiple of; see native/signal/fft_one.h
 _LIMIT = 6.0  # 15.6 dB: what is missing by more is not brought up from noise at once
 # How much more stands out what stands out of 3/8 of the bands, and of two frames on each side; see docs/correction.md.
 _CONTRAST_OF_BANDS, _CONTRAST_OF_FRAMES = 0.15, 0.2
@@ -35,7 +35,7 @@ _FULL_SHARE = 1 / 3  # of the windows' squares when all are known: down to it th
 
 
 class CorrectionPlan(library.Struct):
-    """What a contract's streams share; see native/correction_frame.h."""
+    """What a contract's streams share; see native/correction/correction_frame.h."""
 
     _fields_ = (
         *MelAnalysis._fields_,
@@ -111,7 +111,7 @@ def heard_filters(config: MelConfig) -> FloatArray:
 def low_division(config: MelConfig) -> int:
     """By how much the low end's rate is below the audio's, a power of two; 0 where there is no low end.
 
-    Hops and windows must stay whole, the transform one that native/fft_one.h has, and the lowest band must fit.
+    Hops and windows must stay whole, the transform one that native/signal/fft_one.h has, and the lowest band must fit.
     """
     division = 1
     while (
@@ -155,7 +155,7 @@ def _low_end(config: MelConfig, window: FloatArray, heard: FloatArray, shares: F
     return {f"low_{name}": value for name, value in fields.items()}
 
 
-_LANES = 8  # numbers that native/correction_frame.h takes of a filter at once
+_LANES = 8  # numbers that native/correction/correction_frame.h takes of a filter at once
 
 
 def _rows(

@@ -1,4 +1,4 @@
-"""The sample loop in float32 over a folded network's weights, laid out for native/float32_loop.c."""
+"""The sample loop in float32 over a folded network's weights, laid out for native/loops/float32_loop.c."""
 
 import numpy as np
 import numpy.typing as npt

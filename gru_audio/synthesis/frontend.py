@@ -1,6 +1,6 @@
 """From mel frames to what the sample loop needs of each frame, as the frames come.
 
-The conditioner, the pitch head and the linear prediction run in native/frames.c, whose results for a frame do not
+The conditioner, the pitch head and the linear prediction run in native/loops/frames.c, whose results for a frame do not
 depend on how the frames are chunked, so streaming gives the same bits as one call.
 """
 
@@ -106,7 +106,7 @@ _room_size = library.function("gru_frame_room_size", [_Conditioner], Int)
 
 
 class ConditioningWeights:
-    """The conditioner's and the pitch head's weights, laid out for native/frames.c; nothing changes them.
+    """The conditioner's and the pitch head's weights, laid out for native/loops/frames.c; nothing changes them.
 
     Attributes:
         config: the voice's.

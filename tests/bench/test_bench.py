@@ -333,7 +333,7 @@ def test_the_loops_that_measure_do_all_their_work() -> None:
 
 
 def plain_rows(rows: npt.NDArray[np.int8]) -> npt.NDArray[np.int64]:
-    """Rows of tables (..., 64) as they lie in memory to the order of the units; see native/int8_gru.h."""
+    """Rows of tables (..., 64) as they lie in memory to the order of the units; see native/int8/int8_gru.h."""
     turned = rows.reshape(*rows.shape[:-1], 4, 4, 4).swapaxes(-3, -2).reshape(rows.shape)
     return np.asarray(turned, np.int64)
 

@@ -113,7 +113,7 @@ def test_no_library_for_a_machine_is_one_line(monkeypatch: pytest.MonkeyPatch) -
 def declarations() -> str:
     """Of the core's structs and functions that Python uses; with comments, which tell how arrays lie in memory."""
     pattern = r"^struct gru_(?!audio)\w+ \{.*?^\}|^GRU_API [^;{]*\bgru_(?!audio_)\w+\([^;{]*"
-    files = sorted(path for path in NATIVE.iterdir() if path.suffix in (".c", ".h"))
+    files = sorted(NATIVE.rglob("*.[ch]"), key=lambda path: path.name)
     found = [text for path in files for text in re.findall(pattern, path.read_text("utf-8"), re.M | re.S)]
     return " ".join(" ".join(found).split())
 

@@ -21,7 +21,7 @@ from gru_audio.signal.mel_adapt import convert_mel
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-LANES = 8  # frames that native/lpc.c takes side by side
+LANES = 8  # frames that native/signal/lpc.c takes side by side
 
 
 def levinson_durbin(autocorrelation: Doubles) -> tuple[Doubles, Doubles]:

@@ -75,7 +75,7 @@ def require_wheel(wheel: Path, platform: str, folder: Path) -> list[Binary]:
         assert "Root-Is-Purelib: false\n" in about, wheel
         libraries = {name for name in names if "/lib/" in name}
         assert libraries == libraries_in(platform), wheel
-        sources = {path.name for path in NATIVE.glob("*.[ch]")} - {"engine.c"}
+        sources = {path.relative_to(NATIVE).as_posix() for path in NATIVE.rglob("*.[ch]")} - {"engine.c"}
         wanted = {f"gru_audio/native/{name}" for name in sources} | {"gru_audio/py.typed"}
         wanted |= {"gru_audio/configs/voice-16k.toml", "gru_audio/evaluation/page/panel.html"}
         assert wanted <= names, wanted - names

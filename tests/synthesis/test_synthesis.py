@@ -56,7 +56,7 @@ def mel_of(config: Config, n_frames: int) -> Floats:
 
 
 def significant(numbers: torch.Tensor, bits: int) -> torch.Tensor:
-    """The nearest numbers of so many significant bits: what native/dense.h multiplies."""
+    """The nearest numbers of so many significant bits: what native/loops/dense.h multiplies."""
     dropped = 24 - bits
     whole = numbers.contiguous().view(torch.int32) + (1 << (dropped - 1))
     return (whole & -(1 << dropped)).view(torch.float32)

@@ -1,4 +1,4 @@
-"""Products of the recurrent matrix in bf16, block by block, as native/block_products.h has them; and when to use them.
+"""Products of the recurrent matrix in bf16, block by block; see native/training/block_products.h; and when to use them.
 
 The scan needs one at each step, with the same matrix at every step, and the sum of outer products over all steps at
 the end. Blocks are those of blocks.py, 16 outputs by 4 inputs: what is pruned costs nothing.
@@ -21,7 +21,7 @@ from gru_audio.network.torch_private import can_use_amx
 
 
 class Blocks(library.Struct):
-    """The kept blocks of a matrix, in the order in which they are multiplied; see native/block_products.h."""
+    """The kept blocks of a matrix, in the order in which they are multiplied; see native/training/block_products.h."""
 
     _fields_ = (
         ("n_inputs", library.Int),
@@ -178,7 +178,7 @@ def _tile_block(shape: Sequence[int], kept: Tensor | None) -> tuple[int, int]:
 
 
 class _OuterProducts(library.Struct):
-    """See native/block_products.c."""
+    """See native/training/block_products.c."""
 
     _fields_ = (
         ("n_rows", library.Int),

@@ -150,7 +150,7 @@ class GRUScan(torch.autograd.Function):
 
 
 class _Rows(library.Struct):
-    """See native/rows.c."""
+    """See native/training/rows.c."""
 
     _fields_ = (
         ("n_steps", library.Int),

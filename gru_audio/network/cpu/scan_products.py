@@ -26,7 +26,7 @@ _ALL_STREAMS, _FEW_STREAMS = 2**31, 32
 
 
 class Scan(library.Struct):
-    """See native/gru_scan.c."""
+    """See native/training/gru_scan.c."""
 
     _fields_ = (
         ("n_steps", library.Int),
@@ -42,7 +42,7 @@ class Scan(library.Struct):
 
 
 class ScanBack(library.Struct):
-    """See native/gru_scan.c."""
+    """See native/training/gru_scan.c."""
 
     _fields_ = (
         ("scan", Scan),

@@ -98,7 +98,7 @@ def _arguments(rows: Tensor, codes: Tensor, readout: Readout, gradients: list[Te
 
 
 class _Arguments(library.Struct):
-    """See native/tree_loss.c."""
+    """See native/training/tree_loss.c."""
 
     _fields_ = (
         ("n_samples", library.Int),

@@ -1,4 +1,4 @@
-"""Spectra of many real signals at once: the passes of native/fft.h on torch's tensors, bit for bit.
+"""Spectra of many real signals at once: the passes of native/signal/fft.h on torch's tensors, bit for bit.
 
 A complex number is two floats at the end of the shape: z (n, M, 2), M = N / 2. A pass of the factor p, after passes
 whose factors have the product `done`:

@@ -8,7 +8,7 @@ from torch import Tensor
 from gru_audio.config import MelConfig, SignalConfig
 from gru_audio.signal.lpc import prediction_tables
 
-_WHITE_NOISE, _WHITE_NOISE_ABSOLUTE = 1e-4, 1e-9  # of native/lpc.c
+_WHITE_NOISE, _WHITE_NOISE_ABSOLUTE = 1e-4, 1e-9  # of native/signal/lpc.c
 _FRAMES, _ROWS = 32, 8  # sums of a program
 
 
@@ -67,7 +67,7 @@ class LinearPrediction:
         )
 
     def _autocorrelation(self, mel: Tensor) -> Tensor:
-        """Lags (P + 1, n) of the spectra that mels (M, n) stand for; see lpc_autocorrelation in native/lpc.c."""
+        """Lags (P + 1, n) of the spectra that mels (M, n) stand for; see lpc_autocorrelation in native/signal/lpc.c."""
         bands = self._product(self._inverse, mel)
         bands = torch.cat([bands, torch.zeros_like(bands[:1])])
         value = self._lower * bands[self._band] + self._upper * bands[self._band + 1]

@@ -1,4 +1,4 @@
-"""Log-mels of many crops at once: what signal/mel.py computes of each, bit for bit; see native/mel.h, mel_scale.h.
+"""Log-mels of many crops at once: what signal/mel.py computes of each, bit for bit; see native/signal/mel.h.
 
 Shapes: n frames, M bands, L the longest filter.
 """

@@ -1,4 +1,4 @@
-"""The sample loop in int8 over a folded network's weights, quantised and packed for native/int8_loop.c."""
+"""The sample loop in int8 over a folded network's weights, quantised and packed for native/int8/int8_loop.c."""
 
 import numpy as np
 import numpy.typing as npt

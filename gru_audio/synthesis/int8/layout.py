@@ -1,4 +1,4 @@
-"""How matrices and tables lie in memory for the int8 engine's C loop; see native/int8.h. N groups of 16 rows."""
+"""How matrices and tables lie in memory for the int8 engine's C loop; see native/int8/int8.h. N groups of 16 rows."""
 
 import math
 from typing import Any
@@ -69,7 +69,7 @@ def in_quads(constants: DoubleArray) -> DoubleArray:
 
 
 def table_bytes(tables: FloatArray, units: DoubleArray) -> Int8Array:
-    """(n, Q, G, 16 N) to (n, Q, N / 4, G, 64) bytes in units (G, 16 N), laid out as native/int8.h shows."""
+    """(n, Q, G, 16 N) to (n, Q, N / 4, G, 64) bytes in units (G, 16 N), laid out as native/int8/int8.h shows."""
     n_tables, n_codes, n_gates, size = tables.shape
     shape = (n_tables, n_codes, -(-size // QUAD_ROWS), n_gates, QUAD_ROWS)
     rows = library.aligned(math.prod(shape), np.int8).reshape(shape)

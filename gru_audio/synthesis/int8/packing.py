@@ -1,7 +1,7 @@
 """A folded network in the layouts of the int8 engine's C loop: quantised, in groups of 16 rows, without empty blocks.
 
 Each row has a unit: its products with the state's bytes, its table rows and its frame inputs are whole numbers in that
-unit. See native/int8.h for where everything lies. Shapes: see model.py; N groups of 16 units, an even number.
+unit. See native/int8/int8.h for where everything lies. Shapes: see model.py; N groups of 16 units, an even number.
 """
 
 from typing import Any, NamedTuple
@@ -46,7 +46,7 @@ _READOUT_STEPS = (1 << 14) - 1  # of the readout's values, which are two times 7
 _PAIR_ROWS = 2 * BLOCK_ROWS
 _LARGEST_FIXED = (1 << 15) - 1
 _GATE_STEPS = (1 << 15) / 12
-"""Of the fixed-point numbers that gates are computed in, in 1: they go from -12 to 12, see native/int8_gru.h."""
+"""Of the fixed-point numbers that gates are computed in, in 1: they go from -12 to 12, see native/int8/int8_gru.h."""
 _LARGEST_GATE = 1e4
 """What a gate's inputs may add up to, so that no sum of units overflows."""
 _BITS_OF_BUCKET = 18
@@ -59,7 +59,7 @@ Int64Array = npt.NDArray[np.int64]
 
 
 class Int8Network(library.Struct):
-    """C's `struct gru_int8_network`; see native/int8.h."""
+    """C's `struct gru_int8_network`; see native/int8/int8.h."""
 
     _fields_ = (
         ("gru_size", Int),
@@ -291,7 +291,7 @@ def _pack_tree(network: FoldedNetwork, readout_unit: float) -> dict[str, Any]:
 
 
 def _signal_tables(signal: SignalConfig) -> dict[str, Any]:
-    """Mu-law's tables, and for each bucket of floats the code of its least; see int8_code_of in native/int8_loop.c."""
+    """Mu-law's tables, and for each bucket of floats the code of its least; see int8_code_of, native/int8/int8_loop.c."""
     edges = np.append(thresholds(signal.n_classes), np.float32(np.nan))  # NaN: not even infinity reaches it
     bucket_bits = _BITS_OF_BUCKET + 8 - signal.bits
     half = (int(np.float32(1).view(np.int32)) >> bucket_bits) + 1

@@ -1,8 +1,8 @@
 """A voice as one file of packed arrays, which the C core reads as it lies: for products without Python.
 
-The file holds what the int8 engine makes of a voice when it loads it. Its layout is that of native/voice_file.h, which
-the C interface native/gru_audio.h opens; the two lists here are in the order of that file's struct, and
-in that of native/voice_open.h.
+The file holds what the int8 engine makes of a voice when it loads it. Its layout is that of native/voice/voice_file.h,
+which the C interface native/gru_audio.h opens; the two lists here are in the order of that file's struct, and
+in that of native/voice/voice_open.h.
 """
 
 import ctypes
@@ -192,11 +192,11 @@ def _scale(mel: MelConfig) -> dict[str, float]:
 
 
 def _arrays(voice: Voice, packed: Int8Network, weights: ConditioningWeights) -> list[npt.NDArray[Any]]:
-    """In the order in which native/voice_open.h reads them."""
+    """In the order in which native/voice/voice_open.h reads them."""
     conditioner, plan = weights.conditioner.held, plan_of_contract(voice.config.mel)
     correction = dict(plan.held)
     for part, size in (("", voice.config.mel.n_fft), ("low_", plan.low_n_fft)):
-        if not size or size % 128:  # what native/fft_one.h cannot transform
+        if not size or size % 128:  # what native/signal/fft_one.h cannot transform
             names = ("part_factor", "part_turns", "twists", "cosines", "sines")
             correction |= dict.fromkeys([part + name for name in names], np.zeros(0, np.float32))
     layers = [f"{layer}_tiles" for layer in LAYERS]

@@ -1,7 +1,8 @@
 """The spectral correction of many streams at once on a device: the rule of ../correction.py, up to rounding.
 
-See native/correction.c for the rule and its drawing. Here all B streams go on by a frame together. What a frame takes,
-some hundred small operations on tensors that stay where they are, is captured on a GPU, and replayed for each.
+See native/correction/correction.c for the rule and its drawing. Here all B streams go on by a frame together. What a
+frame takes, some hundred small operations on tensors that stay where they are, is captured on a GPU, and replayed for
+each.
 """
 
 import math
@@ -21,7 +22,7 @@ _CONTRAST_FRAMES = 2  # before a frame and after it
 
 
 class _Contrast:
-    """What stands out of a mel stands out more; see native/correction_contrast.h."""
+    """What stands out of a mel stands out more; see native/correction/correction_contrast.h."""
 
     def __init__(self, config: MelConfig, n_before: int, n_after: int) -> None:
         """Begin, with how many frames are known before the newest open one, and after it."""

@@ -1,7 +1,7 @@
 """The low end of the correction on a device: the lowest bins of B streams' frames, in rounds of their own.
 
-See native/correction_low.h for the rule. A round is little work and many operations, so that what can be is one product
-with a matrix, and what no round changes is made before the first:
+See native/correction/correction_low.h for the rule. A round is little work and many operations, so that what can be is
+one product with a matrix, and what no round changes is made before the first:
 
     open frames (B, open width)  x  overlaps  ->  their sum under each window  ->  windows  x  analysis  ->
     spectra (B, open, 2 K), all real parts, then all imaginary ones  ->  gains  ->  x  synthesis  ->  open frames

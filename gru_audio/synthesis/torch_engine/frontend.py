@@ -22,7 +22,7 @@ from gru_audio.synthesis.frontend import ConditioningWeights, whole_block
 from gru_audio.synthesis.torch_engine.sample_loop import FrameInputs
 from gru_audio.voice.voice import Voice
 
-_MOST_DEVIATIONS = 1e4  # of native/frames.c
+_MOST_DEVIATIONS = 1e4  # of native/loops/frames.c
 _TRIAL_FRAMES, _TOLERANCE = 8, 0.01  # rounding, which a lag's bin may magnify
 
 
@@ -72,7 +72,7 @@ class DeviceConditioner:
 
 
 def _round_products(part: PitchHead | Conditioner) -> None:
-    """Have layers multiply what native/dense.h multiplies."""
+    """Have layers multiply what native/loops/dense.h multiplies."""
     part.passed_on = _thirteen_bits
     with torch.no_grad():
         for weight in (parameter for parameter in part.parameters() if parameter.ndim > 1):
@@ -80,7 +80,7 @@ def _round_products(part: PitchHead | Conditioner) -> None:
 
 
 def _thirteen_bits(hidden: Tensor) -> Tensor:
-    """The nearest numbers with 13 significant bits; `dense_rounded` of native/dense.h."""
+    """The nearest numbers with 13 significant bits; `dense_rounded` of native/loops/dense.h."""
     dropped = 24 - 13
     bits = hidden.contiguous().view(torch.int32) + (1 << (dropped - 1))
     return (bits & -(1 << dropped)).view(torch.float32)

@@ -1,4 +1,4 @@
-"""The closed loop of native/codec.c in Triton: a thread goes through a crop's samples, one after the other.
+"""The closed loop of native/signal/codec.c in Triton: a thread goes through a crop's samples, one after the other.
 
     arrays (T, B), time by time:    | t = 0 of crops 0 .. B-1 | t = 1 of crops 0 .. B-1 | ..
     frames (F, B) and (F, B, P):    the same, frame by frame
@@ -13,7 +13,7 @@ import triton.language as tl
 
 @triton.jit
 def code_of(x, edges, BITS: tl.constexpr):
-    """How many of the ascending edges are at or below x, by halving; see native/mulaw.h."""
+    """How many of the ascending edges are at or below x, by halving; see native/signal/mulaw.h."""
     code = tl.zeros_like(x).to(tl.int32)
     for level in tl.static_range(BITS):
         edge = tl.load(edges + code + ((1 << (BITS - 1 - level)) - 1))

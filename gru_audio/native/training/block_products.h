@@ -16,7 +16,7 @@
 #define GRU_BLOCK_PRODUCTS_H
 
 #include "bf16.h"
-#include "vectors.h"
+#include "../vectors.h"
 
 enum { BLOCK_NUMBERS = 64, ROWS_AT_ONCE = 8 };
 

@@ -11,7 +11,7 @@
 #ifndef GRU_BYTE_PRODUCTS_H
 #define GRU_BYTE_PRODUCTS_H
 
-#include "vectors.h"
+#include "../vectors.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>

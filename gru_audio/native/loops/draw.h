@@ -13,7 +13,7 @@
 #ifndef GRU_DRAW_H
 #define GRU_DRAW_H
 
-#include "vectors.h"
+#include "../vectors.h"
 
 enum { SUBTREE_BITS = 4, SUBTREE_NODES = 16 };
 

@@ -11,7 +11,7 @@
 #ifndef GRU_INT8_LOOP
 #define GRU_INT8_LOOP // int8_stages.c includes it too
 
-#include "draw.h"
+#include "../loops/draw.h"
 #include "int8_frame.h"
 #include "int8_gru.h"
 #include "int8_readout.h"

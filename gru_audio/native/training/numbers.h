@@ -8,7 +8,7 @@
 #define GRU_NUMBERS_H
 
 #include "bf16.h"
-#include "vectors.h"
+#include "../vectors.h"
 
 enum number { FLOAT32, BF16 };
 

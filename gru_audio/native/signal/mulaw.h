@@ -7,7 +7,7 @@
 #ifndef GRU_MULAW_H
 #define GRU_MULAW_H
 
-#include "vectors.h"
+#include "../vectors.h"
 
 // The code of x by halving: log2(Q) comparisons. NaN gets code 0.
 GRU_INLINE int32_t code_of(float x, const float *restrict edges, int32_t n_classes) {

@@ -23,7 +23,7 @@
 //     targets  (n_open, M) linear mels that the open frames are brought to; see correction_contrast.h
 #include "correction_contrast.h"
 #include "correction_low.h"
-#include "memory.h"
+#include "../memory.h"
 
 static struct correction_windows correction_whole(const struct correction_plan *plan) {
     return (struct correction_windows){plan->mel.window, plan->mel.hop, plan->mel.width};

@@ -5,7 +5,7 @@
 #ifndef GRU_BF16_H
 #define GRU_BF16_H
 
-#include "vectors.h"
+#include "../vectors.h"
 
 #if defined(__AVX512BF16__)
 #include <immintrin.h>

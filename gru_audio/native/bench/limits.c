@@ -6,7 +6,7 @@
 // An addition waits for the one before it in the same sum, never for another sum's. So there are as many sums as
 // keep the processor busy, and no more than its registers hold. All results are returned, as the compiler would
 // leave out what nobody needs; bench/limits.py takes the times.
-#include "byte_products.h"
+#include "../int8/byte_products.h"
 
 // A sum is 64 bytes: one register with AVX-512, two with AVX2, four elsewhere. x86-64 has 32 with AVX-512, else 16.
 #if defined(__AVX512F__)

@@ -1,7 +1,7 @@
 // A filter of second order over samples, for loudness; see gru_audio/signal/loudness.py.
 //
 //     y[t] = b0 x[t] + b1 x[t - 1] + b2 x[t - 2] - a1 y[t - 1] - a2 y[t - 2]          from silence
-#include "vectors.h"
+#include "../vectors.h"
 
 // In place, n samples; coefficients (b0, b1, b2, a1, a2). What is yet to come of earlier samples is in two numbers.
 GRU_API void gru_second_order(const double *restrict coefficients, double *restrict samples, int64_t n) {

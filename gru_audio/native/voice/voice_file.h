@@ -13,7 +13,7 @@
 
 #include <float.h>
 
-#include "vectors.h"
+#include "../vectors.h"
 
 enum { VOICE_VERSION = 4, VOICE_ALIGNMENT = 64, VOICE_NOISE_TAPS = 3, VOICE_N_ARRAYS = 63 };
 static const char VOICE_MAGIC[8] = {'G', 'R', 'U', 'V', 'O', 'I', 'C', 'E'};

@@ -7,7 +7,7 @@
 //     coefficients  (F, P)   a[0,0] .. a[0,P-1] | a[1,0] ..        row f holds for samples f hop .. (f+1) hop - 1
 //     codes         (4, T)   target .. | excitation .. | previous signal .. | prediction ..
 #include "mulaw.h"
-#include "vectors.h"
+#include "../vectors.h"
 
 struct gru_closed_loop {
     int64_t n_samples;             // T = F hop

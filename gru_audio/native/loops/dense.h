@@ -13,7 +13,7 @@
 #ifndef GRU_DENSE_H
 #define GRU_DENSE_H
 
-#include "vectors.h"
+#include "../vectors.h"
 
 enum { DENSE_WIDTH = 16 }; // outputs of a tile
 

@@ -9,7 +9,7 @@
 #ifndef GRU_INT8_H
 #define GRU_INT8_H
 
-#include "block.h"
+#include "../loops/block.h"
 #include "byte_products.h"
 
 enum { GROUP_UNITS = 16, PAIR_UNITS = 32, QUAD_UNITS = 64, INT8_BLOCK_BYTES = 64, FOUR_COLUMNS = 4 };

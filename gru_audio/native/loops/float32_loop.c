@@ -18,9 +18,9 @@
 //     ends        3                     5          ...                     blocks up to the end of each 16 rows
 //
 // Shapes: see model.py; H' and R' are H and R rounded up to a multiple of 16.
-#include "mulaw.h"
+#include "../signal/mulaw.h"
 #include "block.h"
-#include "vectors.h"
+#include "../vectors.h"
 
 enum { MOST_SAMPLES_A_STEP = 4, MOST_TABLES = 2 * MOST_SAMPLES_A_STEP + 2 };
 

@@ -7,7 +7,7 @@
 //     DRAW       the code, from these bytes
 //
 //     codes      | sample 0: 10 places, one for each table | sample 1 | ...
-#include "int8_loop.c"
+#include "../int8/int8_loop.c"
 
 enum int8_stage { PRODUCTS_STAGE, STEP_STAGE, READOUT_STAGE, DRAW_STAGE };
 

@@ -7,8 +7,8 @@
 #ifndef GRU_CORRECTION_FRAME_H
 #define GRU_CORRECTION_FRAME_H
 
-#include "fft_one.h"
-#include "mel.h"
+#include "../signal/fft_one.h"
+#include "../signal/mel.h"
 
 // How windows lie.
 struct correction_windows {

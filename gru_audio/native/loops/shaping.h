@@ -7,7 +7,7 @@
 #ifndef GRU_SHAPING_H
 #define GRU_SHAPING_H
 
-#include "vectors.h"
+#include "../vectors.h"
 
 enum { NOISE_TAPS = 3, MEAN_GROUPS = 16 };
 

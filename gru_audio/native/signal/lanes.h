@@ -7,7 +7,7 @@
 #ifndef GRU_LANES_H
 #define GRU_LANES_H
 
-#include "vectors.h"
+#include "../vectors.h"
 
 enum { FRAME_LANES = 8 };
 

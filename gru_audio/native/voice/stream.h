@@ -8,7 +8,7 @@
 #ifndef GRU_STREAM_H
 #define GRU_STREAM_H
 
-#include "memory.h"
+#include "../memory.h"
 #include "random.h"
 #include "voice_open.h"
 

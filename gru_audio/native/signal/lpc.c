@@ -8,7 +8,7 @@
 //
 // All sums run in one order, with no fused operation: a frame's bits are the same beside any others and on
 // every processor.
-#include "vectors.h"
+#include "../vectors.h"
 
 enum { LPC_LANES = 8 };
 #if defined(__AVX512F__)

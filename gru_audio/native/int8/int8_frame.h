@@ -6,7 +6,7 @@
 #ifndef GRU_INT8_FRAME
 #define GRU_INT8_FRAME
 
-#include "block.h"
+#include "../loops/block.h"
 #include "int8.h"
 
 // Far beyond where the gates are flat; times a factor it fits int32.

@@ -2,7 +2,7 @@
 #ifndef GRU_VOICE_OPEN_H
 #define GRU_VOICE_OPEN_H
 
-#include "gru_audio.h"
+#include "../gru_audio.h"
 #include "voice_file.h"
 
 struct gru_audio_voice {

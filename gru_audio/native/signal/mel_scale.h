@@ -8,7 +8,7 @@
 #ifndef GRU_MEL_SCALE_H
 #define GRU_MEL_SCALE_H
 
-#include "vectors.h"
+#include "../vectors.h"
 
 struct mel_scale {
     float unit;   // natural logarithms to one of the contract's

@@ -15,7 +15,7 @@
 // in chunks of any size and on every processor. Shapes: see model.py; M bands; sizes with a dash, as C', are rounded up
 // to whole tiles of dense.h.
 #include "dense.h"
-#include "vectors.h"
+#include "../vectors.h"
 
 // FRAMES_AT_ONCE go through a layer together, so that its weights are fetched once for all of them.
 enum { FRAMES_AT_ONCE = 16, CONTEXT_FRAMES = 2 };

@@ -8,7 +8,7 @@
 #ifndef GRU_RANDOM_H
 #define GRU_RANDOM_H
 
-#include "vectors.h"
+#include "../vectors.h"
 
 struct random_word { // of 128 bits
     uint64_t high, low;
