@@ -291,7 +291,7 @@ def _pack_tree(network: FoldedNetwork, readout_unit: float) -> dict[str, Any]:
 
 
 def _signal_tables(signal: SignalConfig) -> dict[str, Any]:
-    """Mu-law's tables, and for each bucket of floats the code of its least; see int8_code_of, native/int8/int8_loop.c."""
+    """Mu-law's tables, and for each bucket of floats the code of its least; see native/int8/int8_loop.c."""
     edges = np.append(thresholds(signal.n_classes), np.float32(np.nan))  # NaN: not even infinity reaches it
     bucket_bits = _BITS_OF_BUCKET + 8 - signal.bits
     half = (int(np.float32(1).view(np.int32)) >> bucket_bits) + 1
