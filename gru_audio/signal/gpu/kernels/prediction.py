@@ -36,7 +36,7 @@ def ordered_product(x, rows, out, n_frames, n_rows, n_inputs, FRAMES: tl.constex
 def levinson_durbin(
     correlation, window_energy, solved, previous, n_frames, ORDER: tl.constexpr, FRAMES: tl.constexpr
 ):
-    """gru_levinson_durbin and lpc_predict of native/signal/lpc.c; previous (P, n) is scratch, window_energy a double."""
+    """See native/signal/lpc.c, gru_levinson_durbin, lpc_predict; previous (P, n) is scratch, window_energy a double."""
     f = tl.program_id(0) * FRAMES + tl.arange(0, FRAMES)
     inside = f < n_frames
     energy = tl.load(correlation + f, mask=inside, other=1.0)
