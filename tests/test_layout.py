@@ -104,3 +104,17 @@ def test_no_two_things_have_one_name() -> None:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )
     assert not {name for name, count in names.items() if count > 1}
+
+
+def test_the_package_holds_nothing_but_its_sources() -> None:
+    """Wheels hold whatever lies there; what compilers leave is no part of it."""
+    kinds = {".py", ".c", ".h", ".js", ".html", ".css", ".md", ".safetensors", ".typed"}
+    others = [
+        path.relative_to(PACKAGE)
+        for path in PACKAGE.rglob("*")
+        if path.is_file()
+        and path.suffix not in kinds
+        and "__pycache__" not in path.parts
+        and PACKAGE / "native" / "lib" not in path.parents
+    ]
+    assert not others
