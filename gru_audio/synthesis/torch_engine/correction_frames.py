@@ -38,10 +38,11 @@ class OverlappingFrames:
 
     def estimate(self, audio: Tensor, shares: tuple[Tensor, Tensor]) -> Tensor:
         """The best guess at the audio of all open windows, from the raw one (B, samples)."""
-        total = self.sums.clone()
-        for g in range(self.open.shape[1]):
-            total[:, self._place(g)] += self.open[:, g]
-        return total * shares[0] + shares[1] * audio
+        return self._with_open(self.sums) * shares[0] + shares[1] * audio
+
+    def open_sums(self) -> Tensor:
+        """The open frames' sum (B, samples), without the closed ones."""
+        return self._with_open(torch.zeros_like(self.sums))
 
     def windows(self, samples: Tensor) -> Tensor:
         """The stretches (B, open, width) under the windows."""
@@ -60,6 +61,12 @@ class OverlappingFrames:
         """Begin anew."""
         for kept in (self.sums, self._weights, self.open):
             kept.zero_()
+
+    def _with_open(self, sums: Tensor) -> Tensor:
+        total = sums.clone()
+        for g in range(self.open.shape[1]):
+            total[:, self._place(g)] += self.open[:, g]
+        return total
 
     def _place(self, frame: int) -> slice:
         """Of an open frame's samples."""

@@ -16,6 +16,9 @@ from gru_audio.config import MelConfig
 from gru_audio.synthesis.correction_plan import plan_of_contract
 from gru_audio.synthesis.torch_engine.correction_frames import LEAST, OverlappingFrames, move_on
 
+_LARGEST_MATRIX = 1024
+"""Rows of the overlaps, 4 MB of numbers; where more frames overlap, they are added up one by one."""
+
 
 class LowEnd:
     """The lowest bins of the open frames."""
@@ -38,7 +41,7 @@ class LowEnd:
         window = torch.from_numpy(plan.held["low_window"].copy()).to(device)
         self._frames = OverlappingFrames(window, plan.low_hop, n_open, float(plan.full), n_streams)
         width = len(window)
-        self._overlaps = self._overlaps_of_all(n_open, width)
+        self._overlaps = self._overlaps_of_all(n_open, width) if n_open * width <= _LARGEST_MATRIX else None
         # exp(-2 pi i k t / N), and back.
         angles = 2 * np.pi / self._size * (np.outer(np.arange(width), np.arange(n_bins)) % self._size)
         analysis = np.concatenate([np.cos(angles), -np.sin(angles)], 1)
@@ -74,14 +77,20 @@ class LowEnd:
                 shares = frames.shares(valid if n else valid[:, :-1])
                 own = frames.windows(shares[0]) * frames.window
                 fixed = torch.addcmul(frames.windows(shares[1]) * self._raw, own, closed)
-            total = (frames.open.flatten(1) @ self._overlaps).view_as(own)
-            now = torch.addcmul(fixed, own, total)
+            now = torch.addcmul(fixed, own, self._sums())
             ahead = now if before is None else torch.lerp(before, now, 1 + self._momentum)
             before = now
             spectra = (ahead @ self._analysis).view_as(self._spectra)  # (B, open, 2, K)
             spectra *= self._gains(spectra, targets)
             torch.mul(spectra.flatten(2) @ self._remade, valid[..., None], out=frames.open)
         self._spectra.copy_(spectra)
+
+    def _sums(self) -> Tensor:
+        """Of all open frames, under the window of each (B, open, width)."""
+        frames = self._frames
+        if self._overlaps is None:
+            return frames.windows(frames.open_sums())
+        return (frames.open.flatten(1) @ self._overlaps).view_as(frames.open)
 
     def put(self, spectra: Tensor, first: int) -> Tensor:
         """Whole spectra (B, open - first, K), of the open frames from `first` on, with the low end in its place."""
