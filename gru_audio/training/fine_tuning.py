@@ -36,6 +36,9 @@ FINE_TUNING: dict[str, Any] = {
 }
 """What of [train] a run takes in place of the voice's, which were for hours on many clips; see docs/training.md."""
 
+_PRUNED_BEFORE = {"prune_start_step": 1, "prune_end_step": 2}
+"""Of settled blocks: over before any `steps`."""
+
 
 @dataclass(frozen=True)
 class StartingVoice:
@@ -65,7 +68,7 @@ class StartingVoice:
     def config(self) -> Config:
         """The voice's settings as they stood at its last step, with `FINE_TUNING`: what fine-tuning does by default.
 
-        The blocks that it kept are settled, so that its pruning's steps are over before any `steps`.
+        The blocks that it kept are settled; see `with_pruning` for other densities.
         """
         config = self.voice.config
         settings, done = config.train, int(self.voice.metadata.get("steps", config.train.steps))
@@ -73,8 +76,7 @@ class StartingVoice:
         now = {
             **FINE_TUNING,
             "pitch_handover_step": 0 if handed_over else settings.pitch_handover_step,
-            "prune_start_step": 1,
-            "prune_end_step": 2,
+            **_PRUNED_BEFORE,
         }
         train = settings.with_only(settings.stage_at(done)).model_copy(update=now)
         return config.model_copy(update={"train": train})
@@ -102,6 +104,19 @@ class StartingVoice:
         return self.is_pruned and not (
             self.grows_into(config) or _densities(config) != _densities(self.voice.config)
         )
+
+    def with_pruning(self, config: Config) -> Config:
+        """A config as it is, but for when blocks are pruned that are not settled, where that was not chosen.
+
+        From a tenth to six tenths of the steps, so that what is left has time to learn on.
+        """
+        steps = config.train.steps
+        is_chosen = any(getattr(config.train, name) != step for name, step in _PRUNED_BEFORE.items())
+        if is_chosen or not config.model.is_pruned or self.is_settled_in(config):
+            return config
+        start = max(1, steps // 10)
+        now = {"prune_start_step": start, "prune_end_step": max(start + 1, steps * 6 // 10)}
+        return config.model_copy(update={"train": config.train.model_copy(update=now)})
 
     def require_fit(self, config: Config, dataset: Dataset) -> None:
         """Make sure that the voice's weights are of use for a config and a dataset.

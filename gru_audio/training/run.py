@@ -93,9 +93,10 @@ def train(
         CheckpointError: all checkpoints are damaged.
         OutputError: the run's folder cannot be written.
     """
-    dataset = Dataset.open(dataset_path)
+    dataset, given = Dataset.open(dataset_path), config
     if start is not None:
         start.require_fit(config, dataset)
+        config = start.with_pruning(config)
     launch = Launch.of(os.environ)
     chosen = choose_device(launch.device_name(choose_device(device).type if device == "auto" else device))
     if chosen.type == "cpu":
@@ -108,6 +109,11 @@ def train(
         notes.append(line)
         tell(line)
 
+    if config != given:
+        note(
+            f"blocks are pruned anew from step {config.train.prune_start_step:,} to {config.train.prune_end_step:,}; "
+            "for others set train.prune_start_step and train.prune_end_step"
+        )
     require_memory(config, chosen, launch.n_processes)
     with memory_errors(), joined(launch, chosen) as processes, contextlib.ExitStack() as stack:
         _require_enough_crops(config, launch)

@@ -7,7 +7,7 @@ import torch
 from support.small import small_config as network_config
 from support.trained import logged, make_dataset, run_to_end, stop_at
 
-from gru_audio.config import with_overrides
+from gru_audio.config import load_config, with_overrides
 from gru_audio.errors import TrainingError
 from gru_audio.network.blocks import READOUT_WEIGHT, RECURRENT_WEIGHT
 from gru_audio.network.model import CodeInputs, Network
@@ -121,6 +121,25 @@ def test_more_weights_wake_up_where_there_is_room_for_them(
     assert result.first_bits == pytest.approx(few.voice.metadata["validation"]["bits"], abs=0.02)
     shares = [(load_voice(tmp_path / run).tensors[RECURRENT_WEIGHT] != 0).mean() for run in ("few", "more")]
     assert shares == pytest.approx([0.2, 0.4], abs=0.04)
+
+
+def test_what_is_pruned_anew_is_so_over_the_run_where_nobody_says_when(
+    dataset: Path, voice: StartingVoice, tmp_path: Path
+) -> None:
+    """A dense voice lost all but a quarter of its weights after the first step, without a word."""
+    densities = [setting for setting in GROWN if "density" in setting]
+    config = with_overrides(voice.config, [*densities, "train.steps=20", "train.valid_every=10"])
+    result = train(dataset, tmp_path / "run", config, start=voice, device="cpu", threads=1)
+    stored = load_config(tmp_path / "run" / "config.toml").train
+    assert (stored.prune_start_step, stored.prune_end_step) == (2, 12)
+    assert [note for note in result.notes if "pruned anew from step 2 to 12; for others set" in note]
+    few = StartingVoice.read(tmp_path / "run")
+    assert few.is_pruned
+    assert few.with_pruning(few.config) == few.config, "its blocks are settled"
+    dense = with_overrides(few.config, ["model.recurrent_density=[1, 1, 1]", "model.readout_density=1"])
+    assert few.with_pruning(dense) == dense
+    chosen = with_overrides(voice.config, [*densities, "train.prune_start_step=3", "train.prune_end_step=9"])
+    assert voice.with_pruning(chosen) == chosen
 
 
 @pytest.mark.parametrize(
