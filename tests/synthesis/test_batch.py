@@ -3,10 +3,10 @@
 import os
 import shutil
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Lock
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,8 @@ from gru_audio.signal.mel import log_mel
 from gru_audio.synthesis import feeding
 from gru_audio.synthesis.frontend import FrameBlock
 from gru_audio.synthesis.jobs import batch
-from gru_audio.synthesis.jobs.batch import synthesize_files
+from gru_audio.synthesis.jobs.batch import run_together, synthesize_files
+from gru_audio.synthesis.jobs.given import Given
 from gru_audio.synthesis.jobs.plan import Job, Result, plan_jobs
 from gru_audio.synthesis.sampling import Sampling
 from gru_audio.synthesis.torch_engine.engine import TorchEngine
@@ -206,6 +207,41 @@ def test_ffmpeg_is_asked_where_libsndfile_stops(
     monkeypatch.setattr(decoding, "blocks_of", lambda path, file: iter([np.zeros((1_000, 1), np.float32)]))
     assert run(vocoder, plan_jobs([tmp_path / "a.mp3"], tmp_path / "out.wav", ".wav")) == [None]
     assert soundfile.info(tmp_path / "out.wav").frames == pytest.approx(9_000, abs=2_400)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not on PATH")
+def test_clips_that_ffmpeg_is_asked_for_go_on_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vocoder: Vocoder
+) -> None:
+    """They begin anew; progress is told, at which a stopped batch ends, and other groups are fed between two rounds."""
+    sources = [tmp_path / "a.mp3", write(tmp_path / "b.wav"), tmp_path / "c.mp3"]
+    for mp3 in sources[::2]:
+        soundfile.write(mp3, noise(9_000), RATE, format="MP3")
+    whole, feeding, told = decoding.blocks_of, Lock(), list[str]()
+
+    def cut(path: Path, file: Any) -> Iterator[Floats]:
+        return iter([np.zeros((1_000, 1), np.float32)]) if path.suffix == ".mp3" else whole(path, file)
+
+    def watched(path: Path, *, ask_ffmpeg: bool) -> AbstractContextManager[AudioStream]:
+        told.append(f"ffmpeg {path.stem}" if ask_ffmpeg else path.stem)
+        return open_audio(path, ask_ffmpeg=ask_ffmpeg)
+
+    def tell(progress: Progress) -> None:
+        assert not feeding.locked()
+        told.append("progress")
+
+    monkeypatch.setattr(decoding, "blocks_of", cut)
+    monkeypatch.setattr(batch, "open_audio", watched)
+    jobs = plan_jobs(sources, tmp_path / "out", ".wav")
+    results = run_together(vocoder, jobs, PLAIN, Given(None, False, True), tell, feeding=feeding)
+    assert [result.job for result in results] == jobs
+    assert [result.error for result in results] == [None] * 3
+    lengths = [soundfile.info(job.target).frames for job in jobs]
+    assert lengths == [pytest.approx(9_000, abs=2_400), 500, pytest.approx(9_000, abs=2_400)]
+    assert told[:3] == ["a", "b", "c"]
+    begun = told.index("ffmpeg a")
+    assert told[begun + 1] == "ffmpeg c"
+    assert "progress" in told[begun:]
 
 
 def test_with_a_centred_contract_the_audio_stays_in_place(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def run_together(
     `feeding` is held while files are read and written, so that of groups in several threads one is fed and others run.
     """
     streams, shares = vocoder.start_in_step(len(group), sampling), _Shares(len(group), progress)
-    results: dict[int, Result] = {}
+    results, stopped_early = dict[int, Result](), list[int]()
     under_way = [
         _UnderWay(_steps(vocoder, job, given, ask_ffmpeg, partial(shares.report, number)))
         for number, job in enumerate(group)
@@ -146,9 +146,8 @@ def run_together(
         except StopIteration as end:
             results[number] = end.value
         except StoppedEarlyError:
-            (results[number],) = run_together(
-                vocoder, [job], sampling, given, ignore_progress, ask_ffmpeg=True
-            )
+            results[number] = Result(job)
+            stopped_early.append(number)
         except (GruAudioError, MemoryError) as error:
             results[number] = Result(job, error=_told(job, error))
         else:
@@ -178,6 +177,10 @@ def run_together(
             shares.tell()
             for one, made in zip(under_way, streams.run(), strict=True):
                 one.made.append(made)
+    if stopped_early:  # they begin anew
+        again = [group[number] for number in stopped_early]
+        anew = run_together(vocoder, again, sampling, given, lambda _: shares.tell(), True, feeding)
+        results |= zip(stopped_early, anew, strict=True)
     return [results[number] for number in range(len(group))]
 
 
