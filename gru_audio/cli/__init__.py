@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 
 from gru_audio import __version__
 from gru_audio.cli.console import error_line, let_go, note
-from gru_audio.cli.stopping import catch_signals, stop_code
+from gru_audio.cli.stopping import catch_signals, stop_behind, stop_code
 from gru_audio.errors import GruAudioError
 
 COMMANDS = ("prep", "train", "synthesize", "preview", "evaluate", "info", "voices", "mel", "export", "bench")
@@ -75,7 +75,10 @@ def _stopping() -> Iterator[None]:
     """Let a signal end the command with one line and its exit code."""
     try:
         yield
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, SystemError) as error:
+        stop = stop_behind(error)
+        if stop is None:
+            raise
         note("stopped")
         raise typer.Exit(stop_code(stop)) from None
 

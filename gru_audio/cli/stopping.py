@@ -19,6 +19,16 @@ def catch_signals() -> None:
             signal.signal(number, _stop)
 
 
+def stop_behind(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The signal that ended a command: the error, or its cause.
+
+    Others' C code that goes on in spite of a signal, such as numba's, is told of by a SystemError.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__
+    return error
+
+
 def stop_code(stop: KeyboardInterrupt) -> int:
     """The exit code of a command that a signal ended."""
     return _BY_SIGNAL + (stop.args[0] if stop.args else signal.SIGINT)

@@ -64,6 +64,23 @@ def test_a_signal_before_a_command_begins_is_one_line(raised: str, place: str) -
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "stopped\n")
 
 
+def test_a_signal_that_came_to_others_c_code_is_one_line() -> None:
+    """Numba's functions return in spite of it, as `evaluate` saw; any other SystemError is one still."""
+    script = (
+        "from typer.core import TyperGroup\nfrom gru_audio import __main__\n"
+        "def stop(*_):\n    raise SystemError('returned a result') from {cause}\n"
+        "TyperGroup.invoke = stop\n__main__.main()"
+    )
+    for cause, code, said in (
+        ("KeyboardInterrupt(15)", 143, "stopped"),
+        ("ValueError('x')", 1, "SystemError: returned a result"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", script.format(cause=cause)], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr.splitlines()[-1]) == (code, said)
+
+
 def test_a_signal_while_a_class_is_made_is_one_line() -> None:
     """Before Python 3.12 it comes as the cause of a RuntimeError; any other of these is one still."""
     script = (
