@@ -213,6 +213,8 @@ def _explain(item: Any) -> str:
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] == "model_type":
         message = "is no table"
+    if item["type"] == "tuple_type":
+        message = "should be a list in brackets"
     if not key:
         return f"{where}{message}"
     nested = location[2:] if len(location) > 3 else []  # in one of train.stages

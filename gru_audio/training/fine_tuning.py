@@ -142,9 +142,10 @@ class StartingVoice:
                 if own[key] != given[key] and key not in free
             ]
             if changed:
+                but = " but for densities and a larger gru_size" if table == "model" else ""
                 raise TrainingError(
                     f"voice '{self.name}': its [{table}] cannot change ({'; '.join(changed)}); leave that table as "
-                    "it is, without --config or --set"
+                    f"it is{but}, without --config or --set"
                 )
 
     def load_into(self, network: Network) -> None:

@@ -202,7 +202,8 @@ def test_an_unfinished_voice_is_pruned_at_once(voice_run: Path, high: Path, tmp_
     [
         (
             "model.gru_size=36",
-            "voice 'low': its [model] cannot change (gru_size 36, not 40); leave that table",
+            "voice 'low': its [model] cannot change (gru_size 36, not 40); leave that table as it is but for densities "
+            "and a larger gru_size",
         ),
         ("signal.bits=7", "its [signal] cannot change (bits 7, not 8)"),
         ("mel.floor=1e-4", "its [mel] cannot change (floor 0.0001, not 1e-05)"),

@@ -84,7 +84,7 @@ def test_stages_in_toml_and_on_the_command_line(tmp_path: Path) -> None:
         ("[{from_step=5, batch_size=3}]", "[train] stages[0].crop_samples: field required"),
         ("[{from_step=5, batch_size=3, crop=240}]", "[train] unknown key 'crop'; did you mean 'crop_samples'?"),
         ("[{from_step=5.5, batch_size=3, crop_samples=240}]", "stages[0].from_step: input should be a valid integer"),
-        ("7", "[train] stages: input should be a valid tuple, got 7"),
+        ("7", "[train] stages: should be a list in brackets, got 7"),
     ],
 )  # fmt: skip
 def test_stages_that_cannot_be(stages: str, message: str) -> None:
