@@ -83,7 +83,7 @@ CASES = (
     ),
     Case(
         "a text file named .wav",
-        "prep text.wav -o out -c tiny.toml",
+        "prep text.wav -o out -c tiny.toml -j 1",
         ("none of 1 files can be used", "text.wav: ", "Format not recognised", NOT_AUDIO),
     ),
     Case(
