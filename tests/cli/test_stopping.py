@@ -51,6 +51,10 @@ def test_nohup_is_heeded(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out.wav"]
 
 
+def run_script(script: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize("raised", ["KeyboardInterrupt", "KeyboardInterrupt(15)", "KeyboardInterrupt(1)"])
 @pytest.mark.parametrize("place", ["cli.main", "TyperGroup.parse_args"])
 def test_a_signal_before_a_command_begins_is_one_line(raised: str, place: str) -> None:
@@ -59,7 +63,7 @@ def test_a_signal_before_a_command_begins_is_one_line(raised: str, place: str) -
         f"def stop(*_):\n    raise {raised}\n"
         f"{place} = stop\n__main__.main()"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = run_script(script)
     code = {"KeyboardInterrupt": 130, "KeyboardInterrupt(15)": 143, "KeyboardInterrupt(1)": 129}[raised]
     assert (done.returncode, done.stdout, done.stderr) == (code, "", "stopped\n")
 
@@ -75,9 +79,7 @@ def test_a_signal_that_came_to_others_c_code_is_one_line() -> None:
         ("KeyboardInterrupt(15)", 143, "stopped"),
         ("ValueError('x')", 1, "SystemError: returned a result"),
     ):
-        done = subprocess.run(
-            [sys.executable, "-c", script.format(cause=cause)], capture_output=True, text=True, check=False
-        )
+        done = run_script(script.format(cause=cause))
         assert (done.returncode, done.stderr.splitlines()[-1]) == (code, said)
 
 
@@ -92,12 +94,7 @@ def test_a_signal_while_a_class_is_made_is_one_line() -> None:
         ("KeyboardInterrupt(15)", 143, "stopped"),
         ("ValueError('x')", 1, "ValueError: x"),
     ):
-        done = subprocess.run(
-            [sys.executable, "-c", script.format(raised=raised)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run_script(script.format(raised=raised))
         assert (done.returncode, done.stdout) == (code, "")
         assert (done.stderr == "stopped\n") == (said == "stopped")
         assert said in done.stderr
@@ -124,5 +121,5 @@ def test_processes_hold_back_a_terminals_ctrl_c() -> None:
         "def is_held(_):\n    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])\n"
         "print(list(map_in_order(is_held, range(2), jobs=2)), is_held(0))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = run_script(script)
     assert (done.stdout, done.stderr) == ("[True, True] False\n", "")
