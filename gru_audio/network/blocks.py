@@ -137,9 +137,8 @@ def _strongest(weight: FloatArray, n_together: int, density: float) -> BoolArray
     padded[: len(weight), : weight.shape[1]] = weight
     cut = np.square(padded).reshape(n_rows, BLOCK_ROWS, n_columns, n_together, BLOCK_COLUMNS)
     energy = cut.sum((1, 4))  # (rows / 16, n_columns, n_together)
-    n_present = np.minimum(
-        n_blocks - n_together * np.arange(n_columns), n_together
-    )  # of the last columns fewer
+    # Of the last columns there may be fewer.
+    n_present = np.minimum(n_blocks - n_together * np.arange(n_columns), n_together)
     n_kept = np.maximum(1, np.rint(density * n_present))
     place = np.argsort(np.argsort(-energy, axis=2, kind="stable"), axis=2)  # the strongest block's is 0
     blocks = place < n_kept[:, None]

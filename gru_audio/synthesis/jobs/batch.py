@@ -3,7 +3,6 @@
 import contextlib
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -126,7 +125,7 @@ def run_together(
     given: Given,
     progress: ProgressCallback,
     ask_ffmpeg: bool = False,
-    feeding: AbstractContextManager[object] | None = None,
+    feeding: contextlib.AbstractContextManager[object] | None = None,
 ) -> list[Result]:
     """The results of jobs that the engine runs together, each read, run and written as it comes.
 
@@ -171,7 +170,7 @@ def run_together(
             in_turn = stack.enter_context(ThreadPoolExecutor(_THREADS)).map
             parts = [range(first, len(group), _THREADS) for first in range(_THREADS)]
         while len(results) < len(group):
-            with feeding or nullcontext():
+            with feeding or contextlib.nullcontext():
                 for _ in in_turn(feed, parts):
                     pass
             shares.tell()

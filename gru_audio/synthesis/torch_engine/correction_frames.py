@@ -30,19 +30,17 @@ class OverlappingFrames:
         Args:
             known: (B, g), of the first g open frames: 1 of those whose weights count.
         """
-        weights = self._weights.clone()
-        for g in range(known.shape[1]):
-            weights[:, self._place(g)] += self._squares * known[:, g, None]
+        weights = self._overlapped(self._weights, self._squares * known[..., None])
         missing = (self._full - weights).clamp(min=0.0)
         return 1 / (weights + missing), missing / (weights + missing)
 
     def estimate(self, audio: Tensor, shares: tuple[Tensor, Tensor]) -> Tensor:
         """The best guess at the audio of all open windows, from the raw one (B, samples)."""
-        return self._with_open(self.sums) * shares[0] + shares[1] * audio
+        return self._overlapped(self.sums, self.open) * shares[0] + shares[1] * audio
 
     def open_sums(self) -> Tensor:
         """The open frames' sum (B, samples), without the closed ones."""
-        return self._with_open(torch.zeros_like(self.sums))
+        return self._overlapped(torch.zeros_like(self.sums), self.open)
 
     def windows(self, samples: Tensor) -> Tensor:
         """The stretches (B, open, width) under the windows."""
@@ -62,10 +60,11 @@ class OverlappingFrames:
         for kept in (self.sums, self._weights, self.open):
             kept.zero_()
 
-    def _with_open(self, sums: Tensor) -> Tensor:
-        total = sums.clone()
-        for g in range(self.open.shape[1]):
-            total[:, self._place(g)] += self.open[:, g]
+    def _overlapped(self, kept: Tensor, frames: Tensor) -> Tensor:
+        """What is kept (B, samples), with the first open frames' (B, g, width) added, each in its place."""
+        total = kept.clone()
+        for g in range(frames.shape[1]):
+            total[:, self._place(g)] += frames[:, g]
         return total
 
     def _place(self, frame: int) -> slice:
