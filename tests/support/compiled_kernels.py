@@ -73,12 +73,14 @@ def main() -> None:
     launch: dict[str, Any] = {"num_warps": way.warps, "launch_cooperative_grid": True}
     found["gru_forward"] = compiled(gru_forward, gru, {**shape, "AHEAD": 3, "SAVES": True}, **launch)
     found["gru_backward"] = compiled(gru_backward, gru, {**shape, "AHEAD": 9}, **launch)
-    found["sample_loop"] = compiled(sample_loop, *sample_loop_types(sample_loop.arg_names), num_warps=8)
+    for name, is_exact in (("sample_loop", True), ("sample_loop of halves", False)):
+        types, constants = sample_loop_types(sample_loop.arg_names)
+        found[name] = compiled(sample_loop, types, {**constants, "EXACT": is_exact}, num_warps=8)
     print(json.dumps(found))
 
 
 def sample_loop_types(names: list[str]) -> tuple[dict[str, str], dict[str, Any]]:
-    """Of the sample loop for the bundled voice: types and constants."""
+    """Of the sample loop for the bundled voice: types, and constants but for EXACT."""
     halves = ("w_high", "w_low", "readout_high", "readout_low", "top_high", "top_low", "half_states")
     floats = ("temperature", "voiced_temperature", "tail_cut", "preemphasis", "tap_1", "tap_2", "tap_3")
     numbers = ("n_streams", "n_lanes", "n_frames", "hop", "uniform_stride")
@@ -86,7 +88,7 @@ def sample_loop_types(names: list[str]) -> tuple[dict[str, str], dict[str, Any]]
         "SIZE": 512, "WIDTH": 512, "READOUT": 64, "READOUT_WIDTH": 64, "ORDER": 16, "TAPS": 16, "STRIDE": 4, "BITS": 8,
         "LONGEST_LAG": 320, "SHAPED": True, "ROWS": 16, "UNITS": 64, "CHUNK": 64, "STAGES": 3,
     }  # fmt: skip
-    types = {name: "*fp32" for name in names if name not in (*numbers, *constants)}
+    types = {name: "*fp32" for name in names if name not in (*numbers, *constants, "EXACT")}
     types |= dict.fromkeys(halves, "*fp16") | dict.fromkeys(("lags", "codes"), "*i32")
     return types | dict.fromkeys(floats, "fp32"), constants
 

@@ -29,10 +29,11 @@ TEMPERATURE, TAIL_CUT = 0.8, 0.02
 small_config = partial(small.small_config, hop_samples=4)
 
 
-def engine_of(voiced: VoicedDraws, **settings: Any) -> TorchEngine:
+def engine_of(voiced: VoicedDraws, in_halves: bool = False, **settings: Any) -> TorchEngine:
     torch.manual_seed(0)
     config = small_config(**settings)
-    tensors = {name: 2 * tensor.numpy() for name, tensor in Network(config).state_dict().items()}
+    weights = {name: 2 * tensor for name, tensor in Network(config).state_dict().items()}
+    tensors = {name: (w.half().float() if in_halves else w).numpy() for name, w in weights.items()}
     return TorchEngine(fold(Voice(config, tensors)), CPU, VoiceSampling(1.0, voiced))
 
 
@@ -53,6 +54,7 @@ def by_torch(engine: TorchEngine, voiced: VoicedDraws, frames: FrameInputs) -> t
         (SHAPED, {"samples_per_step": 2}),
         (SHAPED, {"samples_per_step": 4, "bits": 6, "gru_size": 24}),
         (SHAPED, {"lpc_order": 0}),
+        (SHAPED, {"samples_per_step": 2, "in_halves": True}),
     ],
     ids=str,
 )
@@ -62,6 +64,7 @@ def test_it_makes_what_torchs_operations_make(voiced: VoicedDraws, settings: dic
     frames = fused.trial_frames(engine.network, n_streams=3, n_frames=2)
     expected, after = by_torch(engine, voiced, frames)
     loop, state, parts = FusedLoop(engine.network, voiced, WAY), engine.start(3), []
+    assert loop.is_exact == ("in_halves" in settings)
     for frame in range(2):  # so that the second goes on from a state
         piece = FrameInputs(**{name: part[:, frame : frame + 1] for name, part in vars(frames).items()})
         parts.append(loop.run(state, piece, TEMPERATURE, TAIL_CUT))

@@ -44,7 +44,12 @@ WAYS = (LoopWay(), LoopWay(16, 128, 32, 3, 8), LoopWay(16, 64, 32, 4, 4), LoopWa
 
 
 class FusedLoop:
-    """A network's weights, laid out for the kernel."""
+    """A network's weights, laid out for the kernel.
+
+    Attributes:
+        way: how the work is cut up.
+        is_exact: the weights that are multiplied are halves, as those of a voice stored in half precision are.
+    """
 
     def __init__(self, network: DeviceNetwork, voiced: VoicedDraws, way: LoopWay) -> None:
         """Lay them out; `can_compile` must hold for the voice."""
@@ -67,14 +72,16 @@ class FusedLoop:
         recurrent = padded(network.recurrent.T.reshape(_GATES, size, size), width, width)
         readout = padded(network.readout.T.reshape(stride, -1, size), readout_width, width)
         top, top_bias = _first_levels(network.output.T, network.output_bias)
+        halves = [_halves(weights) for weights in (recurrent, readout, padded(top, readout_width))]
+        self.is_exact = not any(bool(low.any()) for _, low in halves)
         self._weights = (
             padded(network.step_tables.view(-1, _GATES, size), width),
-            *_halves(recurrent),
+            *halves[0],
             padded(network.recurrent_bias[2 * size :], width),
-            *_halves(readout),
+            *halves[1],
             padded(network.readout_bias.view(stride, -1), readout_width),
             padded(network.readout_tables, readout_width),
-            *_halves(padded(top, readout_width)),
+            *halves[2],
             top_bias,
             padded(network.output.T, readout_width),
             network.output_bias,
@@ -87,6 +94,7 @@ class FusedLoop:
             "ORDER": order, "TAPS": _power_of_two(order), "STRIDE": stride, "BITS": signal.bits,
             "LONGEST_LAG": network.config.lag_max_samples, "SHAPED": voiced.are_shaped, "ROWS": way.rows,
             "UNITS": way.units, "CHUNK": way.chunk, "STAGES": way.stages,
+            "EXACT": self.is_exact,
         }  # fmt: skip
 
     def run(self, state: TorchState, frames: FrameInputs, temperature: float, tail_cut: float) -> Tensor:

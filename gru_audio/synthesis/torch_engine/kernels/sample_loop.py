@@ -8,7 +8,8 @@ second-level cache, for all its streams:
     each sample: 16 leaves of the tree's first four levels at once, then one node a level on the way to the code
 
 Products are as exact as float32's on tensor cores: a number is two halves, high = half(x) and low = half(x - high), and
-a b = high high + high low + low high, summed in float32. Sums have another order than the other engines', so that
+a b = high high + high low + low high, summed in float32. Where all weights are EXACT halves, as a bundled voice's are,
+their low ones are 0, and half as much is read. Sums have another order than the other engines', so that
 samples are equal until rounding tips a draw.
 
 Sizes are rounded up to what products take; what is behind their ends is 0. What one step leaves for the next lies in
@@ -26,10 +27,16 @@ LEVELS = tl.constexpr(4)
 
 
 @triton.jit
-def add_product(total, rest, a_high, a_low, b_high, b_low):
-    """(n, m) += (n, k) (k, m), of numbers in two halves: the products of high ones, and the others."""
+def add_product(total, rest, a_high, a_low, high, low, at, EXACT: tl.constexpr):
+    """(n, m) += (n, k) (k, m), of numbers in two halves: the products of high ones, and the others.
+
+    What a is multiplied by lies at `high` and `low`. Where that is EXACT, the low halves are 0 and are not read.
+    """
+    b_high = tl.load(high + at)
     rest = tl.dot(a_low, b_high, rest)
-    return tl.dot(a_high, b_high, total), tl.dot(a_high, b_low, rest)
+    if not EXACT:
+        rest = tl.dot(a_high, tl.load(low + at), rest)
+    return tl.dot(a_high, b_high, total), rest
 
 
 @triton.jit
@@ -73,7 +80,7 @@ def add_rows(total, tables, number, code, place, BITS: tl.constexpr, WIDTH: tl.c
 def next_state(
     gate_inputs, step_codes, step_tables, w_high, w_low, new_bias, hidden, half_states, lane, n_lanes, now,
     SIZE: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr, CHUNK: tl.constexpr,
-    N_TABLES: tl.constexpr, BITS: tl.constexpr, STAGES: tl.constexpr,
+    N_TABLES: tl.constexpr, BITS: tl.constexpr, STAGES: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
     """One recurrent step.
 
@@ -100,11 +107,11 @@ def next_state(
             k = c + tl.arange(0, CHUNK)
             h_high, h_low = tl.load(source + k[None, :]), tl.load(source + n_before + k[None, :])
             at = place * WIDTH + k[:, None]
-            by_r, rest_r = add_product(by_r, rest_r, h_high, h_low, tl.load(w_high + at), tl.load(w_low + at))
+            by_r, rest_r = add_product(by_r, rest_r, h_high, h_low, w_high, w_low, at, EXACT)
             at += WIDTH * WIDTH
-            by_z, rest_z = add_product(by_z, rest_z, h_high, h_low, tl.load(w_high + at), tl.load(w_low + at))
+            by_z, rest_z = add_product(by_z, rest_z, h_high, h_low, w_high, w_low, at, EXACT)
             at += WIDTH * WIDTH
-            by_n, rest_n = add_product(by_n, rest_n, h_high, h_low, tl.load(w_high + at), tl.load(w_low + at))
+            by_n, rest_n = add_product(by_n, rest_n, h_high, h_low, w_high, w_low, at, EXACT)
         r, z = tl.sigmoid(r + (by_r + rest_r)), tl.sigmoid(z + (by_z + rest_z))
         product = by_n + rest_n + tl.load(new_bias + unit)[None, :]
         own = hidden + lane[:, None] * WIDTH + place
@@ -120,7 +127,7 @@ def next_state(
 def keep_readouts(
     kept, state, n_between, start, high, low, bias,
     STRIDE: tl.constexpr, WIDTH: tl.constexpr, READOUT_WIDTH: tl.constexpr, ROWS: tl.constexpr, CHUNK: tl.constexpr,
-    STAGES: tl.constexpr,
+    STAGES: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
     """What a step's state adds to its samples' readouts (ROWS, R), and what the frame does; `state` to high halves."""
     j = tl.arange(0, READOUT_WIDTH)
@@ -131,7 +138,7 @@ def keep_readouts(
             k = c + tl.arange(0, CHUNK)
             at = (i * READOUT_WIDTH + j[None, :]) * WIDTH + k[:, None]
             h_high, h_low = tl.load(state + k[None, :]), tl.load(state + n_between + k[None, :])
-            total, rest = add_product(total, rest, h_high, h_low, tl.load(high + at), tl.load(low + at))
+            total, rest = add_product(total, rest, h_high, h_low, high, low, at, EXACT)
         total += rest + (start + tl.load(bias + i * READOUT_WIDTH + j)[None, :])
         tl.store(kept + i * READOUT_WIDTH, total)
 
@@ -139,7 +146,7 @@ def keep_readouts(
 @triton.jit
 def draw(
     x, uniform, colder, tail_cut, top_high, top_low, top_bias, output, output_bias, group_means,
-    ROWS: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr, BITS: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
     """Of readouts (ROWS, R): codes (ROWS,), and the means of their distributions."""
     leaf, j = tl.arange(0, LEAVES), tl.arange(0, WIDTH)
@@ -147,7 +154,7 @@ def draw(
     x_high, x_low = halves(x)
     at = place[None, :] * WIDTH + j[:, None]
     zeros = tl.zeros([ROWS, LEAVES * LEVELS], tl.float32)
-    logit, rest = add_product(zeros, zeros, x_high, x_low, tl.load(top_high + at), tl.load(top_low + at))
+    logit, rest = add_product(zeros, zeros, x_high, x_low, top_high, top_low, at, EXACT)
     right = share_of_right(logit + (rest + tl.load(top_bias + place)[None, :]), colder[:, None], tail_cut)
     level = place % LEVELS
     goes_right = (
@@ -183,6 +190,7 @@ def sample_loop(  # noqa: PLR0915
     SIZE: tl.constexpr, WIDTH: tl.constexpr, READOUT: tl.constexpr, READOUT_WIDTH: tl.constexpr,
     ORDER: tl.constexpr, TAPS: tl.constexpr, STRIDE: tl.constexpr, BITS: tl.constexpr, LONGEST_LAG: tl.constexpr,
     SHAPED: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr, CHUNK: tl.constexpr, STAGES: tl.constexpr,
+    EXACT: tl.constexpr,
 ):  # fmt: skip
     """n_frames frames of n_streams streams, whose places in what is kept are rounded up to n_lanes.
 
@@ -228,7 +236,7 @@ def sample_loop(  # noqa: PLR0915
                     step_codes = step_codes + (tl.where(is_voiced, delayed, 1 << (BITS - 1)),)
             next_state(
                 gate_inputs + at * 3 * SIZE, step_codes, step_tables, w_high, w_low, new_bias, hidden, half_states,
-                lane, n_lanes, now, SIZE, WIDTH, ROWS, UNITS, CHUNK, N_TABLES, BITS, STAGES,
+                lane, n_lanes, now, SIZE, WIDTH, ROWS, UNITS, CHUNK, N_TABLES, BITS, STAGES, EXACT,
             )  # fmt: skip
             now = 1 - now
             tl.debug_barrier()
@@ -236,7 +244,7 @@ def sample_loop(  # noqa: PLR0915
             state = half_states + now * 2 * n_lanes * WIDTH + lane[:, None] * WIDTH
             keep_readouts(
                 kept, state, n_lanes * WIDTH, start_of_readout, readout_high, readout_low, readout_bias, STRIDE, WIDTH,
-                READOUT_WIDTH, ROWS, CHUNK, STAGES,
+                READOUT_WIDTH, ROWS, CHUNK, STAGES, EXACT,
             )  # fmt: skip
             tl.debug_barrier()
             for i in range(STRIDE):
@@ -259,7 +267,7 @@ def sample_loop(  # noqa: PLR0915
                 uniform = tl.load(uniforms + row * uniform_stride + t)
                 code, mean = draw(
                     tl.maximum(x, 0.0), uniform, colder, tail_cut, top_high, top_low, top_bias, output, output_bias,
-                    group_means, ROWS, READOUT_WIDTH, BITS,
+                    group_means, ROWS, READOUT_WIDTH, BITS, EXACT,
                 )  # fmt: skip
                 amplitude = tl.load(expansion + code)
                 if SHAPED:
