@@ -85,6 +85,7 @@ def kernel(device: torch.device, found: Figures) -> None:
     engine = engine_on(device)
     choice = engine.choice
     found["chosen"], found["refused"] = str(choice.loop and choice.loop.way), choice.refused
+    found["weights are halves"] = choice.loop is not None and choice.loop.is_exact
     found["loaded and tried again, from the cache"] = f"{time.perf_counter() - began:.1f} s"
     for (way, sizes), (seconds, refused) in zip(tasks, results, strict=True):
         parts = way._asdict() if sizes is None else dict(zip(("H", "R", "S"), sizes, strict=True))
