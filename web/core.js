@@ -1,6 +1,6 @@
 // The vocoder's core in a browser or in Node: WebAssembly around the C interface gru_audio.h.
 //
-//     const core = await Core.open(new URL("./", import.meta.url));   // core*.wasm and voice.gru from there
+//     const core = await Core.open(new URL("./", import.meta.url));   // core*.wasm and voice.gru.gz from there
 //     const stream = core.start();
 //     play(stream.push(mel), stream.finish());                        // Float32Array each
 
@@ -16,6 +16,14 @@ async function bytesAt(url) {
   return answer.arrayBuffer();
 }
 
+/** What a file holds that gzip made; where the server said so, the browser has undone it on the way. */
+async function unpacked(bytes) {
+  const [first, second] = new Uint8Array(bytes);
+  if (first !== 0x1f || second !== 0x8b) return bytes;
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(stream).arrayBuffer();
+}
+
 /** One voice. Shapes: F frames, M mel bands; a mel is a Float32Array (F M,), a frame after the other. */
 export class Core {
   #exports;
@@ -25,7 +33,7 @@ export class Core {
 
   /** Fetches the core and the voice from a folder. */
   static async open(folder) {
-    const voice = await bytesAt(new URL("voice.gru", folder));
+    const voice = await unpacked(await bytesAt(new URL("voice.gru.gz", folder)));
     for (const name of MODULES) {
       const bytes = await bytesAt(new URL(name, folder));
       if (!WebAssembly.validate(bytes)) continue;

@@ -64,11 +64,27 @@ PROGRAM_PAGE = """<!doctype html><title>program</title><link rel="icon" href="da
     document.title = "played";</script>"""
 
 
+OPEN_CORE = """
+    const done = arguments[1];
+    import("/core.js").then(({ Core }) => Core.open(new URL(arguments[0], location)))
+        .then((core) => done(core.nMels), (error) => done(error.message));"""
+
+
 class Recording(http.server.SimpleHTTPRequestHandler):
+    """Serves the same files under /said/, where it says of packed ones that they are."""
+
     paths: ClassVar[set[str]] = set()
 
     def log_message(self, *_: Any) -> None:
         self.paths.add(self.path)
+
+    def translate_path(self, path: str) -> str:
+        return super().translate_path(path.replace("/said/", "/"))
+
+    def end_headers(self) -> None:
+        if self.path.startswith("/said/") and self.path.endswith(".gz"):
+            self.send_header("Content-Encoding", "gzip")
+        super().end_headers()
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +125,7 @@ def browser(driver: Any, address: str) -> Iterator[Any]:
     requested = [
         event["params"]["request"]["url"] for event in events if event["method"].endswith("WillBeSent")
     ]
-    assert {"/", "/page.js", "/worker.js", "/voice.gru"} <= Recording.paths
+    assert {"/", "/page.js", "/worker.js", "/voice.gru.gz"} <= Recording.paths
     assert requested
     assert all(url.startswith((address, "data:", "blob:")) for url in requested)
 
@@ -234,6 +250,13 @@ def test_the_documentations_program_speaks(browser: Any, address: str) -> None:
     played = np.array(browser.execute_script("return played"), np.float32)
     mel = np.full((400, 80), -5.0, np.float32)
     np.testing.assert_array_equal(played, Vocoder(load_voice(DEFAULT_VOICE), "int8").synthesize(mel))
+
+
+@pytest.mark.parametrize("folder", ["./", "said/"])
+def test_the_voice_is_unpacked_by_the_core_or_by_the_browser(browser: Any, address: str, folder: str) -> None:
+    browser.get(f"{address}program.html")
+    wait_for(lambda: browser.title == "played", "the program", LIMIT_S)
+    assert browser.execute_async_script(OPEN_CORE, folder) == 80  # mel bands
 
 
 def test_it_fits_a_phone_and_can_be_read_by_everyone(browser: Any) -> None:
