@@ -1,6 +1,7 @@
 """What several test files use: the bundled clips and made-up tones, at 16 kHz; and what training begins with."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,9 +9,9 @@ from typing import TYPE_CHECKING
 # The tests run in one process a core (see pyproject.toml); threads that spin would stall them all. The
 # libraries read this when they are imported, and so do the commands that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.pop(
-    "PYTHONDONTWRITEBYTECODE", None
-)  # each command that tests start would compile the package again
+# Each command that tests start would compile the package again, and each worker rewrite all tests' assertions.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # A machine's GPU is out of the tests' sight: torch's backward would start threads for it, after which no process may be
 # forked, and two processes would share it. benchmarks/gpu.py is for it.
 if os.environ.get("GRU_AUDIO_TEST_GPU") != "1":

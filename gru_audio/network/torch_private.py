@@ -1,5 +1,6 @@
 """What we use of torch that it does not promise to keep, in one place; each has a way round, or fails in a test."""
 
+import inspect
 from collections.abc import Callable
 
 import torch
@@ -62,6 +63,17 @@ def forget_half_step(scaler: torch.amp.GradScaler) -> None:
     """Let a scaler's next step begin anew, where the last one was broken off between two of its calls."""
     if scaler.is_enabled():
         scaler._per_optimizer_states.clear()
+
+
+class AdamW(torch.optim.AdamW):
+    """torch's, which asks torch's compiler to leave it alone, and so loads it, which takes two seconds of a core.
+
+    Here nothing is compiled: these are the same methods without that, or torch's own where it has none to leave out.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
 
 
 def step_unless_bad(optimizer: torch.optim.Optimizer, is_good: Tensor) -> None:

@@ -13,7 +13,7 @@ from gru_audio.errors import ConfigError
 from gru_audio.network.blocks import pruned_weights
 from gru_audio.network.device import choose_dtype
 from gru_audio.network.model import Network
-from gru_audio.network.torch_private import forget_half_step, move_towards, step_unless_bad
+from gru_audio.network.torch_private import AdamW, forget_half_step, move_towards, step_unless_bad
 from gru_audio.training.batches.batch import Batch
 from gru_audio.training.batches.crops import CropSource
 from gru_audio.training.distributed import Processes
@@ -188,6 +188,4 @@ def _optimizer(network: Network, settings: TrainConfig, device: torch.device) ->
     # What is captured reads its rate from the device.
     captured = device.type == "cuda"
     rate = torch.tensor(settings.learning_rate, device=device) if captured else settings.learning_rate
-    return torch.optim.AdamW(
-        groups, rate, weight_decay=settings.weight_decay, fused=True, capturable=captured
-    )
+    return AdamW(groups, rate, weight_decay=settings.weight_decay, fused=True, capturable=captured)

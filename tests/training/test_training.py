@@ -266,6 +266,12 @@ def test_labels_first_and_own_pitch_later(
     assert seen == [False, False, True, True]
 
 
+def test_a_step_does_without_torchs_compiler(warm: WarmProcess, tmp_path: Path) -> None:
+    """Loading it takes two seconds of a core, and nothing is compiled; torch's own optimisers load it."""
+    loaded = "import sys; print(sorted({'torch._dynamo', 'torch.optim'} & sys.modules.keys())); sys.exit()"
+    assert warm.run([], tmp_path / "says", patch=loaded).stdout == b"['torch.optim']\n"
+
+
 # Whole runs
 
 
@@ -812,21 +818,36 @@ def test_under_nohup_a_run_goes_on() -> None:
         signal.signal(signal.SIGHUP, outside)
 
 
-def test_a_closed_terminal_saves_and_stops_the_command(dataset: Path, tmp_path: Path) -> None:
+ON_A_TERMINAL = """
+import os, signal
+os.setsid()
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may have been started by nohup
+terminal = os.open({name!r}, os.O_RDWR)  # the first that a session's leader opens becomes its own
+for stream in range(3):
+    os.dup2(terminal, stream)
+os.close(terminal)
+"""
+
+
+def test_a_closed_terminal_saves_and_stops_the_command(
+    warm: WarmProcess, dataset: Path, tmp_path: Path
+) -> None:
     """With a progress bar on a terminal that goes away, as when ssh is cut off."""
     run, config = tmp_path / "run", tmp_path / "config.toml"
     config.write_text(to_toml(small_config("train.steps=1000000", "train.workers=1")))
-    command = [sys.executable, "-m", "gru_audio", "train", str(dataset), "-o", str(run)]
-    command += ["--config", str(config), "--device", "cpu", "--threads", "1"]
-    pid, terminal = pty.fork()
-    if not pid:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may have been started by nohup
-        os.execv(command[0], command)
+    command = ["train", str(dataset), "-o", str(run), "--config", str(config)]
+    terminal, its_end = pty.openpty()
+    pid = warm.start(
+        [*command, "--device", "cpu", "--threads", "1"],
+        tmp_path / "says",
+        ON_A_TERMINAL.format(name=os.ttyname(its_end)),
+    )
     shown = b""
     while b"training" not in shown or not (run / "metrics.jsonl").is_file():
         shown += os.read(terminal, 65_536)
+    os.close(its_end)
     os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGHUP
+    assert warm.wait(pid) == 128 + signal.SIGHUP
     (saved,) = checkpoint_paths(run)
     assert load_checkpoint(saved).step > 0
     with pytest.raises(ProcessLookupError):
