@@ -68,6 +68,12 @@ class InStep(Protocol):
             are empty where it is over.
         """
 
+    def launch(self) -> Callable[[], Sequence[Made]]:
+        """Begin what `run` does: what comes back waits for the end, and gives what `run` gives.
+
+        A device works meanwhile, and streams that no longer wait can be pushed or ended; a CPU works at the end.
+        """
+
 
 def streams_in_step(ready: ReadyVoice, n_streams: int, sampling: Sampling) -> InStep:
     """Streams of a voice, all with the same seed: on its engine's device, or by the CPU but for the sample loop."""
@@ -127,6 +133,10 @@ class StreamsInStep:
 
         with ThreadPoolExecutor() as pool:  # the correction is C, which lets go of the interpreter
             return list(pool.map(go_on, self._lanes, audio))
+
+    def launch(self) -> Callable[[], Sequence[Made]]:
+        """See `InStep`."""
+        return self.run
 
 
 def drain_in_step(

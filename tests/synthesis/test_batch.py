@@ -3,7 +3,7 @@
 import os
 import shutil
 import tracemalloc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Barrier, Lock
@@ -15,6 +15,7 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
+from gru_audio.arrays import Made
 from gru_audio.config import Config, MelConfig, ModelConfig, SignalConfig, TrainConfig
 from gru_audio.errors import AudioError, ConfigError, OutputError
 from gru_audio.network.model import Network
@@ -22,9 +23,10 @@ from gru_audio.progress import Progress
 from gru_audio.signal.audio import to_int16
 from gru_audio.signal.audio_file import decoding, reading
 from gru_audio.signal.audio_file.reading import AudioStream, open_audio, read_audio
-from gru_audio.signal.mel import log_mel
+from gru_audio.signal.mel import MelFrames, log_mel
 from gru_audio.synthesis import feeding
 from gru_audio.synthesis.frontend import FrameBlock
+from gru_audio.synthesis.in_step import StreamsInStep
 from gru_audio.synthesis.jobs import batch
 from gru_audio.synthesis.jobs.batch import run_together, synthesize_files
 from gru_audio.synthesis.jobs.given import Given
@@ -529,3 +531,52 @@ def test_two_groups_under_way_make_what_one_does(tmp_path: Path, monkeypatch: py
         np.testing.assert_allclose(
             read_audio(tmp_path / "two" / path.name)[0], read_audio(path)[0], atol=1e-3, err_msg=path.name
         )
+
+
+class AsOnADevice(StreamsInStep):
+    """Streams that take frames when they are launched, and are not waiting from then on."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.n_pushed_meanwhile = 0
+        self._is_working = False
+
+    def push(self, number: int, frames: MelFrames) -> None:
+        self.n_pushed_meanwhile += self._is_working
+        super().push(number, frames)
+
+    def launch(self) -> Callable[[], Sequence[Made]]:
+        self._is_working = any(map(self.is_waiting, range(len(self._lanes))))
+        made = super().run()
+
+        def made_of_all() -> Sequence[Made]:
+            self._is_working = False
+            return made
+
+        return made_of_all
+
+
+def test_files_are_read_while_a_device_works_and_come_out_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long and short ones, one that cannot be read, and one whose end is missing."""
+    monkeypatch.setattr(feeding, "FRAMES_AT_ONCE", 2)
+    for name, n_samples in (("a", 10 * HOP), ("b", 3), ("c", 5 * HOP + 1), ("d", 9 * HOP)):
+        write(tmp_path / "in" / f"{name}.wav", n_samples)
+    (tmp_path / "in" / "e.wav").write_bytes(b"RIFF")
+    cut = tmp_path / "in" / "d.wav"
+    cut.write_bytes(cut.read_bytes()[: -4 * HOP])
+    vocoder = Vocoder(vocoder_with().voice, "torch", "cpu")
+    expected = run(vocoder, plan_jobs([tmp_path / "in"], tmp_path / "one", ".wav"))
+    made = list[AsOnADevice]()
+
+    def start_in_step(self: Vocoder, n_streams: int, sampling: Sampling) -> AsOnADevice:
+        made.append(AsOnADevice(self.ready, n_streams, sampling))
+        return made[-1]
+
+    monkeypatch.setattr(Vocoder, "start_in_step", start_in_step)
+    assert run(vocoder, plan_jobs([tmp_path / "in"], tmp_path / "two", ".wav")) == expected
+    assert sum(streams.n_pushed_meanwhile for streams in made) > 3
+    assert len(list((tmp_path / "one").iterdir())) >= 3
+    for path in (tmp_path / "one").iterdir():
+        assert (tmp_path / "two" / path.name).read_bytes() == path.read_bytes(), path.name

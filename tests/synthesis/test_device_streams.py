@@ -70,11 +70,13 @@ def test_the_front_end_makes_what_the_cores_does(settings: dict[str, Any]) -> No
 
 
 def driven(streams: InStep, mels: list[Floats], size: int, given_up: int | None = None) -> list[Made]:
-    """What streams make of mels in chunks of a size; one may be given up after its first."""
+    """What streams make of mels in chunks of a size, pushed while they work; one may be given up after its first."""
     chunks = [[mel[i : i + size] for i in range(0, len(mel), size)] for mel in mels]
     parts: list[list[Made]] = [[] for _ in mels]
     ended = set[int]()
     while True:
+        are_working = any(map(streams.is_waiting, range(len(mels))))
+        made_of_all = streams.launch()
         for number, left in enumerate(chunks):
             while number not in ended and not streams.is_waiting(number):
                 if left and not (number == given_up and len(left) < len(mels[number]) / size):
@@ -82,9 +84,9 @@ def driven(streams: InStep, mels: list[Floats], size: int, given_up: int | None 
                 else:
                     (streams.give_up if number == given_up else streams.end)(number)
                     ended.add(number)
-        if not any(map(streams.is_waiting, range(len(mels)))):
+        if not (are_working or any(map(streams.is_waiting, range(len(mels))))):
             return [Made.joined(own) for own in parts]
-        for own, made in zip(parts, streams.run(), strict=True):
+        for own, made in zip(parts, made_of_all(), strict=True):
             own.append(made)
 
 

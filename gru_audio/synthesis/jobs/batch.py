@@ -150,13 +150,24 @@ def run_together(
         except (GruAudioError, MemoryError) as error:
             results[number] = Result(job, error=_told(job, error))
         else:
-            streams.push(number, mel) if mel is not None else streams.end(number)
+            if mel is not None:
+                streams.push(number, mel)
+            else:
+                ended.add(number)
+                streams.end(number)
             return
         streams.give_up(number)
 
+    in_flight, ended = set[int](), set[int]()
+
+    def can_go_on(number: int) -> bool:
+        """Not while it waits; nor at its end, before the last of it has been made."""
+        is_last = number in ended and number in in_flight
+        return not (is_last or number in results or streams.is_waiting(number))
+
     def feed(numbers: Sequence[int]) -> None:
         for number in numbers:
-            while number not in results and not streams.is_waiting(number):
+            while can_go_on(number):
                 go_on(number, group[number])
 
     with contextlib.ExitStack() as stack:
@@ -169,12 +180,14 @@ def run_together(
 
             in_turn = stack.enter_context(ThreadPoolExecutor(_THREADS)).map
             parts = [range(first, len(group), _THREADS) for first in range(_THREADS)]
-        while len(results) < len(group):
+        while len(results) < len(group):  # what is made now is written in the next turn, while more is made
+            in_flight = set(filter(streams.is_waiting, range(len(group))))
+            made_of_all = streams.launch()
             with feeding or contextlib.nullcontext():
                 for _ in in_turn(feed, parts):
                     pass
             shares.tell()
-            for one, made in zip(under_way, streams.run(), strict=True):
+            for one, made in zip(under_way, made_of_all(), strict=True):
                 one.made.append(made)
     if stopped_early:  # they begin anew
         again = [group[number] for number in stopped_early]

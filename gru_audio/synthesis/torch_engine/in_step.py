@@ -6,9 +6,10 @@ through all of them at once, and one row of uniform numbers does for all, as the
     frames of a stream  | its own: 0 .. F - 1 | silence: the lookahead's 2 | as many as the correction is late |
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -112,9 +113,13 @@ class DeviceStreams:
         lane = self._lanes[number]
         lane.is_over, lane.n_frames, lane.waiting = True, 0, lane.waiting[:0]
 
-    @torch.inference_mode()
     def run(self) -> Sequence[Made]:
         """See `InStep`."""
+        return self.launch()()
+
+    @torch.inference_mode()
+    def launch(self) -> Callable[[], Sequence[Made]]:
+        """See `InStep`; the frames that streams wait with are taken at once."""
         n_left = min((len(lane.waiting) for lane in self._lanes if len(lane.waiting)), default=0)
         first, parts = self._n_made, []
         with self._queue.own():
@@ -122,8 +127,14 @@ class DeviceStreams:
                 n = min(n_left, max(1, FRAMES_TOGETHER // len(self._lanes)))
                 parts += self._go_on(n)
                 n_left -= n
-            if not parts:
-                return [Made.joined([])] * len(self._lanes)
+        return partial(self._made_of, first, parts)
+
+    @torch.inference_mode()
+    def _made_of(self, first: int, parts: list[tuple[torch.Tensor, torch.Tensor]]) -> Sequence[Made]:
+        """Of each stream what is in parts, which begin with frame `first`."""
+        if not parts:
+            return [Made.joined([])] * len(self._lanes)
+        with self._queue.own():
             rows, raw_rows = (torch.cat(made, 1).cpu().numpy() for made in zip(*parts, strict=True))
         hop, delay = self._config.mel.hop_samples, self._corrections.delay
 
@@ -146,7 +157,7 @@ class DeviceStreams:
         for own, lane in zip(mel, self._lanes, strict=True):
             if len(lane.waiting):
                 own[:], lane.waiting = lane.waiting[:n_frames], lane.waiting[n_frames:]
-        ready = self._front_end.push(torch.from_numpy(mel).to(self._device))
+        ready = self._front_end.push(self._placed(mel))
         if ready is None:
             return []
         inputs, linear = ready
@@ -154,15 +165,22 @@ class DeviceStreams:
         self._n_made += n_made
         valid = np.arange(first, first + n_made) < self._n_of_lanes()[:, None]  # (B, n)
         if valid.any():
-            raw = self._generated(inputs, torch.from_numpy(valid).to(self._device))
+            raw = self._generated(inputs, self._placed(valid))
         else:
             raw = linear.new_zeros(len(self._lanes), n_made * self._config.mel.hop_samples)
-        return [(self._corrections.push(raw, linear, torch.from_numpy(valid).to(linear)), raw)]
+        return [(self._corrections.push(raw, linear, self._placed(valid.astype(np.float32))), raw)]
 
     def _generated(self, inputs: FrameInputs, valid: torch.Tensor) -> torch.Tensor:
         """The network's audio (B, n hop); 0 in frames that are none of the stream's."""
         n_frames, hop = valid.shape[1], self._config.mel.hop_samples
-        row = torch.from_numpy(self._random.random(n_frames * hop, np.float32)).to(self._device)
+        row = self._placed(self._random.random(n_frames * hop, np.float32))
         inputs.uniforms = row.view(1, n_frames, hop).expand(len(self._lanes), -1, -1)
         audio = self._loop.run(self._state, inputs, self._sampling)
         return audio.view(len(self._lanes), n_frames, hop).mul(valid[..., None]).flatten(1)
+
+    def _placed(self, array: "np.ndarray[Any, Any]") -> torch.Tensor:
+        """An array on the device, whose work is not waited for: from other memory it would be."""
+        tensor = torch.from_numpy(array)
+        if self._device.type == "cuda":
+            return tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor.to(self._device)
