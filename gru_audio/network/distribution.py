@@ -70,13 +70,15 @@ def probabilities(
         probability = torch.where(probability < highest.clamp(max=tail_cut), 0.0, probability)
     else:
         right = torch.sigmoid(logits)  # (B, Q - 1)
-        right = torch.where(right < tail_cut, 0.0, torch.where(right > 1 - tail_cut, 1.0, right))
+        if tail_cut:
+            right = torch.where(right < tail_cut, 0.0, torch.where(right > 1 - tail_cut, 1.0, right))
         branches = torch.stack([1 - right, right], -1)  # (B, Q - 1, 2)
+        n_levels = right.shape[1].bit_length()
         probability = torch.ones_like(right[:, :1])  # of the root; then of each level's nodes
-        while probability.shape[1] <= right.shape[1]:
-            n_nodes = probability.shape[1]
-            level = branches[:, n_nodes - 1 : 2 * n_nodes - 1]  # (B, n_nodes, 2)
-            probability = (probability[..., None] * level).flatten(1)
+        for level in branches.split_with_sizes(
+            [1 << depth for depth in range(n_levels)], 1
+        ):  # (B, n_nodes, 2)
+            probability = (probability.unsqueeze(2) * level).flatten(1)
     return probability
 
 

@@ -7,6 +7,7 @@ linear prediction, N tables.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -113,6 +114,32 @@ class TorchState:
             tensor.copy_(getattr(other, name))
 
 
+class SamplePlaces(NamedTuple):
+    """Where one sample of a frame is read from and written to: views, made once, as each takes as long as work on it.
+
+    Attributes:
+        last: (B, S) the last codes, oldest first.
+        recent: (B, P) the last pre-emphasised samples.
+        rebuilt: (B,) the sample's own place beside them.
+        newest: (B, 2) the last of them and that.
+        delayed_at: (B, 1) where in the history its lag leads.
+        code: (B,) its place in the history.
+        before: (B,) the sample of audio before it.
+        audio: (B,) its own.
+        uniforms: (B,).
+    """
+
+    last: Tensor
+    recent: Tensor
+    rebuilt: Tensor
+    newest: Tensor
+    delayed_at: Tensor
+    code: Tensor
+    before: Tensor
+    audio: Tensor
+    uniforms: Tensor
+
+
 class SampleLoop:
     """The samples of one frame of B streams, from and to tensors that stay where they are.
 
@@ -156,6 +183,7 @@ class SampleLoop:
             lags=zeros().long(),
             uniforms=zeros(self._hop),
         )
+        self._signal_scale = self.inputs.signal_scale[:, None]
         # A middle code that never changes, which unvoiced samples read; the last L codes; the frame's.
         middle = config.signal.n_classes // 2
         self._history = torch.full((n_streams, self._first + self._hop), middle, device=device)
@@ -172,13 +200,33 @@ class SampleLoop:
             audio=self._audio[:, :1],
             noise=zeros(N_TAPS),
         )
+        self._temperature = zeros(1)
+        self._is_voiced = zeros().bool()
+        self._places = [self._place(t) for t in range(self._hop)]
         self._taps = torch.tensor(voiced.taps[::-1]).to(device)  # for the oldest first
         self.run = replayable(self.run_frame, device) if captured else self.run_frame
+
+    def _place(self, t: int) -> SamplePlaces:
+        """Those of sample t."""
+        at, now = self._first + t, self._order + t
+        return SamplePlaces(
+            last=self._history[:, at - self._stride : at],
+            recent=self._past[:, t:now],
+            rebuilt=self._past[:, now],
+            newest=self._past[:, max(now - 1, 0) : now + 1],
+            delayed_at=self._delayed_at[:, t : t + 1],
+            code=self._history[:, at],
+            before=self._audio[:, t],
+            audio=self._audio[:, t + 1],
+            uniforms=self.inputs.uniforms[:, t],
+        )
 
     def run_frame(self) -> None:
         """Generate the frame's samples, and be ready for the next."""
         inputs, state, network = self.inputs, self.state, self._network
         lags = inputs.lags[:, None]
+        torch.gt(inputs.lags, 0, out=self._is_voiced)
+        self._temperature.copy_(torch.where(lags > 0, self._temperatures[1], self._temperatures[0]))
         self._delayed_at.copy_(torch.where(lags > 0, self._positions - lags, 0))
         self._past[:, self._order :].zero_()
         start = network.readout_bias + inputs.readout_inputs.repeat(1, self._stride)  # (B, S R)
@@ -199,25 +247,20 @@ class SampleLoop:
         They are the last S codes, oldest first, and with linear prediction those of the sample before, of
         the prediction and of the excitation one lag ago.
         """
-        at, now = self._first + t, self._order + t
-        last = self._history[:, at - self._stride : at]
+        place = self._places[t]
         if not self._order:
-            return last
-        recent = self._past[:, t:now]  # (B, P)
-        torch.sum(self.inputs.coefficients * recent, 1, out=self._past[:, now])
-        amplitudes = self._past[:, now - 1 : now + 1] / self.inputs.signal_scale[:, None]
+            return place.last
+        torch.sum(self.inputs.coefficients * place.recent, 1, out=place.rebuilt)
+        amplitudes = place.newest / self._signal_scale
         relative = torch.bucketize(amplitudes, self._network.edges, right=True)  # (B, 2)
-        return torch.cat([last, relative, self._delayed(t, t + 1)], 1)
-
-    def _delayed(self, start: int, stop: int) -> Tensor:
-        """The excitation codes one lag before some samples (B, stop - start)."""
-        return self._history.gather(1, self._delayed_at[:, start:stop])
+        return torch.cat([place.last, relative, self._history.gather(1, place.delayed_at)], 1)
 
     def _step(self, first: int, codes: Tensor) -> None:
         """One recurrent step before sample `first`, whose immediate codes (B, N) these are."""
         network, state = self._network, self.state
         if self._order and self._stride > 1:
-            codes = torch.cat([codes, self._delayed(first + 1, first + self._stride)], 1)
+            delayed = self._history.gather(1, self._delayed_at[:, first + 1 : first + self._stride])
+            codes = torch.cat([codes, delayed], 1)
         gates = self.inputs.gate_inputs + network.step_sum(codes)  # (B, G H)
         product = torch.addmm(network.recurrent_bias, state.hidden, network.recurrent)
         hidden, cell = cell_step(network.config.model.cell, gates, product, state.hidden, state.cell)
@@ -230,17 +273,15 @@ class SampleLoop:
         network, config = self._network, self._network.config
         row = torch.relu(readout + network.readout_sum(codes))  # (B, R)
         logits = torch.addmm(network.output_bias, row, network.output)
-        uniforms = self.inputs.uniforms[:, t]
-        is_voiced = self.inputs.lags > 0
-        temperature = torch.where(is_voiced, self._temperatures[1], self._temperatures[0])[:, None]
-        probability = probabilities(config.model.output, logits, temperature, self._tail_cut)
-        code = drawn(probability, uniforms)
+        probability = probabilities(config.model.output, logits, self._temperature, self._tail_cut)
+        place = self._places[t]
+        code = drawn(probability, place.uniforms)
         if self._voiced.are_shaped:
-            code = torch.where(is_voiced, self._shaped(probability, code), code)
-        self._history[:, self._first + t].copy_(code)
-        sample = self._past[:, self._order + t]  # holds its prediction
-        sample.addcmul_(self.inputs.excitation_scale, network.expansion[code])
-        torch.add(sample, self._audio[:, t], alpha=config.signal.preemphasis, out=self._audio[:, t + 1])
+            code = torch.where(self._is_voiced, self._shaped(probability, code), code)
+        place.code.copy_(code)
+        # Its place holds its prediction.
+        sample = place.rebuilt.addcmul_(self.inputs.excitation_scale, network.expansion[code])
+        torch.add(sample, place.before, alpha=config.signal.preemphasis, out=place.audio)
 
     def _shaped(self, probability: Tensor, code: Tensor) -> Tensor:
         """Drawn codes (B,) with coloured noise in place of white; see `sampling.VoicedDraws`."""
@@ -277,6 +318,8 @@ def cell_step(
         cell = torch.sigmoid(f) * cell + torch.sigmoid(i) * torch.tanh(g)
         return torch.sigmoid(o) * torch.tanh(cell), cell
     size = hidden.shape[1]
-    reset, update = torch.sigmoid(gates[:, : 2 * size] + product[:, : 2 * size]).chunk(2, 1)
-    new = torch.tanh(torch.addcmul(gates[:, 2 * size :], reset, product[:, 2 * size :]))
+    gates, new_gates = gates.split_with_sizes([2 * size, size], 1)
+    product, new_product = product.split_with_sizes([2 * size, size], 1)
+    reset, update = torch.sigmoid(gates + product).chunk(2, 1)
+    new = torch.tanh(torch.addcmul(new_gates, reset, new_product))
     return torch.lerp(new, hidden, update), cell
