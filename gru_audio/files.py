@@ -106,7 +106,8 @@ def require_writable(folder: Path) -> None:
         OutputError: something in its path is no folder, or may not be written to.
     """
     with output_errors(folder):
-        nearest = next((place for place in (folder, *folder.parents) if place.exists()), Path())
+        # A link to nothing, or in a circle, is there, too.
+        nearest = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), Path())
     if not nearest.is_dir():
         raise OutputError(f"{folder}: cannot be written: {nearest} is not a folder; choose another place")
     if not os.access(nearest, os.W_OK | os.X_OK):

@@ -65,9 +65,9 @@ def require_targets(pairs: Iterable[tuple[Path, Path]]) -> None:
             written.
     """
     pairs = list(pairs)
-    sources, taken = {source.resolve() for source, _ in pairs}, dict[Path, Path]()
+    sources, taken = {os.path.realpath(source) for source, _ in pairs}, dict[str, Path]()
     for source, target in pairs:
-        real = target.resolve()
+        real = os.path.realpath(target)  # before Python 3.13 Path.resolve takes no link in a circle
         if real in sources:
             raise OutputError(f"{target}: would replace an input; choose another output")
         if real in taken:

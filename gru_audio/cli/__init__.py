@@ -61,6 +61,7 @@ class _Commands(TyperGroup):
         if not gc.isenabled():
             gc.freeze()  # what was imported until now stays
             gc.enable()
+        _require_place()
         with _stopping():
             return super().invoke(ctx)
 
@@ -68,6 +69,14 @@ class _Commands(TyperGroup):
         """Read the command line, for which Typer imports much."""
         with _stopping():
             return super().make_context(*args, **kwargs)
+
+
+def _require_place() -> None:
+    """Refuse a folder that is gone: relative names lead nowhere there, and torch's libraries end the process."""
+    try:
+        os.getcwd()  # noqa: PTH109 - pathlib would be imported for nothing
+    except FileNotFoundError:
+        _fail("the folder in which this was typed is gone; change to another with cd")
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """`gru-audio preview`: a clip or a mel as a picture in the terminal."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -103,7 +104,7 @@ def preview(
     from gru_audio.files import require_writable
 
     if output is not None:
-        if output.resolve() == file.resolve():
+        if os.path.realpath(output) == os.path.realpath(file):
             raise OutputError(f"{output}: would replace the file to be shown; choose another name")
         if output.suffix.lower() != ".svg":
             raise OutputError(f"{output}: only .svg is written; choose a name that ends so")

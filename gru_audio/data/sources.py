@@ -1,5 +1,6 @@
 """Finding the recordings of a corpus, with each clip's name and speaker, however they are stored."""
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -95,7 +96,7 @@ def plan_sources(
         notes += folder_input.notes
     for manifest in map(Path, manifests):
         before = len(catalogue)
-        catalogue.add(manifest.resolve(), read_manifest(manifest, rule, notes), given)
+        catalogue.add(Path(os.path.realpath(manifest)), read_manifest(manifest, rule, notes), given)
         if len(catalogue) == before:
             raise DatasetError(f"{manifest}: names no recording that is not given already; check the file")
     if mels is not None:

@@ -316,6 +316,31 @@ CASES = (
         ("good/a.wav: ", "would replace an input", "choose another output"),
     ),
     Case(
+        "links that go in circles as output",
+        f"synthesize good/a.wav -o circle {VOICE}",
+        ("circle: cannot be written: ", "is not a folder", "choose another place"),
+    ),
+    Case(
+        "a link to nothing as output folder",
+        f"synthesize good/a.wav -o astray/out {VOICE}",
+        ("astray/out: cannot be written: ", "astray is not a folder", "choose another place"),
+    ),
+    Case(
+        "links that go in circles as page",
+        f"evaluate good -o circle {VOICE}",
+        ("circle: cannot be written: ", "is not a folder", "choose another place"),
+    ),
+    Case(
+        "links that go in circles as picture",
+        "preview good/a.wav -o circle/a.svg",
+        ("circle: cannot be written: ", "is not a folder", "choose another place"),
+    ),
+    Case(
+        "links that go in circles as listing",
+        "prep --manifest circle -o out",
+        ("circle: ", "Too many levels of symbolic links", "check the path"),
+    ),
+    Case(
         "a voice as input",
         f"synthesize voice.safetensors -o out.wav {VOICE}",
         ("voice.safetensors: a voice, ", "not a mel", "give a mel or audio"),
@@ -540,6 +565,8 @@ def make_world(folder: Path) -> None:
         (folder / name).write_text("Not audio but words.\n")
     for name in ("nothing.wav", "nothing.npy"):
         (folder / name).touch()
+    (folder / "circle").symlink_to("circle")
+    (folder / "astray").symlink_to("nowhere")
     whole = (SAMPLES / "it-carlo-vm-rec-name.flac").read_bytes()
     (folder / "cut.flac").write_bytes(whole[: len(whole) // 2])
     holed = np.where(np.arange(8_000) == 99, np.nan, 0.1)
@@ -695,6 +722,18 @@ REAL = ("a path that does not exist", "no --output", "a text file as voice")
 def test_so_does_the_real_command(what: str, world: Path) -> None:
     case = next(case for case in CASES if case.what == what)
     assert_one_line(gru_audio(case.command, world), *case.says, code=case.code)
+
+
+@pytest.mark.parametrize("command", ["info", "synthesize a.wav -o b.wav", "prep . -o out"])
+def test_a_folder_that_is_gone_is_told_in_one_line(
+    command: str, tmp_path: Path, in_this_process: Callable[[str], Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    says = ("the folder in which this was typed is gone", "change to another with cd")
+    assert_one_line(in_this_process(command), *says)
 
 
 def test_prep_names_each_bad_file_and_makes_the_rest(world: Path, tmp_path: Path) -> None:
