@@ -1,13 +1,31 @@
-"""Types of arrays."""
+"""Types of arrays, and what callers give as one."""
 
+import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
 Int16Array = npt.NDArray[np.int16]
+
+
+def array_of(given: npt.ArrayLike) -> npt.NDArray[Any]:
+    """What a caller gave, as an array.
+
+    A tensor of torch may have a gradient, lie on a device, be sparse or of bfloat16: NumPy takes none of these.
+
+    Raises:
+        ValueError: lists of different lengths.
+    """
+    torch: Any = sys.modules.get("torch")  # whoever gives a tensor has loaded it
+    if torch is not None and isinstance(given, torch.Tensor):
+        tensor: Any = given.detach().cpu().to_dense()
+        if tensor.is_floating_point() and tensor.dtype not in (torch.float16, torch.float32, torch.float64):
+            tensor = tensor.float()
+        return np.asarray(tensor)
+    return np.asarray(given)
 
 
 class Made(NamedTuple):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gru_audio.arrays import array_of
 from gru_audio.errors import AudioError
 from gru_audio.signal.bounds import check_rate, check_size
 from gru_audio.signal.loudness import BLOCK_S, integrated_loudness
@@ -31,12 +32,12 @@ def check_audio(audio: ArrayLike) -> NDArray[np.float32]:
     Raises:
         AudioError: another shape or type, or samples that are not finite or far over full scale.
     """
-    given = np.asarray(audio)
+    given = array_of(audio)
     if given.ndim != 1:
         raise AudioError(
             f"audio of shape {given.shape}: one dimension (n_samples,) is needed; take one channel or the mean"
         )
-    if given.dtype == np.int16:
+    if given.dtype.newbyteorder("=") == np.int16:  # in whichever order its bytes are
         return from_int16(given)
     if not np.issubdtype(given.dtype, np.floating):
         raise AudioError(f"audio of type {given.dtype}: give floats with full scale at 1, or int16")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gru_audio.arrays import FloatArray
+from gru_audio.arrays import FloatArray, array_of
 from gru_audio.config import MelConfig
 from gru_audio.errors import MelError
 from gru_audio.native import library
@@ -132,7 +132,7 @@ def orient(mel: npt.ArrayLike, n_mels: int, name: str = "mel") -> tuple[npt.NDAr
         MelError: as `check_mel`.
     """
     try:
-        values = np.asarray(mel)
+        values = array_of(mel)
     except ValueError as error:  # lists of different lengths
         raise MelError(f"{name}: no array ({error}); a mel is (n_frames, {n_mels})") from error
     if values.dtype.kind not in "fiu":

@@ -58,6 +58,9 @@ def test_check_audio_takes_floats_and_int16() -> None:
         np.testing.assert_array_equal(checked, [0.5, -0.25])
     assert check_audio([0.5, 0.25]).shape == (2,)
     assert check_audio(np.zeros(0)).shape == (0,)
+    for stored, full_scale in ((">i2", 32_768), ("<i2", 32_768), (">f4", 1), (">f8", 1)):
+        from_elsewhere = (np.array([-1, 0.5]) * full_scale).astype(stored)
+        np.testing.assert_array_equal(check_audio(from_elsewhere), [-1, 0.5])
 
 
 @pytest.mark.parametrize(
