@@ -100,6 +100,15 @@ def test_g722_is_aligned_to_the_sample(n_samples: int, speech: Floats) -> None:
     assert anchors.g722(clip, 24_000).shape == clip.shape
 
 
+@pytest.mark.parametrize("n_samples", [1, 64, 257, 800])
+def test_griffin_lim_takes_a_clip_shorter_than_its_transform(speech: Floats, n_samples: int) -> None:
+    """Without a warning of librosa's, which tests take for an error."""
+    config, clip = small_config().mel, np.ascontiguousarray(speech[16_000 : 16_000 + n_samples])
+    made = anchors.griffin_lim(log_mel(clip, config), config, n_samples)
+    assert made.shape == clip.shape
+    assert np.isfinite(made).all()
+
+
 @pytest.mark.parametrize("make", [lambda config: config, centred])
 def test_codec_and_griffin_lim_are_aligned(make: Any, speech: Floats) -> None:
     config = make(small_config())
