@@ -4,9 +4,10 @@ What a user misspelt is told with the nearest that there is.
 """
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -160,6 +161,8 @@ def _apply(tables: dict[str, Any], override: str) -> None:
         value = parse_toml(f"value = {text.strip()}")["value"]
     except DocumentError:
         value = text.strip()  # a bare word, for example model.cell=lstm
+        if re.fullmatch(r"[+-]?[0-9]{1,40}", value):  # past TOML's bound: the key's own is told
+            value = int(value)
     table, key = keys
     tables.setdefault(table, {})
     if not isinstance(tables[table], dict):
@@ -190,7 +193,8 @@ def _validate(tables: Mapping[str, Any], origin: str) -> Config:
     try:
         return Config.model_validate(tables)
     except ValidationError as error:
-        raise ConfigError(f"{origin}: " + "; ".join(_explain(item) for item in error.errors())) from error
+        told = dict.fromkeys(_explain(item) for item in error.errors())  # each once
+        raise ConfigError(f"{origin}: " + "; ".join(told)) from error
 
 
 def _explain(item: Any) -> str:
@@ -215,6 +219,9 @@ def _explain(item: Any) -> str:
         message = "is no table"
     if item["type"] == "tuple_type":
         message = "should be a list in brackets"
+    is_length = item["type"] == "too_long" or (item["type"] == "missing" and location[-1].isdigit())
+    if is_length and (n := _n_numbers(str(table), key)):
+        message = f"should be a list of {n} numbers"
     if not key:
         return f"{where}{message}"
     nested = location[2:] if len(location) > 3 else []  # in one of train.stages
@@ -222,6 +229,13 @@ def _explain(item: Any) -> str:
     got = repr(item["input"])
     got = got if len(got) <= _LONGEST_SHOWN else f"{got[:_LONGEST_SHOWN]}…"
     return f"{where}{key}{within}: {message[0].lower()}{message[1:]}, got {got}{_memory_of(key, item)}"
+
+
+def _n_numbers(table: str, key: str) -> int:
+    """How many numbers a setting has that is a list of them; 0 of any other."""
+    fields = getattr(Config(), table).__class__.model_fields
+    kinds = get_args(fields[key].annotation) if key in fields else ()
+    return len(kinds) if Ellipsis not in kinds and get_origin(fields[key].annotation) is tuple else 0
 
 
 def _memory_of(key: str, item: Any) -> str:

@@ -15,7 +15,7 @@ class Stage(Table):
     batch_size: Annotated[int, Field(gt=0, le=1_000_000)]
     """B, crops a step."""
     crop_samples: Annotated[int, Field(gt=0, le=10_000_000)]
-    """T, samples of each crop; a multiple of the hop."""
+    """T, samples of each crop: the nearest whole number of mel frames is taken."""
 
 
 class TrainConfig(Table):
@@ -74,7 +74,7 @@ class TrainConfig(Table):
     """Of the autocast; auto: bf16 where the device has it, else fp16 on a GPU and fp32 on a CPU."""
     workers: Annotated[int, Field(ge=0, le=1_024)] = 1
     """Processes that prepare batches; 0 prepares them in the training process."""
-    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    seed: Annotated[int, Field(ge=0, lt=10**18)] = 0
     """Of the first weights and of every crop."""
     log_every: Positive = 20
     """Steps between two lines of training figures."""
