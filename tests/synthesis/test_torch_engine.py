@@ -3,8 +3,9 @@
 That its samples are right is in test_synthesis.py.
 """
 
+import contextlib
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -24,7 +25,7 @@ from gru_audio.signal.lpc import FrameFilters
 from gru_audio.synthesis.engines import make_engine
 from gru_audio.synthesis.folding import FoldedNetwork, can_compile, fold
 from gru_audio.synthesis.frontend import FrameBlock
-from gru_audio.synthesis.sampling import Sampling
+from gru_audio.synthesis.sampling import Sampling, VoicedDraws, VoiceSampling
 from gru_audio.synthesis.torch_engine import graph, sample_loop
 from gru_audio.synthesis.torch_engine.engine import TorchEngine
 from gru_audio.synthesis.torch_engine.sample_loop import DeviceNetwork, SampleLoop, TorchState
@@ -251,6 +252,35 @@ def test_inference_mode_around_one_call_does_not_spoil_the_next() -> None:
     with torch.inference_mode():
         expected = generate(engine, blocks, uniforms, [2])
     np.testing.assert_array_equal(generate(engine, blocks, uniforms, [2]), expected)
+
+
+@contextlib.contextmanager
+def defaults(dtype: torch.dtype, device: str) -> Iterator[None]:
+    """A program around the engine that has torch make its tensors otherwise."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@every_model
+@pytest.mark.parametrize(
+    ("dtype", "device"), [(torch.float64, "cpu"), (torch.bfloat16, "cpu"), (torch.float32, "meta")]
+)
+def test_defaults_of_a_program_around_it_change_nothing(
+    model: dict[str, Any], dtype: torch.dtype, device: str
+) -> None:
+    network = folded(**model)
+    blocks, uniforms = [random_block(network.config, 3)], uniforms_of(1, 3)
+    own = VoiceSampling(1.0, VoicedDraws(0.7, (0.4, 0.2, 0.1)))
+    before = TorchEngine(network, CPU, own)
+    expected = generate(before, blocks, uniforms, [3])
+    with defaults(dtype, device):
+        for engine in (before, TorchEngine(network, CPU, own)):
+            np.testing.assert_array_equal(generate(engine, blocks, uniforms, [1, 2]), expected)
 
 
 # States as arrays

@@ -30,7 +30,7 @@ class RealFFT:
         angle = -2 * np.pi * np.arange(size) / size
         turns = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
         self._half, self._factors = size // 2, factors_of(size // 2)
-        self._sign = torch.tensor([-1.0, 1.0], device=device)
+        self._sign = torch.tensor([-1.0, 1.0], dtype=torch.float32, device=device)
         self._turns: list[
             tuple[Tensor, Tensor]
         ] = []  # of each pass: (parts, p, 1, 2) cosines, and signed sines

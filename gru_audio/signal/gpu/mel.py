@@ -60,7 +60,8 @@ class MelScale:
     def __init__(self, config: MelConfig, device: torch.device) -> None:
         """Of a contract."""
         numbers = (log_unit(config), config.scale, config.offset, config.floor)
-        self._unit, self._scale, self._offset, self._floor = torch.tensor(numbers, device=device).unbind()
+        placed = torch.tensor(numbers, dtype=torch.float32, device=device)  # whatever torch's default is
+        self._unit, self._scale, self._offset, self._floor = placed.unbind()
         self._divisors = torch.arange(20, dtype=torch.float64, device=device)
 
     def stored(self, linear: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ class DeviceCorrections:
         self._contrast = _Contrast(config, self._n_open - 1, self.delay - self._n_open + 1)
 
         def zeros(*sizes: int) -> Tensor:
-            return torch.zeros(n_streams, *sizes, device=device)
+            return torch.zeros(n_streams, *sizes, dtype=torch.float32, device=device)
 
         self._audio = zeros(self._n_audio - self._hop)
         self._logs = zeros(self.delay, config.n_mels)

@@ -20,9 +20,9 @@ class OverlappingFrames:
         """Begin; `full` is what of the windows' squares is enough."""
         self.window, self.hop, self._full = window, hop, full
         self._squares, n_samples = window * window, (n_open - 1) * hop + len(window)
-        self.sums = torch.zeros(n_streams, n_samples, device=window.device)
+        self.sums = window.new_zeros(n_streams, n_samples)
         self._weights = torch.zeros_like(self.sums)
-        self.open = torch.zeros(n_streams, n_open, len(window), device=window.device)
+        self.open = window.new_zeros(n_streams, n_open, len(window))
 
     def shares(self, known: Tensor) -> tuple[Tensor, Tensor]:
         """What the frames' sum and the raw audio count at each sample (B, samples).

@@ -51,7 +51,7 @@ class LowEnd:
         self._synthesis = torch.from_numpy(synthesis.astype(np.float32)).to(device)  # (2 K, width)
         self._remade = self._synthesis * window
         self._raw = torch.zeros_like(self._frames.open)
-        self._spectra = torch.zeros(n_streams, n_open, 2, n_bins, device=device)
+        self._spectra = torch.zeros(n_streams, n_open, 2, n_bins, dtype=torch.float32, device=device)
 
     def _overlaps_of_all(self, n_open: int, width: int) -> Tensor:
         """(open width, open width): 1 where a frame's sample and a window's are one."""

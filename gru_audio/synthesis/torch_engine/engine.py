@@ -102,13 +102,19 @@ class TorchEngine:
         """The state of streams that have been silent for ever."""
         config, device = self.network.config, self.network.device
         middle = config.signal.n_classes // 2
+
+        def zeros(n: int) -> Tensor:
+            return torch.zeros(
+                n_streams, n, dtype=torch.float32, device=device
+            )  # whatever torch's default is
+
         return TorchState(
-            hidden=torch.zeros(n_streams, config.model.gru_size, device=device),
-            cell=torch.zeros(n_streams, config.model.gru_size, device=device),
+            hidden=zeros(config.model.gru_size),
+            cell=zeros(config.model.gru_size),
             codes=torch.full((n_streams, config.lag_max_samples), middle, device=device),
-            rebuilt=torch.zeros(n_streams, config.signal.lpc_order, device=device),
-            audio=torch.zeros(n_streams, 1, device=device),
-            noise=torch.zeros(n_streams, N_TAPS, device=device),
+            rebuilt=zeros(config.signal.lpc_order),
+            audio=zeros(1),
+            noise=zeros(N_TAPS),
         )
 
     @torch.inference_mode()
@@ -146,7 +152,7 @@ class TorchEngine:
         # Taken out while it runs, so that two threads never share a loop's tensors.
         loop = self._idle.pop(settings, None) or SampleLoop(self.network, *settings, self.own.voiced)
         loop.state.take(state)
-        audio = torch.empty(frames.uniforms.shape, device=self.network.device)  # (B, k, hop)
+        audio = torch.empty_like(frames.uniforms)  # (B, k, hop)
         for frame in range(audio.shape[1]):
             loop.inputs.take(frames, frame)
             loop.run()

@@ -36,7 +36,7 @@ class DeviceConditioner:
         with torch.random.fork_rng([]):
             self._network = Network(config)
         self._network.load_state_dict({name: torch.from_numpy(t.copy()) for name, t in voice.tensors.items()})
-        self._network = self._network.to(device).eval()
+        self._network = self._network.to(device, torch.float32).eval()  # whatever torch's default is
         for part in (self._network.pitch_head, self._network.conditioner):
             if part is not None:
                 _round_products(part)

@@ -129,7 +129,11 @@ class FusedLoop:
         hidden = kept(state.hidden, self._width - config.model.gru_size)
         half_states = torch.stack([*_halves(hidden)] * 2).contiguous()
         readouts = torch.empty(
-            n_lanes, config.model.samples_per_step, self._constants["READOUT_WIDTH"], device=device
+            n_lanes,
+            config.model.samples_per_step,
+            self._constants["READOUT_WIDTH"],
+            dtype=torch.float32,
+            device=device,
         )
         codes, rebuilt = kept(state.codes.int(), n_samples), kept(state.rebuilt, n_samples)
         noise, audio = kept(state.noise), kept(state.audio, n_samples)
@@ -216,9 +220,9 @@ def trial_frames(network: DeviceNetwork, n_streams: int, n_frames: int) -> Frame
     random = torch.Generator().manual_seed(0)
 
     def uniform(*sizes: int) -> Tensor:
-        return torch.rand(n_streams, n_frames, *sizes, generator=random)
+        return torch.rand(n_streams, n_frames, *sizes, generator=random, dtype=torch.float32)
 
-    coefficients = torch.zeros(n_streams, n_frames, config.signal.lpc_order)
+    coefficients = torch.zeros(n_streams, n_frames, config.signal.lpc_order, dtype=torch.float32)
     coefficients[..., -2:] = uniform(min(2, config.signal.lpc_order)) - 0.45
     low, high = config.lag_min_samples, config.lag_max_samples
     is_voiced = (torch.arange(n_frames) % 2 == 1) & (config.signal.lpc_order > 0)

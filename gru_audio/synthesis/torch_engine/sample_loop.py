@@ -6,6 +6,7 @@ Shapes: see model.py; G gates as in folding.py, S samples a step, L the longest 
 linear prediction, N tables.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -165,14 +166,13 @@ class SampleLoop:
         For the settings see `distribution.probabilities`.
         """
         self._network, self._tail_cut, self._voiced = network, tail_cut, voiced
-        self._temperatures = temperature, temperature * voiced.temperature
         config, device = network.config, network.device
         self._hop, self._order = config.mel.hop_samples, config.signal.lpc_order
         self._stride = config.model.samples_per_step
         self._first = 1 + config.lag_max_samples  # the place of the frame's first code
 
         def zeros(*shape: int) -> Tensor:
-            return torch.zeros(n_streams, *shape, device=device)
+            return torch.zeros(n_streams, *shape, dtype=torch.float32, device=device)
 
         self.inputs = FrameInputs(
             gate_inputs=zeros(network.step_tables.shape[1]),
@@ -203,7 +203,12 @@ class SampleLoop:
         self._temperature = zeros(1)
         self._is_voiced = zeros().bool()
         self._places = [self._place(t) for t in range(self._hop)]
-        self._taps = torch.tensor(voiced.taps[::-1]).to(device)  # for the oldest first
+
+        def numbers(values: Sequence[float]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float32, device=device)
+
+        self._taps = numbers(voiced.taps[::-1])  # for the oldest first
+        self._temperatures = numbers([temperature, temperature * voiced.temperature])
         self.run = replayable(self.run_frame, device) if captured else self.run_frame
 
     def _place(self, t: int) -> SamplePlaces:
