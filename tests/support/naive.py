@@ -295,7 +295,35 @@ def intervals(
     temperature: float = 1.0,
     tail_cut: float = 0.0,
 ) -> Doubles:
-    """The `interval_of` each given code (T,) after those before it: (2, T).
+    """The `intervals_of` what `all_logits` gives: (2, T)."""
+    return intervals_of(all_logits(network, layers, block, codes, past), codes, temperature, tail_cut)
+
+
+def intervals_of(
+    logits: list[Doubles], codes: Codes, temperature: float = 1.0, tail_cut: float = 0.0
+) -> Doubles:
+    """The `interval_of` each given code (T,) under its logits: (2, T).
+
+    Args:
+        logits: T of a tree.
+        codes: of the excitation.
+        temperature: divides the logits.
+        tail_cut: branches less likely are never taken.
+    """
+    found = [
+        interval_of(each / temperature, int(code), tail_cut) for each, code in zip(logits, codes, strict=True)
+    ]
+    return np.asarray(np.array(found).T, np.float64)
+
+
+def all_logits(
+    network: FoldedNetwork,
+    layers: "Int8Network | FloatNetwork",
+    block: FrameBlock,
+    codes: Codes,
+    past: Codes,
+) -> list[Doubles]:
+    """The logits of each of the given codes (T,), after those before it.
 
     Args:
         network: a GRU with a tree.
@@ -303,8 +331,6 @@ def intervals(
         block: its F frames.
         codes: of the excitation.
         past: what came before; it is as long as the longest lag.
-        temperature: divides the logits.
-        tail_cut: branches less likely are never taken.
     """
     config, filters = network.config, block.filters
     order, stride = config.signal.lpc_order, config.model.samples_per_step
@@ -325,10 +351,9 @@ def intervals(
         if t % stride == 0:
             h = layers.step(np.array(before + levels + delayed), block.gate_inputs[frame], h)
         read = np.array(before + levels + delayed[:1])
-        logits = layers.logits(t % stride, read, block.readout_inputs[frame], h)
-        found.append(interval_of(logits / temperature, int(code), tail_cut))
+        found.append(layers.logits(t % stride, read, block.readout_inputs[frame], h))
         rebuilt.append(prediction + filters.excitation_scale[frame] * expansion[code])
-    return np.asarray(np.array(found).T, np.float64)
+    return found
 
 
 # The spectral correction

@@ -188,8 +188,9 @@ def test_temperature_and_tail_cut(case: Case, sampling: dict[str, Any]) -> None:
     """As above; but a node near the cut may fall on its other side, which moves all that is below it."""
     uniforms, past = case.uniforms(), case.int8.start(1)[0].codes
     codes = RecordedEngine(case.int8).codes_of(case.block, uniforms, **sampling)
-    low, high = naive.int8_intervals(case.network, case.block, codes, past, **sampling)
-    plain_low, plain_high = naive.int8_intervals(case.network, case.block, codes, past)
+    logits = naive.all_logits(case.network, naive.Int8Network(case.network), case.block, codes, past)
+    low, high = naive.intervals_of(logits, codes, **sampling)
+    plain_low, plain_high = naive.intervals_of(logits, codes)
     beyond, beyond_plain = (
         np.mean(np.maximum(first - uniforms[0], uniforms[0] - last) > 0.02)
         for first, last in ((low, high), (plain_low, plain_high))
