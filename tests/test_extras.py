@@ -18,6 +18,7 @@ for package in ("torch", "torchaudio", "tensorboard", "librosa", "scipy", "pesq"
                 "onnxruntime", "numba", "pyloudnorm"):
     sys.modules[package] = None  # as if it were not installed
 import gru_audio.cli
+import gru_audio.data.prepare, gru_audio.inspection.preview, gru_audio.synthesis.vocoder  # for all commands at once
 """
 
 

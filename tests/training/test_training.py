@@ -279,7 +279,7 @@ def test_a_runs_folder(dataset: Path, tmp_path: Path) -> None:
     run, reports = tmp_path / "runs" / "one", list[Progress]()
     result = run_to_end(dataset, run, progress=reports.append)
     assert (result.step, result.finished, result.stopped_by) == (6, True, None)
-    assert result.audio_s == pytest.approx(6 * 4 * 400 / 8_000)
+    assert result.audio_s == pytest.approx(6 * 4 * 240 / 8_000)
     assert result.best_bits == min(result.best_bits, result.last_bits) < result.first_bits
 
     assert load_config(run / "config.toml") == small_config()
