@@ -252,12 +252,17 @@ _rescale = library.function(
 )
 
 
+@lru_cache(maxsize=8)
+def _scale_of(config: MelConfig) -> _Scale:
+    """That of a contract; nothing changes it."""
+    return _Scale(unit=log_unit(config), scale=config.scale, offset=config.offset, floor=config.floor)
+
+
 def _rescaled(numbers: npt.ArrayLike, config: MelConfig, *, to_linear: bool) -> FloatArray:
     with np.errstate(over="ignore"):  # a double beyond float32's range becomes infinite
         given = np.ascontiguousarray(numbers, np.float32)
-    scale = _Scale(unit=log_unit(config), scale=config.scale, offset=config.offset, floor=config.floor)
     result = np.empty_like(given)
-    _rescale(scale, given, given.size, to_linear, result)
+    _rescale(_scale_of(config), given, given.size, to_linear, result)
     return result
 
 

@@ -32,12 +32,12 @@ class Order:
 
     def add(self, values: Doubles) -> None:
         """Take frames (k, M)."""
-        steps = np.diff(values, axis=1)
-        self._inner += float(np.abs(steps).mean(1).sum())
-        self._roughness += np.abs(np.diff(steps, axis=1)).sum(0)
+        steps = values[:, 1:] - values[:, :-1]
+        self._inner += float(np.abs(steps).sum()) / steps.shape[1]
+        self._roughness += np.abs(steps[:, 1:] - steps[:, :-1]).sum(0)
         self._n_frames += len(values)
         joined = values if self._last is None else np.concatenate([self._last, values])
-        self._rows += float(np.abs(np.diff(joined, axis=0)).mean(1).sum())
+        self._rows += float(np.abs(joined[1:] - joined[:-1]).sum()) / self._n_bands
         self._onward += float(np.abs(joined[1:, 0] - joined[:-1, -1]).sum())
         self._last = values[-1:]
 

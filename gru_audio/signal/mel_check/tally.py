@@ -50,10 +50,16 @@ class _Sums:
 
     def add(self, values: Doubles) -> None:
         self._n += len(values)
-        self._first += values.sum(0)
-        self._second += np.square(values).sum(0)
-        self._lowest = np.minimum(self._lowest, values.min(0))
-        self._highest = np.maximum(self._highest, values.max(0))
+        if len(values) == 1:  # of a stream: its sums over frames are itself
+            self._add(values[0], np.square(values[0]), values[0], values[0])
+        else:
+            self._add(values.sum(0), np.square(values).sum(0), values.min(0), values.max(0))
+
+    def _add(self, first: Doubles, second: Doubles, lowest: Doubles, highest: Doubles) -> None:
+        self._first += first
+        self._second += second
+        self._lowest = np.minimum(self._lowest, lowest)
+        self._highest = np.maximum(self._highest, highest)
 
     @property
     def bands(self) -> Bands:
@@ -89,23 +95,27 @@ class MelTally:
         """Take frames (k, M) and their `frame_levels` (k,)."""
         if not len(mel):
             return
-        if levels.max() > self._loudest[0]:
-            self._loudest = float(levels.max()), self.n_frames + int(levels.argmax())
-        values = np.clip(mel.astype(np.float64), -1e30, 1e30)[: max(0, MOST_FRAMES - self.n_frames)]
+        loudest = int(levels.argmax())
+        if levels[loudest] > self._loudest[0]:
+            self._loudest = float(levels[loudest]), self.n_frames + loudest
+        values = mel[: max(0, MOST_FRAMES - self.n_frames)].astype(np.float64)
         self.n_frames += len(mel)
         if not len(values):
             return
-        levels = levels[: len(values)]
+        np.minimum(np.maximum(values, -1e30, out=values), 1e30, out=values)
+        lowest, levels = float(values.min()), levels[: len(values)]
         self._n_loud += int(np.count_nonzero(levels > _LOUD_FRAME_DBFS))
         self._power += float((10 ** (levels / 10)).sum())
-        self._n_under += int(np.count_nonzero(values < self._bound))
-        if values.min() < self._lowest:
-            self._lowest, self._n_lowest = float(values.min()), 0
-        self._n_lowest += int(np.count_nonzero(values == self._lowest))
+        if lowest < self._bound:
+            self._n_under += int(np.count_nonzero(values < self._bound))
+        if lowest < self._lowest:
+            self._lowest, self._n_lowest = lowest, 0
+        if lowest == self._lowest:
+            self._n_lowest += int(np.count_nonzero(values == lowest))
         self._bands.add(values)
         self.order.add(values)
         self._frames.add(values.mean(1, keepdims=True))
-        if values.min() < 0:
+        if lowest < 0:
             self._logarithms = None
         elif self._logarithms is not None:
             # Under the voice's floor there is nothing; sizes are of its spectrum, or of the other one.
