@@ -14,7 +14,7 @@ import torch
 from gru_audio.config import Config, config_from_dict, to_toml
 from gru_audio.data.dataset import Dataset
 from gru_audio.data.stored.contents import DATASET_FILE
-from gru_audio.errors import TrainingError
+from gru_audio.errors import CheckpointError, ConfigError, TrainingError
 from gru_audio.files import atomic_path
 from gru_audio.network.blocks import DENSITIES
 from gru_audio.network.cpu.memory import keep_freed_memory
@@ -46,6 +46,7 @@ from gru_audio.voice.run_folder import (
     checkpoint_path,
     checkpoint_paths,
 )
+from gru_audio.voice.voice import load_voice
 
 JOB_FILE = ".torchrun"
 """In a run's folder: which call of torchrun it belongs to."""
@@ -266,6 +267,7 @@ def _previous_checkpoint(run: Path, config: Config, dataset: Dataset) -> _Found:
     if checkpoint is None:
         if not (run / CONFIG_FILE).is_file():
             raise TrainingError(f"{run}: holds no checkpoint to resume from; start without --resume")
+        _require_early(run, config)
         return _Found(None, damaged)
     stored = config_from_dict(
         checkpoint.document.get("config", {}), str(checkpoint_path(run, checkpoint.step))
@@ -280,6 +282,20 @@ def _previous_checkpoint(run: Path, config: Config, dataset: Dataset) -> _Found:
             f"{run}: has done all {checkpoint.step} steps; raise them with --set train.steps=N"
         )
     return _Found(checkpoint, damaged)
+
+
+def _require_early(run: Path, config: Config) -> None:
+    """Make sure that a run without checkpoints ended before its first, and did not lose them: its voice would go."""
+    voice = None
+    with contextlib.suppress(CheckpointError, ConfigError):
+        voice = load_voice(run / VOICE_FILE).metadata
+    told = voice.get("steps") if voice else None
+    steps = told if isinstance(told, int) else 0
+    if voice and (steps > config.train.checkpoint_every or voice.get("fine_tuned_from")):
+        raise TrainingError(
+            f"{run}: has no checkpoint that can be read, and a start anew would replace its voice of step {steps}; "
+            f"train another run with --init {run}, or remove {VOICE_FILE}"
+        )
 
 
 def _require_same_network(run: Path, checkpoint: Checkpoint, stored: Config, config: Config) -> None:

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -640,6 +641,31 @@ def test_nothing_to_resume(dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="holds no checkpoint to resume from"):
         run_to_end(dataset, tmp_path / "run", resume=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_lost_its_checkpoints_keeps_its_voice(dataset: Path, tmp_path: Path) -> None:
+    """One that ended before its first checkpoint starts anew."""
+    often = "train.checkpoint_every=2", "train.valid_every=1"
+    run_to_end(dataset, tmp_path, *often, "train.steps=3")
+    shutil.rmtree(tmp_path / "checkpoints")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(
+        TrainingError,
+        match=r"no checkpoint that can be read.* its voice of step 3; train another run with --init",
+    ):
+        run_to_end(dataset, tmp_path, *often, "train.steps=5", resume=True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert run_to_end(dataset, tmp_path, "train.checkpoint_every=3", "train.steps=3", resume=True).finished
+
+
+def test_a_resumed_run_makes_a_voice_that_was_removed(dataset: Path, tmp_path: Path) -> None:
+    """Even one that is no better."""
+    run_to_end(dataset, tmp_path, "train.steps=2")
+    (tmp_path / "voice.safetensors").unlink()
+    worse = "train.learning_rate=10", "train.gradient_clip=1e6", "train.average_decay=0"
+    result = run_to_end(dataset, tmp_path, *worse, "train.steps=3", resume=True)
+    assert load_voice(tmp_path).metadata["steps"] == 3
+    assert result.best_bits == result.last_bits
 
 
 @pytest.mark.parametrize(

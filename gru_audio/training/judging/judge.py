@@ -71,11 +71,13 @@ class Judge:
     def restore(self, checkpoint: Checkpoint) -> None:
         """Take over what a checkpoint kept."""
         kept = checkpoint.document
+        self.origin = kept.get("fine_tuned_from")
+        if not self.has_voice:  # it was removed: the next one is the best
+            return
         bits, score = kept["best_bits"], kept.get("best_score")
         self.best_bits = math.inf if bits is None else bits
         self.best_step = kept.get("best_step", 0)  # not told by versions that did not prune
         self.best_score = Score(*score) if score else None
-        self.origin = kept.get("fine_tuned_from")
 
     @property
     def has_voice(self) -> bool:
