@@ -662,7 +662,7 @@ def test_a_resumed_run_makes_a_voice_that_was_removed(dataset: Path, tmp_path: P
     """Even one that is no better."""
     run_to_end(dataset, tmp_path, "train.steps=2")
     (tmp_path / "voice.safetensors").unlink()
-    worse = "train.learning_rate=10", "train.gradient_clip=1e6", "train.average_decay=0"
+    worse = "train.learning_rate=10", "train.final_learning_rate=10", "train.average_decay=0"
     result = run_to_end(dataset, tmp_path, *worse, "train.steps=3", resume=True)
     assert load_voice(tmp_path).metadata["steps"] == 3
     assert result.best_bits == result.last_bits
