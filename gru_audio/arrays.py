@@ -1,11 +1,15 @@
-"""Types of arrays, and what callers give as one."""
+"""Types of arrays; and what callers in Python give, as arrays or as numbers."""
 
 import sys
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from gru_audio.errors import ConfigError
+from gru_audio.names import shown
 
 FloatArray = npt.NDArray[np.float32]
 Int16Array = npt.NDArray[np.int16]
@@ -19,13 +23,32 @@ def array_of(given: npt.ArrayLike) -> npt.NDArray[Any]:
     Raises:
         ValueError: lists of different lengths.
     """
-    torch: Any = sys.modules.get("torch")  # whoever gives a tensor has loaded it
-    if torch is not None and isinstance(given, torch.Tensor):
-        tensor: Any = given.detach().cpu().to_dense()
+    torch: Any = sys.modules.get(
+        "torch"
+    )  # whoever gives a tensor has loaded it; another thread may be about to
+    if isinstance(given, getattr(torch, "Tensor", ())):
+        tensor: Any = given
+        tensor = tensor.detach().cpu().to_dense()
         if tensor.is_floating_point() and tensor.dtype not in (torch.float16, torch.float32, torch.float64):
             tensor = tensor.float()
         return np.asarray(tensor)
     return np.asarray(given)
+
+
+def require_whole(name: str, value: object) -> None:
+    """Make sure that a setting is a whole number, Python's or NumPy's; a truth value is none.
+
+    Raises:
+        ConfigError: it is not; `name` begins the message.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ConfigError(f"{name} {shown(repr(value))}: not a whole number; give one, such as 0")
+
+
+def require_real(name: str, value: object) -> None:
+    """Make sure that a setting is a number, as `require_whole` does."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ConfigError(f"{name} {shown(repr(value))}: not a number; give one, such as 0.1")
 
 
 class Made(NamedTuple):

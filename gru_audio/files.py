@@ -99,6 +99,19 @@ def files_open_at_once(wanted: int) -> int:
     return wanted if soft == resource.RLIM_INFINITY else max(1, min(wanted, soft - _OTHER_FILES))
 
 
+def _is_there(place: Path) -> bool:
+    """Whether a path names anything, be it a link to nothing or in a circle.
+
+    Raises:
+        OSError: nothing can have that name.
+    """
+    try:
+        place.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def require_writable(folder: Path) -> None:
     """Make sure, before long work, that files can be made in a folder, which need not exist yet.
 
@@ -106,14 +119,12 @@ def require_writable(folder: Path) -> None:
         OutputError: something in its path is no folder, or may not be written to.
     """
     with output_errors(folder):
-        # A link to nothing, or in a circle, is there, too.
-        nearest = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), Path())
+        nearest = next(filter(_is_there, (folder, *folder.parents)), Path())
+    which = "it" if nearest == folder else nearest
     if not nearest.is_dir():
-        raise OutputError(f"{folder}: cannot be written: {nearest} is not a folder; choose another place")
+        raise OutputError(f"{folder}: cannot be written: {which} is not a folder; choose another place")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise OutputError(
-            f"{folder}: cannot be written: {nearest} may not be written to; choose another place"
-        )
+        raise OutputError(f"{folder}: cannot be written: {which} may not be written to; choose another place")
 
 
 def require_replaceable(path: Path) -> None:

@@ -1,6 +1,8 @@
 """What callers give as an array."""
 
+import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -36,3 +38,8 @@ def test_tensors_are_taken(kind: str) -> None:
 def test_whole_numbers_stay_so() -> None:
     assert array_of(torch.arange(3, dtype=torch.int16)).dtype == np.int16
     assert array_of([1, 2]).tolist() == [1, 2]
+
+
+def test_torch_may_be_half_loaded_by_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
+    assert array_of([1.5, 2]).tolist() == [1.5, 2]

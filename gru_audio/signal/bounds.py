@@ -2,6 +2,7 @@
 
 import math
 import os
+from numbers import Real
 
 from gru_audio.errors import AudioError
 
@@ -27,7 +28,8 @@ def check_rate(sample_rate_hz: float, name: str = "audio") -> None:
     Raises:
         AudioError: under 1 kHz or over 768 kHz; `name` begins the message.
     """
-    if not LEAST_RATE_HZ <= sample_rate_hz <= LARGEST_RATE_HZ:
+    is_number = isinstance(sample_rate_hz, Real)  # a caller in Python may give anything
+    if not (is_number and LEAST_RATE_HZ <= sample_rate_hz <= LARGEST_RATE_HZ):
         raise AudioError(
             f"{name}: a sample rate of {sample_rate_hz} Hz, it must be from {LEAST_RATE_HZ} to {LARGEST_RATE_HZ}; mend "
             "its header, or give the true rate"

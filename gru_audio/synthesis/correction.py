@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gru_audio.arrays import FloatArray
+from gru_audio.arrays import FloatArray, require_whole
 from gru_audio.config import MelConfig
 from gru_audio.errors import ConfigError
 from gru_audio.native import library
@@ -116,8 +116,9 @@ def check_corrections(config: MelConfig, n_rounds: int) -> int:
     """The frames of lookahead that the rounds take, the same for any number of them, once a contract allows them.
 
     Raises:
-        ConfigError: fewer than none, or over a hundred; or windows overlap too little to put audio together from them.
+        ConfigError: no whole number, below 0 or over a hundred; or windows overlap too little to put audio together.
     """
+    require_whole("corrections", n_rounds)
     if not 0 <= n_rounds <= _MOST_ROUNDS:
         raise ConfigError(f"corrections {n_rounds}: must be from 0 to {_MOST_ROUNDS}")
     if n_rounds and not default_corrections(config):

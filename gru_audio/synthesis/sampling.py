@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from gru_audio.arrays import require_real, require_whole
 from gru_audio.errors import CheckpointError, ConfigError
+from gru_audio.names import shown
 
 DEFAULT_TEMPERATURE = 0.8
 """Of voices that name none; of those measured, the best in PESQ."""
@@ -36,8 +38,12 @@ class Sampling:
         """Check the settings.
 
         Raises:
-            ConfigError: one is out of range.
+            ConfigError: one is no number of its kind, or out of range.
         """
+        require_whole("seed", self.seed)
+        if self.temperature is not None:
+            require_real("temperature", self.temperature)
+        require_real("tail_cut", self.tail_cut)
         if self.seed < 0:
             raise ConfigError(f"seed {self.seed}: must be at least 0")
         if self.temperature is not None and not 0 < self.temperature <= 10:
@@ -45,9 +51,18 @@ class Sampling:
         if not 0 <= self.tail_cut < 0.5:
             raise ConfigError(f"tail_cut {self.tail_cut:g}: must be at least 0 and below 0.5")
 
-    def seeded(self, seed: int | None) -> "Sampling":
-        """The same with another seed; None changes nothing."""
-        return self if seed is None else replace(self, seed=seed)
+    @classmethod
+    def chosen(cls, sampling: "Sampling", seed: int | None) -> "Sampling":
+        """A caller's sampling with the seed that it names beside; None changes nothing.
+
+        Raises:
+            ConfigError: it is none, or the seed is not one.
+        """
+        if not isinstance(sampling, cls):
+            raise ConfigError(
+                f"sampling {shown(repr(sampling))}: not a gru_audio.Sampling; name what it is, such as seed=0"
+            )
+        return sampling if seed is None else replace(sampling, seed=seed)
 
     def temperature_of(self, own: "VoiceSampling") -> float:
         """The temperature with which a voice is drawn."""

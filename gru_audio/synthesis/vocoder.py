@@ -174,7 +174,10 @@ class Vocoder:
         checked = self._checked(mels)
         if check:
             checked = [self.judged(mel.stored, f"mel {i}") for i, mel in enumerate(checked)]
-        return [made.audio for made in make_together(self.ready, checked, sampling.seeded(seed), progress)]
+        return [
+            made.audio
+            for made in make_together(self.ready, checked, Sampling.chosen(sampling, seed), progress)
+        ]
 
     def synthesize_both(
         self,
@@ -185,7 +188,7 @@ class Vocoder:
         progress: ProgressCallback = ignore_progress,
     ) -> list[Made]:
         """The audio of several mels as `synthesize_batch` makes it, and before the correction; they are not judged."""
-        return make_together(self.ready, self._checked(mels), sampling.seeded(seed), progress)
+        return make_together(self.ready, self._checked(mels), Sampling.chosen(sampling, seed), progress)
 
     def _checked(self, mels: Sequence[npt.ArrayLike]) -> list[MelFrames]:
         return [MelFrames(check_mel(mel, self.mel_config, f"mel {i}")) for i, mel in enumerate(mels)]
@@ -232,7 +235,7 @@ class Vocoder:
         Raises:
             ConfigError: a setting is out of range.
         """
-        return Stream(self.ready, sampling.seeded(seed), check)
+        return Stream(self.ready, Sampling.chosen(sampling, seed), check)
 
     def warm_up(self) -> None:
         """Generate a few frames of silence and forget them, so that a stream's first audio is not late.
@@ -262,7 +265,7 @@ class Vocoder:
         Raises:
             ConfigError: a setting is out of range.
         """
-        return streams_in_step(self.ready, n_streams, sampling.seeded(seed))
+        return streams_in_step(self.ready, n_streams, Sampling.chosen(sampling, seed))
 
 
 def load(

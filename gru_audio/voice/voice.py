@@ -1,5 +1,6 @@
 """A voice: trained weights with all that is needed to use them, in one file."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from pydantic import Field
 from gru_audio.config import Config, config_from_dict
 from gru_audio.documents import Document, DocumentError
 from gru_audio.errors import CheckpointError
+from gru_audio.names import shown
 from gru_audio.voice.bundled import voice_path
 from gru_audio.voice.tensor_file import Array, read_tensor_file, write_tensor_file
 
@@ -50,6 +52,10 @@ def load_voice(voice: str | Path) -> Voice:
         CheckpointError: not a voice, or a damaged one.
         ConfigError: its config is not one of this version's.
     """
+    if not isinstance(voice, str | os.PathLike):
+        raise CheckpointError(
+            f"voice {shown(repr(voice))}: neither a name nor a path; give a bundled voice's name, a voice file or a run"
+        )
     path = voice_path(voice)
     return voice_of_file(path, *read_tensor_file(path, "voice"))
 
