@@ -82,7 +82,7 @@ def test_gradients_are_float32s(
     monkeypatch.setattr(model_room, "can_scan", lambda *_: False)
     config = small_config(
         *(f"model.cell={name}", "train.precision=bf16", "train.steps=80", "train.learning_rate=5e-3"),
-        "train.crop_samples=160",
+        *("train.crop_samples=160", "train.batch_size=2"),
     )
     source = CropSource(Dataset.open(dataset), config, "train", CONTEXT_FRAMES)
     learner = Learner(config, CPU, source)
