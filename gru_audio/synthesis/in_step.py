@@ -46,10 +46,10 @@ class _Lane:
 
 
 class InStep(Protocol):
-    """Streams numbered from 0: push or end each that is not waiting, then `run`, until all have ended."""
+    """Streams numbered from 0: push or end each that is not waiting, then `launch`, until all have ended."""
 
     def is_waiting(self, number: int) -> bool:
-        """Whether a stream has frames to go on with; without, it must be pushed or ended before `run`."""
+        """Whether a stream has frames to go on with; without, it must be pushed or ended before `launch`."""
 
     def push(self, number: int, frames: MelFrames) -> None:
         """Give a stream that is not waiting its next frames, checked."""
@@ -60,18 +60,15 @@ class InStep(Protocol):
     def give_up(self, number: int) -> None:
         """End a stream, whatever it waits with."""
 
-    def run(self) -> Sequence[Made]:
+    def launch(self) -> Callable[[], Sequence[Made]]:
         """Go on by as many frames as all streams have that are not over.
 
+        A device works from now on, and streams that no longer wait can be pushed or ended meanwhile; a CPU works when
+        the result is asked for.
+
         Returns:
-            Of each stream what the network made now and what is corrected now; full scale 1, and not looked at. Both
-            are empty where it is over.
-        """
-
-    def launch(self) -> Callable[[], Sequence[Made]]:
-        """Begin what `run` does: what comes back waits for the end, and gives what `run` gives.
-
-        A device works meanwhile, and streams that no longer wait can be pushed or ended; a CPU works at the end.
+            Waits for the end and gives of each stream what the network made now and what is corrected now; full scale
+            1, and not looked at. Both are empty where it is over.
         """
 
 
@@ -115,7 +112,7 @@ class StreamsInStep:
         self._lanes[number].has_ended, self._lanes[number].waiting = True, None
 
     def run(self) -> Sequence[Made]:
-        """See `InStep`."""
+        """What `launch` gives is this."""
         blocks = [lane.waiting for lane in self._lanes if lane.waiting is not None]
         if not blocks:
             return [Made.joined([])] * len(self._lanes)
@@ -155,7 +152,7 @@ def drain_in_step(
                     ended.add(number)
         if not any(map(streams.is_waiting, range(len(mels)))):
             return [Made.joined(pieces) for pieces in parts]
-        made = streams.run()
+        made = streams.launch()()
         for pieces, piece in zip(parts, made, strict=True):
             pieces.append(piece)
         n_done += max(piece.raw.size for piece in made) // hop_samples

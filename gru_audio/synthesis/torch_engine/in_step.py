@@ -113,10 +113,6 @@ class DeviceStreams:
         lane = self._lanes[number]
         lane.is_over, lane.n_frames, lane.waiting = True, 0, lane.waiting[:0]
 
-    def run(self) -> Sequence[Made]:
-        """See `InStep`."""
-        return self.launch()()
-
     @torch.inference_mode()
     def launch(self) -> Callable[[], Sequence[Made]]:
         """See `InStep`; the frames that streams wait with are taken at once."""
@@ -163,15 +159,16 @@ class DeviceStreams:
         inputs, linear = ready
         first, n_made = self._n_made, linear.shape[1]
         self._n_made += n_made
-        valid = np.arange(first, first + n_made) < self._n_of_lanes()[:, None]  # (B, n)
-        if valid.any():
-            raw = self._generated(inputs, self._placed(valid))
+        is_valid = np.arange(first, first + n_made) < self._n_of_lanes()[:, None]  # (B, n)
+        valid = self._placed(is_valid.astype(np.float32))
+        if is_valid.any():
+            raw = self._generated(inputs, valid)
         else:
             raw = linear.new_zeros(len(self._lanes), n_made * self._config.mel.hop_samples)
-        return [(self._corrections.push(raw, linear, self._placed(valid.astype(np.float32))), raw)]
+        return [(self._corrections.push(raw, linear, valid), raw)]
 
     def _generated(self, inputs: FrameInputs, valid: torch.Tensor) -> torch.Tensor:
-        """The network's audio (B, n hop); 0 in frames that are none of the stream's."""
+        """The network's audio (B, n hop); 0 in frames where `valid` (B, n), 0 or 1, says that the stream has none."""
         n_frames, hop = valid.shape[1], self._config.mel.hop_samples
         row = self._placed(self._random.random(n_frames * hop, np.float32))
         inputs.uniforms = row.view(1, n_frames, hop).expand(len(self._lanes), -1, -1)
