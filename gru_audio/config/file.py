@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from gru_audio.config.mel import MEL_PRESETS, MelConfig
 from gru_audio.config.tables import Config
@@ -206,7 +207,7 @@ def _explain(item: Any) -> str:
     if item["type"] == "extra_forbidden":
         known = list(Config.model_fields)
         if table in Config.model_fields:
-            known = list(getattr(Config(), str(table)).__class__.model_fields)
+            known = list(_settings_of(str(table)))
         if len(location) > 2:  # in one of train.stages
             key, known = location[-1], list(Stage.model_fields)
         close = difflib.get_close_matches(key, known, n=1) or [
@@ -231,9 +232,15 @@ def _explain(item: Any) -> str:
     return f"{where}{key}{within}: {message[0].lower()}{message[1:]}, got {got}{_memory_of(key, item)}"
 
 
+def _settings_of(table: str) -> Mapping[str, FieldInfo]:
+    """A table's settings by name."""
+    fields: Mapping[str, FieldInfo] = getattr(Config(), table).__class__.model_fields
+    return fields
+
+
 def _n_numbers(table: str, key: str) -> int:
     """How many numbers a setting has that is a list of them; 0 of any other."""
-    fields = getattr(Config(), table).__class__.model_fields
+    fields = _settings_of(table)
     kinds = get_args(fields[key].annotation) if key in fields else ()
     return len(kinds) if Ellipsis not in kinds and get_origin(fields[key].annotation) is tuple else 0
 

@@ -54,7 +54,7 @@ class Float32Loop:
 
     def __init__(self, network: FoldedNetwork) -> None:
         """Take a network whose cell is a GRU and whose output is a tree."""
-        require_compilable("float32", network)
+        require_compilable("engine 'float32'", network)
         model, signal = network.config.model, network.config.signal
         size, readout_size, stride = model.gru_size, model.readout_size, model.samples_per_step
         recurrent = in_whole_vectors(network.recurrent.reshape(_GATES, size, size), 2)  # (3, H', H')

@@ -88,17 +88,16 @@ def can_compile(config: Config) -> bool:
     return config.model.cell == "gru" and config.model.output == "tree"
 
 
-def require_compilable(engine: str, network: FoldedNetwork) -> None:
-    """Check that a compiled engine covers a network; see `can_compile`.
+def require_compilable(runner: str, network: FoldedNetwork, mend: str = "use the engine torch") -> None:
+    """Check that what runs compiled loops covers a network; see `can_compile`.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: it does not; `runner` begins the message, and `mend` ends it.
     """
     if not can_compile(network.config):
         model = network.config.model
         raise ConfigError(
-            f"engine '{engine}' runs a gru with a tree, this voice is a {model.cell} with a {model.output}; "
-            "use the engine torch"
+            f"{runner} runs a gru with a tree, this voice is a {model.cell} with a {model.output}; {mend}"
         )
 
 

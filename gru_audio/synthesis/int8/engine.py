@@ -58,7 +58,7 @@ class Int8Loop:
 
     def __init__(self, network: FoldedNetwork) -> None:
         """Take a network whose cell is a GRU and whose output is a tree."""
-        require_compilable("int8", network)
+        require_compilable("engine 'int8'", network)
         self.network = pack(network)
         self._group_means = group_means(network.config.signal.n_classes, 1 << MEAN_BITS)
         self._free_rooms: list[Int8Room] = []  # what a call leaves in a room is nothing to the next one

@@ -23,7 +23,7 @@ from gru_audio.signal.mel import log_unit, silent_frames
 from gru_audio.signal.mulaw import group_means
 from gru_audio.synthesis.correction import default_corrections
 from gru_audio.synthesis.correction_plan import low_division, plan_of_contract
-from gru_audio.synthesis.folding import can_compile, fold
+from gru_audio.synthesis.folding import fold, require_compilable
 from gru_audio.synthesis.frontend import LAYERS, ConditioningWeights
 from gru_audio.synthesis.int8.packing import Int8Network, pack
 from gru_audio.synthesis.sampling import MEAN_BITS, VoiceSampling
@@ -88,12 +88,8 @@ def pack_voice(voice: Voice) -> bytes:
         CheckpointError: the voice's tensors do not fit its config.
         ConfigError: the int8 engine or the C interface does not cover the voice.
     """
-    network, model = fold(voice), voice.config.model
-    if not can_compile(voice.config):
-        raise ConfigError(
-            f"the C core runs a gru with a tree, this voice is a {model.cell} with a {model.output}; "
-            "train one with cell gru and output tree, the defaults"
-        )
+    network = fold(voice)
+    require_compilable("the C core", network, "train one with cell gru and output tree, the defaults")
     weights, packed = ConditioningWeights(voice, network), pack(network)
     numbers = _numbers(voice, packed, weights)
     arrays = _arrays(voice, packed, weights)
