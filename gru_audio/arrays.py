@@ -23,9 +23,8 @@ def array_of(given: npt.ArrayLike) -> npt.NDArray[Any]:
     Raises:
         ValueError: lists of different lengths.
     """
-    torch: Any = sys.modules.get(
-        "torch"
-    )  # whoever gives a tensor has loaded it; another thread may be about to
+    # Whoever gives a tensor has loaded torch; another thread may be about to.
+    torch: Any = sys.modules.get("torch")
     if isinstance(given, getattr(torch, "Tensor", ())):
         tensor: Any = given
         tensor = tensor.detach().cpu().to_dense()

@@ -56,9 +56,8 @@ def griffin_lim(mel: FloatArray, config: MelConfig, n_samples: int) -> FloatArra
 
     size = np.maximum(_inverse(config) @ to_linear(mel, config).T, 0)  # (n_fft / 2 + 1, F)
     magnitude = size ** (1 / config.spectrum_power)
-    n_needed = (
-        config.n_fft // config.hop_samples + 2
-    )  # with fewer librosa warns: it makes less than one transform
+    # With fewer frames librosa warns, as it makes less than one transform.
+    n_needed = config.n_fft // config.hop_samples + 2
     magnitude = np.pad(magnitude, ((0, 0), (0, max(0, n_needed - len(mel)))))  # silence after the end
     audio = librosa.griffinlim(
         magnitude,

@@ -75,9 +75,8 @@ def probabilities(
         branches = torch.stack([1 - right, right], -1)  # (B, Q - 1, 2)
         n_levels = right.shape[1].bit_length()
         probability = torch.ones_like(right[:, :1])  # of the root; then of each level's nodes
-        for level in branches.split_with_sizes(
-            [1 << depth for depth in range(n_levels)], 1
-        ):  # (B, n_nodes, 2)
+        for level in branches.split_with_sizes([1 << depth for depth in range(n_levels)], 1):
+            # (B, n_nodes, 2) of a level
             probability = (probability.unsqueeze(2) * level).flatten(1)
     return probability
 

@@ -104,9 +104,8 @@ class TorchEngine:
         middle = config.signal.n_classes // 2
 
         def zeros(n: int) -> Tensor:
-            return torch.zeros(
-                n_streams, n, dtype=torch.float32, device=device
-            )  # whatever torch's default is
+            # Whatever torch's default is.
+            return torch.zeros(n_streams, n, dtype=torch.float32, device=device)
 
         return TorchState(
             hidden=zeros(config.model.gru_size),

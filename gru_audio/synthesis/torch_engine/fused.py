@@ -72,16 +72,17 @@ class FusedLoop:
         recurrent = padded(network.recurrent.T.reshape(_GATES, size, size), width, width)
         readout = padded(network.readout.T.reshape(stride, -1, size), readout_width, width)
         top, top_bias = _first_levels(network.output.T, network.output_bias)
-        halves = [_halves(weights) for weights in (recurrent, readout, padded(top, readout_width))]
-        self.is_exact = not any(bool(low.any()) for _, low in halves)
+        multiplied = _halves(recurrent), _halves(readout), _halves(padded(top, readout_width))
+        self.is_exact = not any(bool(low.any()) for _, low in multiplied)
+        of_state, of_readout, of_top = multiplied
         self._weights = (
             padded(network.step_tables.view(-1, _GATES, size), width),
-            *halves[0],
+            *of_state,
             padded(network.recurrent_bias[2 * size :], width),
-            *halves[1],
+            *of_readout,
             padded(network.readout_bias.view(stride, -1), readout_width),
             padded(network.readout_tables, readout_width),
-            *halves[2],
+            *of_top,
             top_bias,
             padded(network.output.T, readout_width),
             network.output_bias,

@@ -231,8 +231,9 @@ class SampleLoop:
         inputs, state, network = self.inputs, self.state, self._network
         lags = inputs.lags[:, None]
         torch.gt(inputs.lags, 0, out=self._is_voiced)
-        self._temperature.copy_(torch.where(lags > 0, self._temperatures[1], self._temperatures[0]))
-        self._delayed_at.copy_(torch.where(lags > 0, self._positions - lags, 0))
+        is_voiced = self._is_voiced[:, None]
+        self._temperature.copy_(torch.where(is_voiced, self._temperatures[1], self._temperatures[0]))
+        self._delayed_at.copy_(torch.where(is_voiced, self._positions - lags, 0))
         self._past[:, self._order :].zero_()
         start = network.readout_bias + inputs.readout_inputs.repeat(1, self._stride)  # (B, S R)
         for first in range(0, self._hop, self._stride):
