@@ -46,9 +46,19 @@ class Learner:
     """
 
     def __init__(
-        self, config: Config, device: torch.device, source: CropSource, processes: Processes | None = None
+        self,
+        config: Config,
+        device: torch.device,
+        source: CropSource | None,
+        processes: Processes | None = None,
     ) -> None:
-        """Start from random weights, normalised to the source's mels.
+        """Start from random weights.
+
+        Args:
+            config: all settings.
+            device: where the network is.
+            source: to whose mels it is normalised; None where a checkpoint or a voice will bring the statistics.
+            processes: among which the batch is divided; None for this one alone.
 
         Raises:
             ConfigError: torch cannot train the cell in this precision on this device.
@@ -61,8 +71,9 @@ class Learner:
             raise ConfigError("train.precision 'fp16': torch has no such lstm for a CPU; use bf16 or fp32")
         torch.manual_seed(settings.seed)
         self.network = Network(config).to(device)
-        mean, std = source.mel_statistics()
-        self.network.set_normalisation(torch.from_numpy(mean), torch.from_numpy(std))
+        if source is not None:
+            mean, std = source.mel_statistics()
+            self.network.set_normalisation(torch.from_numpy(mean), torch.from_numpy(std))
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.average.sample_network.cell.flatten_parameters()  # a copy is not laid out as cuDNN wants it
         self.optimizer = _optimizer(self.network, settings, device)

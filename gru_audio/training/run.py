@@ -122,10 +122,12 @@ def train(
         if processes.leads:
             stack.enter_context(run_lock(run))
             found = _look(run, config, dataset, resume=resume or is_restart(run, launch))
-        trainer = Trainer(dataset, run, config, chosen, processes)
+        step = processes.gather(found.checkpoint and found.checkpoint.step)[0]
+        is_new = start is None and step is None
+        trainer = Trainer(dataset, run, config, chosen, processes, is_new=is_new)
         if start is not None:
             trainer.start_from(start)
-        for line in _start(trainer, found):
+        for line in _start(trainer, found, step):
             note(line)
         if synthesize is not None and config.train.free_running_every and processes.leads:
             trainer.judge.free_running = FreeRunning(dataset, config, synthesize)
@@ -155,15 +157,14 @@ def _look(run: Path, config: Config, dataset: Dataset, *, resume: bool) -> _Foun
     return _previous_checkpoint(run, config, dataset)
 
 
-def _start(trainer: Trainer, found: _Found) -> tuple[str, ...]:
+def _start(trainer: Trainer, found: _Found, step: int | None) -> tuple[str, ...]:
     """Put a trainer where its run stands, and the run's folder in order; returns what the user should know.
 
-    The first process alone looks what is there and writes; the others do as it says.
+    The first process alone looks what is there and writes; the others go on from the `step` that it says.
     """
     processes, checkpoint, notes = trainer.processes, found.checkpoint, tuple[str, ...]()
     if processes.leads:
         notes = _put_in_order(trainer, found)
-    step = processes.gather(checkpoint and checkpoint.step)[0]
     if step is not None:
         trainer.restore(checkpoint or load_checkpoint(checkpoint_path(trainer.run, step)))
     weights = hashlib.sha256()

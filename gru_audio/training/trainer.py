@@ -55,8 +55,18 @@ class Trainer:
         config: Config,
         device: torch.device,
         processes: Processes | None = None,
+        *,
+        is_new: bool = True,
     ) -> None:
         """Start from random weights, normalised to the dataset.
+
+        Args:
+            dataset: where the crops come from.
+            run: the folder.
+            config: all settings.
+            device: where the network is.
+            processes: of which this is one; None for this one alone.
+            is_new: False where `start_from` or `restore` follows and brings the weights and the mels' statistics.
 
         Raises:
             DatasetError: the dataset does not fit the config.
@@ -65,7 +75,7 @@ class Trainer:
         self.dataset, self.run, self.config, self.device = dataset, run, config, device
         self.processes = processes or Processes()
         self._source = CropSource(dataset, config, "train", CONTEXT_FRAMES)
-        self.learner = Learner(config, device, self._source, self.processes)
+        self.learner = Learner(config, device, self._source if is_new else None, self.processes)
         self.judge = Judge(dataset, run, config, device, self.learner.average, self.learner.pruning)
         self._measuring = Measuring(config, self.learner, self.judge)
         learner = self.learner

@@ -14,6 +14,7 @@ from gru_audio.config import Config, with_overrides
 from gru_audio.data.dataset import Dataset
 from gru_audio.errors import CheckpointError, GruAudioError, TrainingError
 from gru_audio.network.blocks import READOUT_WEIGHT, RECURRENT_WEIGHT
+from gru_audio.training.batches.crops import CropSource
 from gru_audio.training.fine_tuning import FINE_TUNING, StartingVoice
 from gru_audio.training.judging import free_running
 from gru_audio.training.judging.free_running import FreeRunning, Synthesizer
@@ -146,6 +147,24 @@ def test_statistics_and_blocks_are_the_voices_own(voice_run: Path, tuned_run: Pa
         np.testing.assert_array_equal(after[name] != 0, before[name] != 0)
         assert least < np.mean(after[name] != 0) < most
         assert not np.array_equal(after[name], before[name])
+
+
+def test_statistics_are_computed_of_new_runs_alone(
+    voice_run: Path, high: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a voice, and of a checkpoint, they are there."""
+    computed, compute = list[int](), CropSource.mel_statistics
+
+    def counted(source: CropSource) -> tuple[FloatArray, FloatArray]:
+        computed.append(1)
+        return compute(source)
+
+    monkeypatch.setattr(CropSource, "mel_statistics", counted)
+    fine_tune(voice_run, high, tmp_path / "tuned", "train.steps=3")
+    run_to_end(high, tmp_path / "new", "train.steps=3")
+    assert len(computed) == 1
+    run_to_end(high, tmp_path / "new", "train.steps=4", resume=True)
+    assert len(computed) == 1
 
 
 def test_where_it_comes_from_is_told(voice_run: Path, tuned_run: Path) -> None:
