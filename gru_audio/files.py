@@ -63,6 +63,13 @@ def why_no_file(path: Path) -> str | None:
     return _why_not_regular(mode)
 
 
+def why_neither(path: Path) -> str | None:
+    """Why a path is neither a file that can be read nor a folder, as a clause; None where it is one."""
+    if is_folder(path) or (reason := why_no_file(path)) is None:
+        return None
+    return "no such file or folder" if reason == "no such file" else reason
+
+
 def is_folder(path: Path) -> bool:
     """Whether a path is a folder; `Path.is_dir` raises an error for a name that no file can have."""
     with contextlib.suppress(OSError, ValueError):
@@ -131,9 +138,9 @@ def require_replaceable(path: Path) -> None:
     """Make sure that a file written in `path`'s place takes the place of none but a file: not of /dev/null.
 
     Raises:
-        OutputError: a pipe, a socket or a device is there.
+        OutputError: a folder, a pipe, a socket or a device is there.
     """
-    if path.exists() and not path.is_dir() and (reason := _why_not_regular(path.stat().st_mode)):
+    if path.exists() and (reason := _why_not_regular(path.stat().st_mode)):
         raise OutputError(f"{path}: cannot be written: {reason}; choose another place")
 
 

@@ -41,8 +41,20 @@ def _show_version(asked: bool) -> None:
         raise typer.Exit
 
 
+_FREE_TEXT = frozenset({"licence", "source_note"})
+"""Parameters that may be empty."""
+
+
 class _Commands(TyperGroup):
     """The commands; a wrong use, or a signal, ends any of them with one line."""
+
+    def get_command(self, *args: Any, **kwargs: Any) -> Any:
+        """A command that takes no empty value: as a path it would be the folder in which it was typed."""
+        command = super().get_command(*args, **kwargs)
+        for parameter in command.params if command else ():
+            if parameter.name not in _FREE_TEXT:
+                _refuse_empty(parameter)
+        return command
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run; Typer would draw a box around a usage error, and break its lines as wide as the terminal is."""
@@ -77,6 +89,18 @@ def _require_place() -> None:
         os.getcwd()  # noqa: PTH109 - pathlib would be imported for nothing
     except FileNotFoundError:
         _fail("the folder in which this was typed is gone; change to another with cd")
+
+
+def _refuse_empty(parameter: Any) -> None:
+    """Have a parameter of click told of a value that is empty, most often a shell's variable that is not set."""
+    process = parameter.process_value
+
+    def checked(context: Any, value: Any) -> Any:
+        if "" in (value if isinstance(value, list | tuple) else (value,)):
+            raise typer.BadParameter("is empty; give a value, or leave it out", context, parameter)
+        return process(context, value)
+
+    parameter.process_value = checked
 
 
 @contextlib.contextmanager

@@ -152,10 +152,11 @@ def synthesize(
             _check_pipe(inputs, output, json, adapt, cluster)
         planned = [] if piped else plan_jobs(inputs, output, f".{format.value}")
         sampling = Sampling(seed, temperature, tail_cut)
-        contract = load_mel_config(mel) if mel and "=" not in mel else None
+        contract = load_mel_config(mel) if mel is not None and "=" not in mel else None
         # A cluster's workers need not have the GPU that may be here.
         vocoder = load(voice, engine, device, corrections, 1 if cluster else len(planned))
-        contract = load_mel_config(mel, vocoder.mel_config) if mel and not contract else contract
+        if mel is not None and contract is None:
+            contract = load_mel_config(mel, vocoder.mel_config)
     if vocoder.engine_reason and len(planned) > 1:
         note(f"engine {vocoder.engine_name}: {vocoder.engine_reason}", quiet=quiet)
     began, results, told = time.perf_counter(), list["Result"](), set[str]()

@@ -331,6 +331,16 @@ CASES = (
         ("circle: cannot be written: ", "is not a folder", "choose another place"),
     ),
     Case(
+        "a folder as an exported voice",
+        f"export -o . {VOICE}",
+        (".: cannot be written: ", "is a folder, not a file", "choose another place"),
+    ),
+    Case(
+        "the topmost folder as an exported voice",
+        f"export -o / {VOICE}",
+        ("/: cannot be written: ", "is a folder, not a file", "choose another place"),
+    ),
+    Case(
         "links that go in circles as picture",
         "preview good/a.wav -o circle/a.svg",
         ("circle: cannot be written: ", "is not a folder", "choose another place"),
@@ -496,7 +506,7 @@ CASES = (
     Case(
         "an output folder",
         "export --voice voice.safetensors -o good",
-        ("good: ", "Is a directory", "choose another place"),
+        ("good: ", "is a folder, not a file", "choose another place"),
     ),
     Case("an option that does not exist", "info good/a.wav --josn", ("--josn", "--json", "info --help"), 2),
     Case("a command that does not exist", "synthesise good/a.wav", ("synthesise", "synthesize", "--help"), 2),
@@ -734,6 +744,47 @@ def test_a_folder_that_is_gone_is_told_in_one_line(
     folder.rmdir()
     says = ("the folder in which this was typed is gone", "change to another with cd")
     assert_one_line(in_this_process(command), *says)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("prep '' -o out", "prep good -o ''", "prep good -o out -c ''", "prep good -o out --manifest ''"),
+        *("prep good -o out --mels ''", "prep good -o out --set ''", "train '' -o out", "train data -o ''"),
+        *(
+            "train data -o out --init ''",
+            "synthesize ''",
+            "synthesize good/a.wav --output=",
+            "mel good -o ''",
+        ),
+        *("synthesize good/a.wav --voice ''", "synthesize good/a.wav --mel ''", "synthesize good/a.wav ''"),
+        *("evaluate ''", "evaluate good -o ''", "preview ''", "preview good/a.wav -o ''", "info ''"),
+        *("export -o ''", "export --voice ''", "bench --case ''", "bench --engine ''"),
+    ],
+)
+def test_an_empty_value_is_not_the_current_folder(
+    command: str, in_this_process: Callable[[str], Result]
+) -> None:
+    says = ("Invalid value for ", ": is empty; give a value, or leave it out", "--help tells more")
+    assert_one_line(in_this_process(command), *says, code=2)
+
+
+def test_a_licence_may_be_empty(
+    world: Path, tmp_path: Path, in_this_process: Callable[[str], Result]
+) -> None:
+    done = in_this_process(f"prep good -o {tmp_path}/out -c tiny.toml -j 1 --licence '' --source-note ''")
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command", ["prep", "synthesize", "mel --mel speech-16k", "evaluate", "info", "preview"]
+)
+def test_a_link_in_a_circle_is_told_alike_by_all(
+    command: str, in_this_process: Callable[[str], Result]
+) -> None:
+    output = "" if command in ("evaluate", "info", "preview") else " -o out"
+    says = ("error: circle: Too many levels of symbolic links; check the path",)
+    assert_one_line(in_this_process(f"{command} circle{output}"), *says)
 
 
 def test_prep_names_each_bad_file_and_makes_the_rest(world: Path, tmp_path: Path) -> None:
