@@ -13,6 +13,7 @@ from gru_audio.config import Config
 from gru_audio.errors import AudioError, MelError
 from gru_audio.evaluation import anchors
 from gru_audio.evaluation.columns import INSTALL_EVAL, MEASURES, WITHOUT_REFERENCE, missing_keys
+from gru_audio.evaluation.left_out import SILENT, LeftOut, told
 from gru_audio.evaluation.likelihood import Likelihood
 from gru_audio.evaluation.results import (
     CODEC,
@@ -41,6 +42,7 @@ KeepAudio = Callable[[str, str, FloatArray], None]
 """Takes a clip's name, a system and its audio (n,) at the voice's rate."""
 
 _WARM_UP_FRAMES = 8
+_UNVOICED = "no frame is voiced in both, so pitch is not compared"
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class ClipMeasured:
 
     results: list[ClipResult]
     audio: dict[str, FloatArray]
-    notes: list[str]
+    left_out: list[LeftOut]
 
 
 def evaluate(
@@ -116,13 +118,13 @@ def evaluate(
     for index, original in enumerate(originals):
         progress(Progress(index / 2, n_clips, {"step": "synthesizing"}))
         tasks.append(_synthesize(vocoder, likelihood, original, sampling, systems, absent, keep is not None))
-    results, notes = list[ClipResult](), list[str]()
+    results, left_out = list[ClipResult](), list[LeftOut]()
     with contextlib.closing(map_in_order(measure_clip, tasks, jobs)) as measured:
         for index in range(n_clips):
             progress(Progress((n_clips + index) / 2, n_clips, {"step": "measuring"}))
             clip = next(measured)
             results += clip.results
-            notes += clip.notes
+            left_out += clip.left_out
             for system, audio in clip.audio.items():
                 if keep is not None:
                     keep(clip.results[0].name, system, audio)
@@ -133,7 +135,7 @@ def evaluate(
         missing=missing,
         clips=tuple(results),
         settings={**(settings or {}), "engine": vocoder.engine_name, **asdict(_resolved(vocoder, sampling))},
-        notes=tuple(notes),
+        notes=told(left_out, systems),
     )
 
 
@@ -202,7 +204,8 @@ def _given(original: Original, vocoder: Vocoder) -> FloatArray | None:
 
 def measure_clip(task: ClipTask) -> ClipMeasured:
     """All systems' audio and figures of one clip."""
-    original, results, kept, notes = task.original, list[ClipResult](), dict[str, FloatArray](), list[str]()
+    original, results, kept, left_out = task.original, list[ClipResult](), dict[str, FloatArray](), []
+    silence = SILENT if measures.is_silent(original.audio) else None
     reference_track = track_f0(original.audio, original.sample_rate_hz)
     for system in task.systems:
         # As a 16-bit file would hold it.
@@ -212,22 +215,20 @@ def measure_clip(task: ClipTask) -> ClipMeasured:
             try:
                 figures[key] = measure()
             except AudioError as error:
-                notes.append(f"{original.name}, {system}: {error}")
+                left_out.append(LeftOut(original.name, system, silence or str(error)))
         if system != REFERENCE:
             cents, figures["voicing_error_percent"] = compare_pitch(
                 reference_track, track_f0(audio, original.sample_rate_hz)
             )
             if cents is None:
-                notes.append(
-                    f"{original.name}, {system}: no frame is voiced in both, so pitch is not compared"
-                )
+                left_out.append(LeftOut(original.name, system, silence or _UNVOICED))
             else:
                 figures["f0_cents"] = cents
         duration_s = audio.size / original.sample_rate_hz
         results.append(ClipResult(original.name, original.speaker, system, figures, duration_s))
         if task.keeps_audio:
             kept[system] = audio
-    return ClipMeasured(results, kept, notes)
+    return ClipMeasured(results, kept, left_out)
 
 
 def _measures_of(task: ClipTask, system: str, audio: FloatArray) -> dict[str, Callable[[], float]]:

@@ -75,7 +75,7 @@ class Evaluation:
         settings: how it was run: voice, clips' source, engine, seed, temperature.
         measures: the columns, in order; those that could not be computed at all are not among them.
         missing: a column or system that was left out, and what to install for it.
-        notes: what was left out of single clips, one line each.
+        notes: what was left out of single clips, one line for each reason.
         clips: one result for each clip and system, clips in order, each with the systems in order.
     """
 

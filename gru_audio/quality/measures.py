@@ -55,8 +55,8 @@ def pesq(reference: FloatArray, made: FloatArray, sample_rate_hz: int) -> float:
     scores = []
     for pieces in zip(*(np.array_split(audio, n_pieces) for audio in pair), strict=True):
         with contextlib.suppress(package.NoUtterancesError):  # a pause as long as the piece
-            if not _is_silent(pieces[0]):
-                silent = _is_silent(pieces[1])  # which the package cannot rate
+            if not is_silent(pieces[0]):
+                silent = is_silent(pieces[1])  # which the package cannot rate
                 scores.append(_PESQ_LOWEST if silent else package.pesq(WIDE_BAND_HZ, *pieces, "wb"))
     if not scores:
         raise AudioError("PESQ finds no speech in the reference; take a clip with speech")
@@ -92,7 +92,7 @@ def dnsmos(audio: FloatArray, sample_rate_hz: int) -> float:
     """
     from speechmos import dnsmos as package
 
-    if _is_silent(audio):
+    if is_silent(audio):
         raise AudioError("the clip is silent; DNSMOS rates speech")
     wide_band = np.clip(resample(audio, sample_rate_hz, WIDE_BAND_HZ), -1, 1)
     return float(package.run(wide_band, WIDE_BAND_HZ)["ovrl_mos"])
@@ -109,7 +109,7 @@ def distillmos(audio: FloatArray, sample_rate_hz: int) -> float:
     """
     import torch
 
-    if _is_silent(audio):
+    if is_silent(audio):
         raise AudioError("the clip is silent; DistillMOS rates speech")
     wide_band = np.ascontiguousarray(resample(audio, sample_rate_hz, WIDE_BAND_HZ), np.float32)
     with torch.inference_mode():
@@ -244,14 +244,14 @@ def mel_levels_db(
     return np.maximum(levels[0], lowest), np.maximum(levels[1], lowest)
 
 
-def _is_silent(audio: FloatArray) -> bool:
+def is_silent(audio: FloatArray) -> bool:
     """Whether a 16-bit file would hold nothing but zeros."""
     return float(np.abs(audio).max(initial=0.0)) < _HALF_A_STEP
 
 
 def _require_pair(reference: FloatArray, made: FloatArray) -> None:
     _require_same_length(reference, made)
-    if _is_silent(reference):
+    if is_silent(reference):
         raise AudioError("the reference is silent; there is nothing to compare with")
 
 

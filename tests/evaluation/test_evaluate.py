@@ -22,6 +22,7 @@ from gru_audio.data.stored.clips import Clip
 from gru_audio.errors import AudioError, DatasetError
 from gru_audio.evaluation import anchors
 from gru_audio.evaluation.evaluate import evaluate
+from gru_audio.evaluation.left_out import SILENT, LeftOut, told
 from gru_audio.evaluation.likelihood import Likelihood
 from gru_audio.evaluation.results import SYSTEMS, ClipResult, Evaluation, Measure, MeasureSummary
 from gru_audio.progress import Progress
@@ -195,6 +196,18 @@ def test_held_out_clips_go_from_speaker_to_speaker(tmp_path: Path, monkeypatch: 
 # The evaluation
 
 
+def test_notes_are_one_for_each_reason() -> None:
+    systems = ["voice", "network", "codec", "reference"]
+    found = [LeftOut(f"s{i}", system, SILENT) for i in range(40) for system in ("voice", "codec")]
+    found += [LeftOut(f"s{i}", system, f"0.{i} s: too short") for i in (1, 2) for system in systems[:-1]]
+    found += [LeftOut("t", "network", "no pitch")]
+    assert told(found, systems) == (
+        "s0: silent, so that nothing is compared with it; so of 39 more clips",
+        "s1: 0.1 s: too short; so of 1 more clip",
+        "t, network: no pitch",
+    )
+
+
 def test_figures_summaries_and_notes(world: Path, quick: None) -> None:
     said, notes = run(world, "--json")
     document = json.loads(said)
@@ -217,8 +230,9 @@ def test_figures_summaries_and_notes(world: Path, quick: None) -> None:
     assert pesq["codec"] > pesq["voice"] != pesq["network"]
     assert not document["clips"][5]["figures"]
     assert re.search(r"broken\.wav: .*Format not recognised", notes)
-    assert "bob/short, voice: 0.12 s: PESQ takes at least 0.25 s; take a longer clip" in notes
-    assert "bob/silent, g722: the reference is silent" in notes
+    assert "bob/short: 0.12 s: PESQ takes at least 0.25 s; take a longer clip\n" in notes
+    assert notes.count("bob/silent") == 1
+    assert "bob/silent: silent, so that nothing is compared with it\n" in notes
     assert "dnsmos is left out; pip install 'gru-audio[eval]'" in notes
 
 

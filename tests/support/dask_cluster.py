@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from gru_audio.evaluation.evaluate import ClipMeasured, ClipTask
+from gru_audio.evaluation.left_out import LeftOut
 from gru_audio.evaluation.results import ClipResult
 
 PATIENCE_S = 60
@@ -67,7 +68,9 @@ def measured_simply(task: ClipTask) -> ClipMeasured:
     clip, made = task.original, {"voice": task.made.audio, "network": task.made.raw}
     level = {system: float(np.abs(audio).mean()) for system, audio in made.items()}
     results = [ClipResult(clip.name, clip.speaker, system, {"level": level[system]}, 0.5) for system in made]
-    return ClipMeasured(results, made if task.keeps_audio else {}, [f"on {socket.gethostname()}"])
+    return ClipMeasured(
+        results, made if task.keeps_audio else {}, [LeftOut(clip.name, "voice", f"on {socket.gethostname()}")]
+    )
 
 
 def _started(before: str, folder: Path, *arguments: str) -> "subprocess.Popen[bytes]":
