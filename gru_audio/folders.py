@@ -1,11 +1,28 @@
-"""The one walk through folders, for all commands, and the one check of where they write what they make of it."""
+"""The one way in which all commands find files and walk through folders, and check where they write what they make."""
 
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
-from gru_audio.errors import OutputError
-from gru_audio.files import output_errors, require_replaceable, require_writable
+from gru_audio.errors import AudioError, DatasetError, OutputError
+from gru_audio.files import is_folder, output_errors, require_replaceable, require_writable, why_neither
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file that is worked on.
+
+    Attributes:
+        path: of the file.
+        relative: the same below the folder that was given; of a file that was given its name.
+        error: of a folder that cannot be searched, which stands for its files: why, in a line.
+    """
+
+    path: Path
+    relative: Path
+    error: str | None = None
 
 
 def walk(
@@ -13,7 +30,8 @@ def walk(
 ) -> Iterator[Path]:
     """Files below a folder, through links, without dotfiles, without going in circles.
 
-    What is neither a file nor a folder, such as a pipe or a socket, is passed over; a link to nothing is not.
+    What is neither a file nor a folder, such as a pipe or a socket, is passed over. A link that leads nowhere, or in
+    a circle, is not: it comes as a file that cannot be read.
 
     Args:
         folder: where to begin.
@@ -36,9 +54,9 @@ def walk(
                 for entry in seen:
                     if entry.name.startswith("."):
                         continue
-                    if entry.is_dir():
+                    if _is(entry.is_dir):
                         folders.append(entry.path)
-                    elif entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path)):  # noqa: PTH110
+                    elif _is(entry.is_file) or (entry.is_symlink() and not os.path.exists(entry.path)):  # noqa: PTH110
                         yield Path(entry.path)
         except OSError as error:
             if on_error is not None:
@@ -46,10 +64,59 @@ def walk(
         waiting += sorted(folders, reverse=True)
 
 
-def files_with(folder: Path, suffixes: Collection[str]) -> list[tuple[Path, Path]]:
-    """Files below a folder whose suffix is one of these, in lower case: each with its path below the folder, sorted."""
-    files = sorted(path for path in walk(folder) if path.suffix.lower() in suffixes and path.is_file())
-    return [(path, path.relative_to(folder)) for path in files]
+def _is(ask: Callable[[], bool]) -> bool:
+    """What an entry of a folder says; no, where a link cannot be followed."""
+    try:
+        return ask()
+    except OSError:
+        return False
+
+
+def why_not_searched(error: OSError) -> str:
+    """Why a folder's files are not found, as a clause."""
+    return f"the folder cannot be searched ({error.strerror or error}); check who may read it"
+
+
+def refuse_unsearched(error: OSError) -> NoReturn:
+    """For `walk`, where a folder's files must not be missed.
+
+    Raises:
+        DatasetError: always.
+    """
+    raise DatasetError(f"{error.filename}: {why_not_searched(error)}") from error
+
+
+def find_files(given: Path, suffixes: Collection[str], what: str) -> list[FoundFile]:
+    """A file that is given, whatever its suffix; or a folder's files with one of these suffixes, sorted.
+
+    Args:
+        given: the file or folder.
+        suffixes: in lower case.
+        what: the folder should hold, in words.
+
+    Raises:
+        AudioError: there is no such file or folder, or the folder holds none of them.
+    """
+    if (reason := why_neither(given)) is not None:
+        raise AudioError(f"{given}: {reason}; check the path")
+    if not is_folder(given):
+        return [FoundFile(given, Path(given.name))]
+    unsearched = dict[Path, str]()
+
+    def note(error: OSError) -> None:
+        unsearched[Path(error.filename)] = f"{error.filename}: {why_not_searched(error)}"
+
+    files = {path for path in walk(given, on_error=note) if path.suffix.lower() in suffixes}
+    if given in unsearched:
+        raise AudioError(unsearched[given])
+    if not files | unsearched.keys():
+        raise AudioError(
+            f"{given}: holds {what}; it looks for files that end in {', '.join(sorted(suffixes))}"
+        )
+    return [
+        FoundFile(path, path.relative_to(given), unsearched.get(path))
+        for path in sorted(files | unsearched.keys())
+    ]
 
 
 def require_targets(pairs: Iterable[tuple[Path, Path]]) -> None:

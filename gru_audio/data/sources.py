@@ -12,7 +12,8 @@ from gru_audio.data.inputs.manifests import read_manifest
 from gru_audio.data.inputs.mels import GivenMels
 from gru_audio.data.inputs.speakers import SpeakerRule
 from gru_audio.errors import DatasetError
-from gru_audio.files import why_no_file
+from gru_audio.files import is_folder, why_neither
+from gru_audio.folders import why_not_searched
 from gru_audio.names import readable
 
 __all__ = ["Source", "SourcePlan", "SpeakerRule", "plan_sources"]
@@ -72,18 +73,15 @@ def plan_sources(
     unreadable, notes, ignored = dict[str, str](), list[str](), 0
 
     def note_unreadable(error: OSError) -> None:
-        reason = f"the folder cannot be searched ({error.strerror or error}); check who may read it"
-        unreadable[readable(error.filename)] = reason
+        unreadable[readable(error.filename)] = why_not_searched(error)
 
     for source in map(Path, sources):
-        if not source.exists():
-            raise DatasetError(f"{source}: no such file or folder; check the path")
-        if source.is_file():
+        if (reason := why_neither(source)) is not None:
+            raise DatasetError(f"{source}: {reason}; check the path")
+        if not is_folder(source):
             folder = source.parent.resolve()
             catalogue.add(folder, [_file(folder / source.name, rule)], given)
             continue
-        if not source.is_dir():
-            raise DatasetError(f"{source}: {why_no_file(source)}; check the path")
         folder = source.resolve()
         folder_input = FolderInput(folder, rule, input_format)
         try:

@@ -17,7 +17,7 @@ from gru_audio.data.stored.contents import DATASET_FILE, read_contents
 from gru_audio.data.stored.index import SPLITS
 from gru_audio.data.stored.shards import is_shard, shard_files
 from gru_audio.errors import AudioError, CheckpointError, DatasetError, GruAudioError
-from gru_audio.files import is_folder, why_no_file
+from gru_audio.files import is_folder, why_neither
 from gru_audio.inspection.facts import (
     AudioFacts,
     AudioFileFacts,
@@ -71,8 +71,7 @@ def describe(path: Path, *, verify: bool = False, progress: ProgressCallback = i
     """
     if is_folder(path):
         return _describe_folder(path, verify, progress)
-    if (reason := why_no_file(path)) is not None:
-        reason = "no such file or folder" if reason == "no such file" else reason
+    if (reason := why_neither(path)) is not None:
         raise GruAudioError(f"{path}: {reason}; check the path")
     suffix = path.suffix.lower()
     if suffix == ".safetensors" or is_exported(path):

@@ -9,8 +9,7 @@ import numpy as np
 
 from gru_audio.config import MelConfig
 from gru_audio.errors import AudioError, GruAudioError
-from gru_audio.files import is_folder
-from gru_audio.folders import files_with, require_targets
+from gru_audio.folders import find_files, require_targets
 from gru_audio.parallel import map_in_order
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.signal.audio import resample
@@ -24,12 +23,13 @@ Layout = Literal["frames", "bands"]
 
 @dataclass(frozen=True)
 class MelTask:
-    """One file to make a mel of, where it goes, and how."""
+    """One file to make a mel of, where it goes, and how; `error` says why there can be none."""
 
     source: Path
     target: Path
     contract: MelConfig
     layout: Layout
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ def plan_mels(
         OutputError: two mels would have one name, or the folder cannot be written.
     """
     tasks = [
-        MelTask(source, folder / relative.with_suffix(suffix), contract, layout)
+        MelTask(file.path, folder / file.relative.with_suffix(suffix), contract, layout, file.error)
         for given in sources
-        for source, relative in _search(given)
+        for file in find_files(given, AUDIO_SUFFIXES, "no audio")
     ]
-    require_targets((task.source, task.target) for task in tasks)
+    require_targets((task.source, task.target) for task in tasks if not task.error)
     return tasks
 
 
@@ -80,6 +80,8 @@ def make_mels(
 def _make(task: MelTask) -> MelMade:
     contract = task.contract
     try:
+        if task.error:
+            raise AudioError(task.error)
         audio, sample_rate_hz = read_audio(task.source)
         samples = resample(audio, sample_rate_hz, contract.sample_rate_hz)
         mel = log_mel(np.pad(samples, (0, -samples.size % contract.hop_samples)), contract)
@@ -87,17 +89,3 @@ def _make(task: MelTask) -> MelMade:
     except (GruAudioError, MemoryError) as error:
         return MelMade(task, error=str(error) or f"{task.source}: takes more memory than there is")
     return MelMade(task, len(mel))
-
-
-def _search(given: Path) -> list[tuple[Path, Path]]:
-    """Files of an input, each with its path below it."""
-    if given.is_file():
-        return [(given, Path(given.name))]
-    if not is_folder(given):
-        raise AudioError(f"{given}: no such file or folder; check the path")
-    files = files_with(given, AUDIO_SUFFIXES)
-    if not files:
-        raise AudioError(
-            f"{given}: holds no audio; it looks for files that end in {', '.join(sorted(AUDIO_SUFFIXES))}"
-        )
-    return files

@@ -13,8 +13,8 @@ from gru_audio.data.inputs.speakers import SpeakerRule
 from gru_audio.data.inputs.tables import find_form, read_rows
 from gru_audio.documents import DocumentError, parse_json, read_text
 from gru_audio.errors import DatasetError
-from gru_audio.files import is_folder, why_no_file
-from gru_audio.folders import walk
+from gru_audio.files import is_folder, why_neither, why_no_file
+from gru_audio.folders import refuse_unsearched, walk
 from gru_audio.text_files import read_lines
 
 _JSON_SUFFIXES = (".jsonl", ".json", ".ndjson", ".jsonl.gz", ".json.gz")
@@ -40,8 +40,7 @@ def read_manifest(path: Path, rule: SpeakerRule, notes: list[str]) -> Iterator[F
     if is_folder(path):
         yield from _folder(path, rule)
         return
-    if (reason := why_no_file(path)) is not None:
-        reason = "no such file or folder" if reason == "no such file" else reason
+    if (reason := why_neither(path)) is not None:
         raise DatasetError(f"{path}: {reason}; check the path")
     name = path.name.lower()
     if path.name in _SAVED_BESIDE:
@@ -84,7 +83,11 @@ def _is_json(path: Path) -> bool:
 
 def _folder(folder: Path, rule: SpeakerRule) -> Iterator[Found]:
     """The recordings of a folder's archives."""
-    files = [path for path in walk(folder) if path.name.lower().endswith((*TAR_SUFFIXES, *ARROW_SUFFIXES))]
+    files = [
+        path
+        for path in walk(folder, on_error=refuse_unsearched)
+        if path.name.lower().endswith((*TAR_SUFFIXES, *ARROW_SUFFIXES))
+    ]
     tars = [path for path in files if path.name.lower().endswith(TAR_SUFFIXES)]
     if not files:
         raise DatasetError(

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from gru_audio.data.inputs.lookup import Lookup
 from gru_audio.errors import DatasetError
-from gru_audio.folders import walk
+from gru_audio.folders import refuse_unsearched, walk
 from gru_audio.signal.mel_file import MEL_SUFFIXES
 
 _AFFIXES = re.compile(r"^mels?[-_.]|[-_.](?:mels?|feats?|spec)$|\.(?:wav|flac|mp3|ogg|opus|m4a)$")
@@ -23,7 +23,7 @@ class GivenMels:
         """Look through a folder.
 
         Raises:
-            DatasetError: it is no folder, or has no mels.
+            DatasetError: it is no folder, has no mels, or cannot be searched.
         """
         if not folder.is_dir():
             raise DatasetError(f"{folder}: no such folder of mels; check the path")
@@ -57,7 +57,7 @@ class GivenMels:
         return None if found is None else self._folder / found
 
     def _files(self) -> Iterator[PurePosixPath]:
-        for path in walk(self._folder, ordered=False):
+        for path in walk(self._folder, ordered=False, on_error=refuse_unsearched):
             if path.suffix.lower() in MEL_SUFFIXES:
                 yield PurePosixPath(path.relative_to(self._folder))
 

@@ -10,7 +10,7 @@ from threading import Lock
 
 from gru_audio.arrays import Made
 from gru_audio.config import MelConfig
-from gru_audio.errors import GruAudioError
+from gru_audio.errors import AudioError, GruAudioError
 from gru_audio.files import files_open_at_once
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 from gru_audio.signal.audio_file.decoding import StoppedEarlyError
@@ -220,6 +220,8 @@ def _steps(
     Yields:
         The mel's next frames; None where there are no more. What was made of them is sent in return.
     """
+    if job.error:
+        raise AudioError(job.error)
     config, notes, n_raw, n_made = vocoder.mel_config, tuple[str, ...](), 0, 0
     with contextlib.ExitStack() as stack:
         if is_mel(job):

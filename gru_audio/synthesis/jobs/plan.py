@@ -1,12 +1,11 @@
 """Which file is synthesized to which, and what became of it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gru_audio.errors import AudioError, OutputError
-from gru_audio.files import is_folder, why_no_file
-from gru_audio.folders import files_with, require_targets
+from gru_audio.errors import OutputError
+from gru_audio.folders import find_files, require_targets
 from gru_audio.signal.audio_file.reading import AUDIO_SUFFIXES
 from gru_audio.signal.audio_file.writing import WRITTEN_SUFFIXES
 from gru_audio.signal.mel_file import MEL_SUFFIXES
@@ -14,10 +13,11 @@ from gru_audio.signal.mel_file import MEL_SUFFIXES
 
 @dataclass(frozen=True)
 class Job:
-    """One file to synthesize from, and where the result goes."""
+    """One file to synthesize from, and where the result goes; `error` says why there can be none."""
 
     source: Path
     target: Path
+    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def plan_jobs(sources: Sequence[Path], output: Path | None, suffix: str) -> list
         AudioError: an input does not exist, or a folder holds neither audio nor mels.
         OutputError: an output would replace an input or another output, or cannot be written.
     """
-    found = [(source, relative) for given in sources for source, relative in _search(given)]
+    known = AUDIO_SUFFIXES | MEL_SUFFIXES
+    found = [file for given in sources for file in find_files(given, known, "neither audio nor mels")]
     if (
         output is not None
         and output.suffix.lower() in AUDIO_SUFFIXES - set(WRITTEN_SUFFIXES)
@@ -68,28 +69,11 @@ def plan_jobs(sources: Sequence[Path], output: Path | None, suffix: str) -> list
     if is_file and (len(found) != 1 or sources[0].is_dir()):
         raise OutputError(f"{output}: one file cannot take {len(found)} results; give a folder")
     jobs = []
-    for source, relative in found:
+    for file in found:
         if output is None:
-            target = Path(f"{source.stem}-synthesized{suffix}")
+            target = Path(f"{file.path.stem}-synthesized{suffix}")
         else:
-            target = output if is_file else output / relative.with_suffix(suffix)
-        jobs.append(Job(source, target))
-    require_targets((job.source, job.target) for job in jobs)
+            target = output if is_file else output / file.relative.with_suffix(suffix)
+        jobs.append(Job(file.path, target, file.error))
+    require_targets((job.source, job.target) for job in jobs if not job.error)
     return jobs
-
-
-def _search(given: Path) -> Iterable[tuple[Path, Path]]:
-    """Files of an input, each with its path below it."""
-    reason = why_no_file(given)
-    if reason is None:
-        return [(given, Path(given.name))]
-    if not is_folder(given):
-        reason = "no such file or folder" if reason == "no such file" else reason
-        raise AudioError(f"{given}: {reason}; check the path")
-    known = AUDIO_SUFFIXES | MEL_SUFFIXES
-    files = files_with(given, known)
-    if not files:
-        raise AudioError(
-            f"{given}: holds neither audio nor mels; it looks for files that end in {', '.join(sorted(known))}"
-        )
-    return files
