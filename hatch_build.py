@@ -96,6 +96,11 @@ def this_platform() -> str:
     """
     machine = platform.machine().lower()
     name = f"{sys.platform}-{ {'amd64': 'x86_64', 'arm64': 'aarch64'}.get(machine, machine) }"
+    return _known(name)
+
+
+def _known(name: str) -> str:
+    """A platform's name, if it is one."""
     if name not in PLATFORMS:
         sys.exit(f"gru-audio: the C core can be built for {', '.join(PLATFORMS)}, not for {name}")
     return name
@@ -105,12 +110,15 @@ def compile_sets(name: str, sets: list[str] | None = None) -> None:
     """Compile some instruction sets of a platform, by default all, as many at a time as there are cores.
 
     Raises:
-        SystemExit: the compiler refused.
+        SystemExit: no such set, or the compiler refused.
     """
     goal = PLATFORMS[name]
     folder = NATIVE / "lib" / name
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = sets or list(PROCESSORS[goal.machine])
+    known = list(PROCESSORS[goal.machine])
+    if unknown := set(sets or ()).difference(known):
+        sys.exit(f"gru-audio: no instruction set {min(unknown)} for {name}; choose of {', '.join(known)}")
+    wanted = sets or known
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         errors = pool.map(lambda each: _compile(goal, each, folder / f"{each}{goal.suffix}"), wanted)
         for each, error in zip(wanted, errors, strict=True):
@@ -145,7 +153,7 @@ def make_wheels(folder: Path, names: list[str] | None = None) -> None:
     Raises:
         SystemExit: one cannot be made.
     """
-    for name in names or list(PLATFORMS):
+    for name in map(_known, names or list(PLATFORMS)):
         command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder.resolve())]
         run = subprocess.run(command, cwd=ROOT, env={**os.environ, VARIABLE: name}, check=False)
         if run.returncode:
@@ -154,6 +162,8 @@ def make_wheels(folder: Path, names: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--wheels"]:
+        if len(sys.argv) < 3:
+            sys.exit("gru-audio: --wheels needs a folder, as in --wheels dist")
         make_wheels(Path(sys.argv[2]), sys.argv[3:])
     else:
         compile_sets(this_platform(), sys.argv[1:])

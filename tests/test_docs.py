@@ -85,3 +85,17 @@ def test_the_python_runs(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     examples = blocks(ROOT / page, "python")
     assert examples
     exec("\n".join(examples), {})
+
+
+def test_the_reading_tour_is_as_long_as_told() -> None:
+    """Each file's lines to a tenth, and all of them: a student has an afternoon."""
+    page = (ROOT / "docs/design.md").read_text(encoding="utf-8").split("## 7. ")[1]
+    files = re.findall(r"^\| \[.+?\]\(\.\./(.+?)\) \| (\d+) \| .+\. \|$", page, re.MULTILINE)
+    told = re.search(r"These (\d+) files, some ([\d,]+) lines", page)
+    assert told
+    assert len(files) == int(told[1])
+    lengths = {name: len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name, _ in files}
+    for name, lines in files:
+        assert abs(lengths[name] - int(lines)) <= lengths[name] // 10, f"{name} has {lengths[name]} lines"
+    assert abs(sum(lengths.values()) - int(told[2].replace(",", ""))) <= 100
+    assert sum(lengths.values()) <= 3_000

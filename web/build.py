@@ -19,10 +19,19 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from gru_audio.errors import GruAudioError  # noqa: E402
 from gru_audio.synthesis.int8.voice_file import export_voice  # noqa: E402
 from gru_audio.voice.bundled import DEFAULT_VOICE  # noqa: E402
 from gru_audio.voice.voice import load_voice  # noqa: E402
-from hatch_build import FLAGS  # noqa: E402
+
+try:
+    import ziglang  # noqa: F401
+
+    from hatch_build import FLAGS
+except ModuleNotFoundError as missing:
+    sys.exit(
+        f"error: the page's core needs {missing.name}, which is not installed; pip install hatchling ziglang"
+    )
 
 WEB, DIST, SHARED = ROOT / "web", ROOT / "web" / "dist", ROOT / "gru_audio" / "evaluation" / "page"
 MODULES = {
@@ -62,15 +71,21 @@ def compile_core(path: Path, processor: str) -> None:
 
 
 def build(voice_name: str = DEFAULT_VOICE, *, folder: Path = DIST) -> None:
-    """Make the page's folder anew."""
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "samples").mkdir(parents=True)
-    for name, processor in MODULES.items():
-        compile_core(folder / name, processor)
+    """Make the page's folder anew, once all that can fail is done.
+
+    Raises:
+        GruAudioError: no such voice, or one that the C core cannot run.
+    """
     voice = load_voice(voice_name)
     with tempfile.TemporaryDirectory() as made:
         export_voice(voice_name, Path(made) / "voice.gru")
         packed = gzip.compress((Path(made) / "voice.gru").read_bytes(), mtime=0)  # the same bytes each time
+        for name, processor in MODULES.items():
+            compile_core(Path(made) / name, processor)
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "samples").mkdir(parents=True)
+        for name in MODULES:
+            shutil.copy(Path(made) / name, folder)
     (folder / "voice.gru.gz").write_bytes(packed)
     for name in ("core.js", "worker.js"):
         shutil.copy(WEB / name, folder)
@@ -99,4 +114,9 @@ def build(voice_name: str = DEFAULT_VOICE, *, folder: Path = DIST) -> None:
 
 
 if __name__ == "__main__":
-    build(*sys.argv[1:2])
+    if len(sys.argv) > 2 or sys.argv[1:2] in (["-h"], ["--help"]):
+        sys.exit(__doc__)
+    try:
+        build(*sys.argv[1:])
+    except GruAudioError as error:
+        sys.exit(f"error: {error}")

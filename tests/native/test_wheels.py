@@ -78,3 +78,20 @@ def test_what_is_for_another_system_is_seen() -> None:
     for name in others:
         with pytest.raises(AssertionError):
             require_library(instruction_sets.path_of(instruction_sets.supported()[0]), name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["avx99"], "no instruction set avx99 for "),
+        (["--wheels"], "--wheels needs a folder"),
+        (["--wheels", "dist", "beos"], "not for beos"),
+    ],
+)
+def test_a_wrong_use_is_one_line(arguments: list[str], says: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "hatch_build.py"), *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("gru-audio: ")
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
