@@ -15,7 +15,7 @@ from gru_audio.cli.console import note, print_json, progress_bar, say
 from gru_audio.cli.options import DeviceName, InitVoice, Json, Quiet, Settings, config_option, output_option
 from gru_audio.errors import GruAudioError
 from gru_audio.training.launch import Launch, LeaderLostError
-from gru_audio.voice.run_folder import VOICE_FILE
+from gru_audio.voice.run_folder import CONFIG_FILE, VOICE_FILE
 
 if TYPE_CHECKING:
     from gru_audio.arrays import FloatArray, Made
@@ -167,7 +167,7 @@ def _train(
     require("train", "training")
     if "wandb" in log_to:
         require("wandb", "--log-to wandb")
-    settings, start = _settings(config, overrides, init, run / "config.toml" if resume else None)
+    settings, start = _settings(config, overrides, init, run if resume else None)
     found = Dataset.open(dataset)  # before torch is imported, which takes seconds
     if start is None:
         found.require_mel(settings.mel)
@@ -203,12 +203,18 @@ def _choose_sampling(run: Path, dataset: "Dataset", synthesize: "Synthesizer", *
 
 
 def _settings(
-    config: str | None, overrides: list[str], init: str | None, stored: Path | None
+    config: str | None, overrides: list[str], init: str | None, resumed: Path | None
 ) -> "tuple[Config, StartingVoice | None]":
-    """The run's settings, and the voice that it starts from."""
+    """The settings, and the voice that a run starts from; `resumed` is a run that goes on with its own."""
     from gru_audio.config import load_config, with_overrides
 
     if init is None:
+        stored = None if resumed is None else resumed / CONFIG_FILE
+        if config is None and stored is not None and not stored.is_file():
+            from gru_audio.training.saved.checkpoint import newest_config
+
+            if (kept := newest_config(stored.parent)) is not None:
+                return with_overrides(kept, overrides), None
         source = stored if stored is not None and stored.is_file() else "voice-16k"
         return load_config(config or source, overrides), None
     from gru_audio.training.fine_tuning import StartingVoice

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import joblib
 import torch
 
-from gru_audio.config import Config, config_from_dict, to_toml
+from gru_audio.config import Config, to_toml
 from gru_audio.data.dataset import Dataset
 from gru_audio.data.stored.contents import DATASET_FILE
 from gru_audio.errors import CheckpointError, ConfigError, TrainingError
@@ -31,6 +31,7 @@ from gru_audio.training.recovery import Diverged
 from gru_audio.training.result import TrainResult
 from gru_audio.training.saved.checkpoint import (
     Checkpoint,
+    config_of,
     load_checkpoint,
     newest_checkpoint,
     remove_half_written,
@@ -270,9 +271,7 @@ def _previous_checkpoint(run: Path, config: Config, dataset: Dataset) -> _Found:
             raise TrainingError(f"{run}: holds no checkpoint to resume from; start without --resume")
         _require_early(run, config)
         return _Found(None, damaged)
-    stored = config_from_dict(
-        checkpoint.document.get("config", {}), str(checkpoint_path(run, checkpoint.step))
-    )
+    stored = config_of(run, checkpoint)
     _require_same_network(run, checkpoint, stored, config)
     if checkpoint.document.get("dataset", dataset.fingerprint) != dataset.fingerprint:
         raise TrainingError(

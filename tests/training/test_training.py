@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -24,7 +25,9 @@ from support.runs import assert_same_runs, wait_for
 from support.trained import run_to_end, small_config, stop_at
 from support.warm_process import WarmProcess
 from torch import Tensor
+from typer.testing import CliRunner
 
+from gru_audio.cli import app
 from gru_audio.config import CONTEXT_FRAMES, TrainConfig, load_config, to_toml
 from gru_audio.data.dataset import Dataset
 from gru_audio.data.prepare import prepare
@@ -625,6 +628,37 @@ def test_a_pruned_run_keeps_its_model(dataset: Path, tmp_path: Path, overrides: 
 
 
 # Refusals
+
+
+def test_a_run_whose_config_is_gone_goes_on_with_its_checkpoints(dataset: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run_to_end(dataset, run, "train.steps=4")
+    stored = (run / "config.toml").read_text()
+    (run / "config.toml").unlink()
+    arguments = [
+        "train",
+        str(dataset),
+        "-o",
+        str(run),
+        "--resume",
+        "--set",
+        "train.steps=5",
+        "--log-to",
+        "none",
+    ]
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert (run / "config.toml").read_text() == stored.replace("steps = 4\n", "steps = 5\n")
+
+
+def test_what_takes_the_place_of_a_loggers_folder_is_not_told_of_the_log(
+    dataset: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "tensorboard").write_text("a file")
+    with pytest.raises(
+        OutputError, match=rf"^{re.escape(str(tmp_path))}: cannot be written: a file is in a folder"
+    ):
+        train(dataset, tmp_path, small_config("train.steps=1"), device="cpu", threads=1)
 
 
 def test_a_taken_folder(dataset: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from gru_audio.config import Config, config_from_dict
 from gru_audio.documents import Document, DocumentError
 from gru_audio.errors import CheckpointError
 from gru_audio.files import output_errors
@@ -127,6 +128,26 @@ def newest_checkpoint(run: Path) -> tuple[Checkpoint | None, list[Path]]:
     if damaged:
         raise last
     return None, []
+
+
+def config_of(run: Path, checkpoint: Checkpoint) -> Config:
+    """The settings with which a run's checkpoint was saved.
+
+    Raises:
+        ConfigError: they are none.
+    """
+    return config_from_dict(checkpoint.document.get("config", {}), str(checkpoint_path(run, checkpoint.step)))
+
+
+def newest_config(run: Path) -> Config | None:
+    """The settings of a run's newest checkpoint; None where there is none.
+
+    Raises:
+        CheckpointError: there are some, and none can be read.
+        ConfigError: its settings are none.
+    """
+    checkpoint, _ = newest_checkpoint(run)
+    return None if checkpoint is None else config_of(run, checkpoint)
 
 
 def set_aside(damaged: Iterable[Path]) -> None:

@@ -44,8 +44,13 @@ class MetricsLog:
                 temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         with output_errors(self._path):
             self._file = self._path.open("a", encoding="utf-8", buffering=1)
-            for logger in loggers:
-                logger.begin(from_step)
+        try:
+            with output_errors(run):
+                for logger in loggers:
+                    logger.begin(from_step)
+        except BaseException:
+            self._file.close()
+            raise
 
     def log(self, group: str, step: int, figures: dict[str, float]) -> None:
         """Add the figures of a step under a group such as `"train"` or `"valid"`.
