@@ -36,6 +36,15 @@ settings.load_profile("shared-machine")
 SAMPLES = Path(__file__).parent.parent / "samples"
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Torch's one thread, again after `gru-audio train` gave all cores to the process that it is in."""
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
 @pytest.fixture(params=instruction_sets.supported())
 def instructions(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs a test once with each instruction set that this machine has."""

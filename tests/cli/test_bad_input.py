@@ -871,7 +871,7 @@ def test_train_on_a_full_disk_keeps_the_checkpoints(
     world: Path, tmp_path: Path, small_disk: Callable[[int], Callable[[], None] | None]
 ) -> None:
     disk = small_disk(2_300)
-    result = gru_audio(f"train data -o {tmp_path}/run --config tiny.toml --quiet", world, disk)
+    result = gru_audio(f"train data -o {tmp_path}/run --config tiny.toml --threads 1 --quiet", world, disk)
     assert_one_line(result, f"{tmp_path}/run/", *FULL)
     run = describe(tmp_path / "run")
     assert isinstance(run, RunFacts)

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -62,13 +61,6 @@ CPU = torch.device("cpu")
 SAMPLES = Path(__file__).parents[2] / "samples"
 # torch starts data workers by fork, of which Python 3.12 warns where there are threads.
 forks = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def logged(run: Path) -> list[dict[str, Any]]:
