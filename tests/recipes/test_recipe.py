@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import shutil
 import sys
 import zipfile
 from pathlib import Path
@@ -124,8 +125,9 @@ def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     for name in ("hello", "digits/1", "bye", "silence/1"):
         write(cache / f"old_1.0/sounds/{name}.wav", buzz(0.4 + len(name) / 10))
     (cache / "old_1.0/sounds/empty.wav").touch()
-    for name in ("a", "b", "copy-of-b", "c"):
-        write(cache / f"games_2.0/sounds/xx/{name}.wav", buzz(0.5 + ord(name[-1]) / 1000))
+    for name in "abc":
+        write(cache / f"games_2.0/sounds/xx/{name}.wav", buzz(0.5 + ord(name) / 1000))
+    shutil.copy(cache / "games_2.0/sounds/xx/b.wav", cache / "games_2.0/sounds/xx/copy-of-b.wav")
     write(cache / "games_2.0/sounds/xx/telephone.wav", buzz(1, 8_000), 8_000)
     write(cache / "games_2.0/sounds/judge/a.wav", buzz(1))
     about = script("speakers", monkeypatch)
