@@ -14,11 +14,18 @@ class Numbers(library.Array):
     """bf16 or float32, as another argument tells the function; None for a null pointer."""
 
     @classmethod
+    def from_param(cls, array: Any) -> Any:
+        """See `library.Array`."""
+        return None if array is None else _kind(array).from_param(array)
+
+    @classmethod
     def address(cls, array: Any) -> int:
-        """An array's address as a number; see `library.Array.from_param`."""
-        if array is None:
-            return 0
-        return (library.Bf16s if array.dtype == np.uint16 else library.Floats).address(array)
+        """See `library.Array`."""
+        return 0 if array is None else _kind(array).address(array)
+
+
+def _kind(array: npt.NDArray[Any]) -> type[library.Array]:
+    return library.Bf16s if array.dtype == np.uint16 else library.Floats
 
 
 def as_array(tensor: Tensor) -> npt.NDArray[Any]:

@@ -46,11 +46,13 @@ class SampleNetwork(nn.Module):
     The cell steps once for S samples; the readout runs for each sample and sees every code before it.
 
     Attributes:
-        kept_weights: (3H, H) bool, the recurrent weights that are not pruned; None: all. Whoever prunes sets it, so
+        kept_recurrent: (3H, H) bool, the recurrent weights that are not pruned; None: all. Whoever prunes sets it, so
             that no time goes into the others.
+        kept_readout: (S R, H) bool, likewise of the readout's.
     """
 
-    kept_weights: Tensor | None = None
+    kept_recurrent: Tensor | None = None
+    kept_readout: Tensor | None = None
 
     def __init__(self, config: Config) -> None:
         """Make the layers."""
@@ -92,8 +94,9 @@ class SampleNetwork(nn.Module):
             logits, _ = self(conditioning, codes)
             return negative_log_likelihood(output, logits, target).mean()
         hidden, _ = self._scan(conditioning, codes, None)  # (K, B, H)
+        layer = self.readout_hidden
         readout = Readout(
-            linear(hidden, self.readout_hidden.weight, self.readout_hidden.bias),
+            linear(hidden, layer.weight, layer.bias, self.kept_readout),
             self.readout_conditioning(conditioning),
             self.readout_embedding.table,
             self.output.weight,
@@ -120,7 +123,7 @@ class SampleNetwork(nn.Module):
     def _scan(self, conditioning: Tensor, codes: CodeInputs, state: Tensor | None) -> tuple[Tensor, Tensor]:
         """Hidden states (K, B, H), and the last one (1, B, H)."""
         rows = self.step_embedding.rows(self._step_codes(codes))
-        return scan(self.cell, self.step_embedding.table, rows, conditioning, state, self.kept_weights)
+        return scan(self.cell, self.step_embedding.table, rows, conditioning, state, self.kept_recurrent)
 
     def _step_codes(self, codes: CodeInputs) -> Tensor:
         """(B, K, n_step_tables): e[t-1] to e[t-S], s[t-1], the prediction of s[t], the S long-term codes."""

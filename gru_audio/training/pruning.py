@@ -109,7 +109,8 @@ class Pruning:
             return
         self.kept = kept
         for network in self._both:
-            network.sample_network.kept_weights = kept.get(RECURRENT_WEIGHT)
+            network.sample_network.kept_recurrent = kept.get(RECURRENT_WEIGHT)
+            network.sample_network.kept_readout = kept.get(READOUT_WEIGHT)
 
     def _set_to_zero(self) -> None:
         for name, kept in self.kept.items():

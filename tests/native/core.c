@@ -9,16 +9,18 @@
 
 int main(void) {
     static const int64_t sizes[] = {2, 6, 8, 30, 128, 400, 512, 154};
-    void (*const tests[])(void) = {test_codec, test_levinson,  test_prediction,    test_frames,
-                                   test_mel,   test_pitch,     test_loudness,      test_scan,
-                                   test_rows,  test_tree_loss, test_outer_products};
+    void (*const tests[])(void) = {test_codec, test_levinson, test_prediction, test_frames, test_mel,
+                                   test_pitch, test_loudness, test_scan,       test_rows,   test_tree_loss};
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
         random_state = 1;
         tests[i]();
         give_back_all();
     }
-    test_block_products(16);
-    test_block_products(4);
+    for (enum block_kind kind = FLOAT_BLOCKS; kind <= PAIR_BLOCKS; kind++) {
+        test_block_products(kind, 16);
+        test_block_products(kind, 4);
+        test_outer_products(kind);
+    }
     test_correction(128, 1);
     test_correction(80, 1);
     test_correction(256, 2);

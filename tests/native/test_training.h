@@ -185,16 +185,25 @@ static uint16_t *halves(int64_t n, float deviation) {
     }
     return numbers;
 }
-static double half(uint16_t number) {
-    const uint32_t bits = (uint32_t)number << 16;
+// Numbers as a kind of blocks wants them: float32 or bf16.
+static const void *numbers_of(enum block_kind kind, int64_t n, float deviation) {
+    return kind == FLOAT_BLOCKS ? (const void *)normals(n, deviation) : halves(n, deviation);
+}
+static double number_at(enum block_kind kind, const void *numbers, int64_t at) {
+    if (kind == FLOAT_BLOCKS)
+        return (double)((const float *)numbers)[at];
+    const uint32_t bits = (uint32_t)((const uint16_t *)numbers)[at] << 16;
     float x;
     memcpy(&x, &bits, sizeof x);
     return (double)x;
 }
 
-static void test_block_products(int64_t block_outputs) {
-    enum { INPUTS = 48, OUTPUTS = 32, ROWS = 11 };
+static void test_block_products(enum block_kind kind, int64_t block_outputs) {
+    enum { INPUTS = 48, OUTPUTS = 32, ROWS = 107 };
     const int64_t block_inputs = 64 / block_outputs, n_lines = OUTPUTS / block_outputs;
+    // Blocks of float32 lie by inputs, but for the way back.
+    const bool by_inputs = kind == FLOAT_BLOCKS && block_outputs == 16;
+    const int64_t next_output = by_inputs ? 1 : block_inputs, next_input = by_inputs ? block_outputs : 1;
     int64_t *starts = whole(n_lines + 1), *places = whole(OUTPUTS * INPUTS / 64), n_blocks = 0;
     for (int64_t line = 0; line < n_lines; line++) {
         for (int64_t i = 0; i < INPUTS; i += block_inputs)
@@ -202,10 +211,12 @@ static void test_block_products(int64_t block_outputs) {
                 places[n_blocks++] = i;
         starts[line + 1] = n_blocks;
     }
-    const uint16_t *weights = halves(64 * n_blocks, 0.3f), *inputs = halves(ROWS * INPUTS, 1.0f);
+    const void *weights = numbers_of(kind, 64 * n_blocks, 0.3f);
+    const void *inputs = numbers_of(kind, ROWS * INPUTS, 1.0f);
     float *out = zeros(ROWS * OUTPUTS);
     const struct gru_blocks blocks = {.n_inputs = INPUTS,
                                       .n_outputs = OUTPUTS,
+                                      .kind = kind,
                                       .block_outputs = block_outputs,
                                       .block_inputs = block_inputs,
                                       .starts = starts,
@@ -217,14 +228,17 @@ static void test_block_products(int64_t block_outputs) {
             const int64_t line = o / block_outputs;
             double sum = 0.0;
             for (int64_t b = starts[line]; b < starts[line + 1]; b++)
-                for (int64_t i = 0; i < block_inputs; i++)
-                    sum += half(weights[64 * b + o % block_outputs * block_inputs + i]) *
-                           half(inputs[row * INPUTS + places[b] + i]);
+                for (int64_t i = 0; i < block_inputs; i++) {
+                    const int64_t at = 64 * b + o % block_outputs * next_output + i * next_input;
+                    sum +=
+                        number_at(kind, weights, at) * number_at(kind, inputs, row * INPUTS + places[b] + i);
+                }
             expect("block products", fabs(sum - out[row * OUTPUTS + o]) < 1e-4);
         }
+    give_back_all();
 }
 
-static void test_outer_products(void) {
+static void test_outer_products(enum block_kind kind) {
     enum { INPUTS = 48, OUTPUTS = 32, ROWS = 300, CHUNK_NUMBERS = 128 };
     int64_t *starts = whole(OUTPUTS / 16 + 1), *places = whole(OUTPUTS * INPUTS / 64), n_blocks = 0;
     for (int64_t band = 0; band < OUTPUTS / 16; band++) {
@@ -233,12 +247,14 @@ static void test_outer_products(void) {
                 places[n_blocks++] = i;
         starts[band + 1] = n_blocks;
     }
-    const uint16_t *outputs = halves(ROWS * OUTPUTS, 1.0f), *inputs = halves(ROWS * INPUTS, 1.0f);
+    const void *outputs = numbers_of(kind, ROWS * OUTPUTS, 1.0f);
+    const void *inputs = numbers_of(kind, ROWS * INPUTS, 1.0f);
     float *total = zeros(OUTPUTS * INPUTS);
     const struct gru_outer_products products = {.n_rows = ROWS,
                                                 .n_outputs = OUTPUTS,
                                                 .n_inputs = INPUTS,
                                                 .stride = OUTPUTS,
+                                                .kind = kind,
                                                 .block_inputs = 4,
                                                 .starts = starts,
                                                 .places = places,
@@ -247,7 +263,7 @@ static void test_outer_products(void) {
                                                 .of_outputs =
                                                     take(OUTPUTS * CHUNK_NUMBERS * sizeof(uint32_t)),
                                                 .of_inputs = take(INPUTS * CHUNK_NUMBERS * sizeof(uint32_t)),
-                                                .sums = zeros(n_blocks * 128),
+                                                .sums = zeros(n_blocks * (kind == PAIR_BLOCKS ? 128 : 64)),
                                                 .total = total};
     gru_sum_outer_products(&products);
     for (int64_t band = 0; band < OUTPUTS / 16; band++)
@@ -256,9 +272,11 @@ static void test_outer_products(void) {
                 for (int64_t i = places[b]; i < places[b] + 4; i++) {
                     double sum = 0.0;
                     for (int64_t row = 0; row < ROWS; row++)
-                        sum += half(outputs[row * OUTPUTS + o]) * half(inputs[row * INPUTS + i]);
+                        sum += number_at(kind, outputs, row * OUTPUTS + o) *
+                               number_at(kind, inputs, row * INPUTS + i);
                     expect("outer products", fabs(sum - total[o * INPUTS + i]) < 1e-3);
                 }
+    give_back_all();
 }
 
 #endif

@@ -480,8 +480,8 @@ def test_what_is_pruned_does_not_count_in_the_gradient(dataset: Path, tmp_path: 
         learner.train_step(batch)
     kept = learner.pruning.kept
     recurrent_kept = kept[RECURRENT_WEIGHT]
-    assert learner.network.sample_network.kept_weights is recurrent_kept
-    assert learner.average.sample_network.kept_weights is recurrent_kept
+    assert learner.network.sample_network.kept_recurrent is recurrent_kept
+    assert learner.average.sample_network.kept_recurrent is recurrent_kept
     with mock.patch("gru_audio.network.model.can_scan", lambda *_: False):
         _, norm = learner.train_step(batch)
     gradients = [parameter.grad for parameter in learner.network.parameters() if parameter.grad is not None]

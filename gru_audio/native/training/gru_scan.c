@@ -16,7 +16,7 @@
 //     inner          |  m  |         ->                      |    dm    |          H
 //     hidden   (K + 1) B rows of h, the first B before the first step              H
 #include "numbers.h"
-#include "tiles.h"
+#include "block_products.h"
 
 // What a scan reads and writes; an array of "numbers" holds bf16 or float32.
 struct gru_scan {
@@ -138,17 +138,22 @@ GRU_API void gru_gates_backward(const struct gru_scan_back *back, int64_t step, 
         backward_rows(back, step, 0, n_batch, through, FLOAT32, FLOAT32);
 }
 
-// All steps, with the products block by block, in bf16, of `at_once` streams at a time; `product` (at_once, 3H) is
-// scratch.
+// All steps, with the products block by block, of `at_once` streams at a time; `product` (at_once, 3H) is scratch. The
+// blocks' kind is one for the scan's numbers.
 GRU_API void gru_scan_forward(const struct gru_scan *scan, const struct gru_blocks *blocks, int64_t at_once,
                               float *product) {
     const int64_t n_batch = scan->n_batch;
     for (int64_t step = 0; step < scan->n_steps; step++)
         for (int64_t first = 0; first < n_batch; first += at_once) {
             const int64_t n = n_batch - first < at_once ? n_batch - first : at_once;
-            const uint16_t *before = (const uint16_t *)scan->hidden + (step * n_batch + first) * scan->size;
-            gru_multiply_blocks(blocks, before, n, product);
-            forward_rows(scan, step, first, n, product, BF16, FLOAT32);
+            const int64_t before = (step * n_batch + first) * scan->size;
+            if (scan->are_bf16) {
+                gru_multiply_blocks(blocks, (const uint16_t *)scan->hidden + before, n, product);
+                forward_rows(scan, step, first, n, product, BF16, FLOAT32);
+            } else {
+                gru_multiply_blocks(blocks, (const float *)scan->hidden + before, n, product);
+                forward_rows(scan, step, first, n, product, FLOAT32, FLOAT32);
+            }
         }
 }
 
@@ -160,7 +165,10 @@ GRU_API void gru_scan_backward(const struct gru_scan_back *back, const struct gr
     for (int64_t step = back->scan.n_steps - 1; step >= 0; step--)
         for (int64_t first = 0; first < n_batch; first += at_once) {
             const int64_t n = n_batch - first < at_once ? n_batch - first : at_once;
-            backward_rows(back, step, first, n, through, BF16, FLOAT32);
+            if (back->scan.are_bf16)
+                backward_rows(back, step, first, n, through, BF16, FLOAT32);
+            else
+                backward_rows(back, step, first, n, through, FLOAT32, FLOAT32);
             gru_multiply_blocks(blocks, back->grad_product, n, through + first * size);
         }
 }

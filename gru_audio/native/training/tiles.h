@@ -46,7 +46,7 @@ GRU_WITH_TILES static void multiply_line_in_tiles(const struct gru_blocks *m, in
     _tile_zero(0), _tile_zero(1), _tile_zero(2), _tile_zero(3);
     for (int64_t block = m->starts[line]; block < m->starts[line + 1]; block++) {
         const uint16_t *from = inputs + m->places[block];
-        _tile_loadd(4, m->weights + block * m->block_inputs * 16, TILE_BYTES);
+        _tile_loadd(4, (const uint16_t *)m->weights + block * m->block_inputs * 16, TILE_BYTES);
         _tile_loadd(5, from, stride);
         _tile_dpbf16ps(0, 5, 4);
         if (n_groups > 1) {
@@ -72,7 +72,7 @@ GRU_WITH_TILES static void multiply_line_in_tiles(const struct gru_blocks *m, in
         _tile_stored(3, out + 3 * out_group + 16 * line, out_stride);
 }
 
-// What multiply_blocks does, with the sums in another order.
+// What gru_multiply_blocks does.
 GRU_WITH_TILES static void multiply_tiles(const struct gru_blocks *m, const uint16_t *inputs, int64_t n_rows,
                                           float *out) {
     for (int64_t row = 0; row < n_rows;) {
@@ -120,23 +120,25 @@ GRU_INLINE u32x16 pair_rows(const uint16_t *rows, int64_t k, int64_t n_rows, int
 // A chunk of two bands' outputs, which together are whole lines of the cache, or of the last one's.
 static void pair_outputs(const struct gru_outer_products *p, int64_t first, int64_t band) {
     const int64_t n_bands = 16 * (band + 1) < p->n_outputs ? 2 : 1;
+    const uint16_t *outputs = p->outputs;
     for (int64_t k = 0; k < CHUNK_ROWS / 2; k++) {
         const int64_t row = first + k / 16 * PAIRED_ROWS;
         for (int64_t i = 0; i < n_bands; i++)
-            store_u32x16(p->of_outputs + (i * CHUNK_ROWS / 2 + k) * 16,
-                         pair_rows(p->outputs + row * p->stride + (band + i) * 16, k % 16, p->n_rows - row,
-                                   p->stride));
+            store_u32x16(
+                p->of_outputs + (i * CHUNK_ROWS / 2 + k) * 16,
+                pair_rows(outputs + row * p->stride + (band + i) * 16, k % 16, p->n_rows - row, p->stride));
     }
 }
 
 // A chunk of all inputs: (n_tiles, I, 16) pairs.
 static void turn_pairs(const struct gru_outer_products *p, int64_t first) {
+    const uint16_t *inputs = p->inputs;
     for (int64_t tile = 0; tile < CHUNK_TILES; tile++) {
         const int64_t row = first + tile * PAIRED_ROWS;
         for (int64_t input = 0; input < p->n_inputs; input += 16) {
             u32x16 x[TILE_ROWS];
             for (int64_t k = 0; k < TILE_ROWS; k++)
-                x[k] = pair_rows(p->inputs + row * p->n_inputs + input, k, p->n_rows - row, p->n_inputs);
+                x[k] = pair_rows(inputs + row * p->n_inputs + input, k, p->n_rows - row, p->n_inputs);
             transpose_u32x16(x);
             memcpy(p->of_inputs + (tile * p->n_inputs + input) * 16, x, sizeof x);
         }
@@ -190,27 +192,9 @@ GRU_WITH_TILES static void sum_outer_tiles(const struct gru_outer_products *p) {
         }
     }
     _tile_release();
-    for (int64_t band = 0; band < p->n_outputs / 16; band++)
-        for (int64_t block = p->starts[band]; block < p->starts[band + 1]; block++)
-            for (int64_t i = 0; i < p->block_inputs; i++)
-                for (int64_t o = 0; o < 16; o++)
-                    p->total[(band * 16 + o) * p->n_inputs + p->places[block] + i] =
-                        p->sums[(block * p->block_inputs + i) * 16 + o];
+    put_sums(p);
 }
 
 #endif
-
-// out (n_rows, n_outputs) = inputs (n_rows, n_inputs) matrix^T, with inputs in bf16: by multiply_tiles, where the matrix is
-// laid out for it, or by multiply_blocks.
-GRU_API void gru_multiply_blocks(const struct gru_blocks *m, const uint16_t *inputs, int64_t n_rows,
-                                 float *out) {
-#if GRU_HAS_TILES
-    if (m->in_tiles) {
-        multiply_tiles(m, inputs, n_rows, out);
-        return;
-    }
-#endif
-    multiply_blocks(m, inputs, n_rows, out);
-}
 
 #endif

@@ -1,4 +1,4 @@
-"""Products of the recurrent matrix in bf16, block by block; see native/training/block_products.h; and when to use them.
+"""Products of the recurrent matrix block by block, see native/training/block_products.h; and when to use which.
 
 The scan needs one at each step, with the same matrix at every step, and the sum of outer products over all steps at
 the end. Blocks are those of blocks.py, 16 outputs by 4 inputs: what is pruned costs nothing.
@@ -7,7 +7,7 @@ Shapes: N rows, O outputs, I inputs.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gru_audio.native import library
-from gru_audio.native.tensors import as_array
+from gru_audio.native.tensors import Numbers, as_array
 from gru_audio.network.blocks import BLOCK_COLUMNS, BLOCK_ROWS
 from gru_audio.network.torch_private import can_use_amx
 
@@ -26,23 +26,34 @@ class Blocks(library.Struct):
     _fields_ = (
         ("n_inputs", library.Int),
         ("n_outputs", library.Int),
-        ("in_tiles", library.Int),
+        ("kind", library.Int),
         ("block_outputs", library.Int),
         ("block_inputs", library.Int),
         ("starts", library.Int64s),
         ("places", library.Int64s),
-        ("weights", library.Bf16s),
+        ("weights", Numbers),
     )
 
 
-Way = Literal["torch", "blocks", "tiles"]
+Kind = Literal["floats", "pairs", "tiles"]
+"""Of blocks: float32, bf16 by pairs, or bf16 with AMX; in the order of C's block_kind."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
+Way = Literal[Kind, "torch"]
+_FEW_THREADS = 2
 
 
-def best_way(numbers: torch.dtype, n_inputs: int) -> Way:
-    """How a recurrent matrix of such numbers is multiplied fastest: with AMX, by blocks of bf16 pairs, or by torch."""
-    if numbers != torch.bfloat16 or n_inputs % BLOCK_ROWS or library.instructions() != "avx512bf16":
+def best_way(numbers: torch.dtype, n_inputs: int, is_pruned: bool) -> Way:
+    """How a recurrent matrix of such numbers is multiplied fastest: by a kind of blocks, or by torch.
+
+    Blocks are multiplied in one thread: in float32, torch's are faster where it has some and nothing is pruned.
+    """
+    if n_inputs % BLOCK_ROWS:
         return "torch"
-    return "tiles" if can_use_tiles() else "blocks"
+    if numbers == torch.float32:
+        return "floats" if is_pruned or torch.get_num_threads() <= _FEW_THREADS else "torch"
+    if numbers != torch.bfloat16 or library.instructions() != "avx512bf16":
+        return "torch"
+    return "tiles" if can_use_tiles() else "pairs"
 
 
 def can_use_tiles() -> bool:
@@ -50,18 +61,18 @@ def can_use_tiles() -> bool:
     return library.instructions() == "avx512bf16" and can_use_amx()
 
 
-def blocks_of(matrix: Tensor, kept: Tensor | None, in_tiles: bool) -> Blocks:
-    """A bf16 matrix (O, I) for `multiply` with its inputs; weights outside `kept` (O, I) must be 0."""
-    return _blocks(matrix, kept, (BLOCK_ROWS, BLOCK_COLUMNS), in_tiles)
+def blocks_of(matrix: Tensor, kept: Tensor | None, kind: Kind) -> Blocks:
+    """A matrix (O, I), in the kind's numbers, for `multiply` with its inputs; weights outside `kept` must be 0."""
+    return _blocks(matrix, kept, (BLOCK_ROWS, BLOCK_COLUMNS), kind)
 
 
-def transposed_blocks_of(matrix: Tensor, kept: Tensor | None, in_tiles: bool) -> Blocks:
-    """A bf16 matrix (O, I) for `multiply` of its transpose with its outputs; see `blocks_of`."""
-    return _blocks(matrix.t(), None if kept is None else kept.t(), (BLOCK_COLUMNS, BLOCK_ROWS), in_tiles)
+def transposed_blocks_of(matrix: Tensor, kept: Tensor | None, kind: Kind) -> Blocks:
+    """A matrix (O, I) for `multiply` of its transpose with its outputs; see `blocks_of`."""
+    return _blocks(matrix.t(), None if kept is None else kept.t(), (BLOCK_COLUMNS, BLOCK_ROWS), kind)
 
 
 def multiply(inputs: Tensor, blocks: Blocks) -> Tensor:
-    """Inputs (N, I) in bf16 times the transpose of a matrix (O, I): (N, O) in float32."""
+    """Inputs (N, I) in the blocks' numbers times the transpose of a matrix (O, I): (N, O) in float32."""
     out = torch.empty(len(inputs), blocks.n_outputs)
     _multiply(blocks, as_array(inputs), len(inputs), as_array(out))
     return out
@@ -81,38 +92,38 @@ class Places(NamedTuple):
     places: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, shape: Sequence[int], kept: Tensor | None, in_tiles: bool) -> "Places":
+    def of(cls, shape: Sequence[int], kept: Tensor | None, kind: Kind) -> "Places":
         """Of a matrix of which some weights (O, I) are kept; None: all."""
         n_bands = shape[0] // BLOCK_ROWS
-        block_inputs = BLOCK_ROWS if kept is None and in_tiles else BLOCK_COLUMNS
+        block_inputs = BLOCK_ROWS if kept is None and kind == "tiles" else BLOCK_COLUMNS
         bands, columns = np.nonzero(_kept_blocks(shape, kept, (BLOCK_ROWS, block_inputs)))
         return cls(block_inputs, _starts(bands, n_bands), columns * block_inputs)
 
 
 def sum_outer_products(
-    outputs: Tensor, inputs: Tensor, kept: Places, in_tiles: bool, total: Tensor, first: int = 0
+    outputs: Tensor, inputs: Tensor, kept: Places, kind: Kind, total: Tensor, first: int = 0
 ) -> None:
     """Total = outputs^T inputs, in the kept blocks alone.
 
     Args:
-        outputs: (N, some of O) bf16, the matrix's outputs from the first one on; rows may be apart.
-        inputs: (N, I) bf16.
+        outputs: (N, some of O) in the kind's numbers, the matrix's outputs from the first one on; rows may be apart.
+        inputs: (N, I), likewise.
         kept: where the blocks are.
-        in_tiles: with AMX; without, blocks must have 4 inputs.
+        kind: of the blocks; all but tiles must have 4 inputs.
         total: (O, I) float32; blocks that are not kept stay as they are.
         first: the first output, a multiple of 16.
     """
     (n_rows, n_outputs), n_inputs = outputs.shape, inputs.shape[1]
     band, n_bands = first // BLOCK_ROWS, n_outputs // BLOCK_ROWS
     begin, end = kept.starts[band], kept.starts[band + n_bands]
-    sums = torch.zeros(end - begin, kept.block_inputs, BLOCK_ROWS, 1 if in_tiles else 2)
+    sums = torch.zeros(end - begin, kept.block_inputs, BLOCK_ROWS, 2 if kind == "pairs" else 1)
     _sum_outer_products(
         _OuterProducts(
             n_rows=n_rows,
             n_outputs=n_outputs,
             n_inputs=n_inputs,
             stride=outputs.stride(0),
-            in_tiles=in_tiles,
+            kind=KINDS.index(kind),
             block_inputs=kept.block_inputs,
             starts=kept.starts[band : band + n_bands + 1] - begin,
             places=kept.places[begin:end],
@@ -144,27 +155,29 @@ def _scratch(*shape: int) -> npt.NDArray[Any]:
     return as_array(torch.empty(shape, dtype=torch.int32))
 
 
-def _blocks(matrix: Tensor, kept: Tensor | None, block: tuple[int, int], in_tiles: bool) -> Blocks:
+def _blocks(matrix: Tensor, kept: Tensor | None, block: tuple[int, int], kind: Kind) -> Blocks:
     """A matrix (O, I) by blocks of so many outputs and inputs, or of as many as tiles take."""
     n_outputs, n_inputs = matrix.shape
-    if in_tiles:
+    if kind == "tiles":
         block = _tile_block(matrix.shape, kept)
     lines, columns = np.nonzero(_kept_blocks(matrix.shape, kept, block))
     cut = as_array(matrix).reshape(n_outputs // block[0], block[0], n_inputs // block[1], block[1])
     weights = cut[lines, :, columns]  # (n_blocks, *block)
-    if in_tiles:  # by pairs of inputs
+    if kind == "tiles":  # by pairs of inputs
         weights = weights.view(np.uint32).swapaxes(1, 2)
-    laid_out = _scratch(len(lines), block[0] * block[1] // 2)
-    laid_out[:] = np.ascontiguousarray(weights).view(np.int32).reshape(laid_out.shape)
+    elif kind == "floats" and block[1] == BLOCK_COLUMNS:  # by inputs
+        weights = weights.swapaxes(1, 2)
+    laid_out = as_array(torch.empty(len(lines), block[0] * block[1], dtype=matrix.dtype))
+    laid_out.view(weights.dtype)[:] = weights.reshape(len(lines), -1)
     return Blocks(
         n_inputs=n_inputs,
         n_outputs=n_outputs,
-        in_tiles=in_tiles,
+        kind=KINDS.index(kind),
         block_outputs=block[0],
         block_inputs=block[1],
         starts=_starts(lines, n_outputs // block[0]),
         places=columns * block[1],
-        weights=laid_out.view(np.uint16),
+        weights=laid_out,
     )
 
 
@@ -185,12 +198,12 @@ class _OuterProducts(library.Struct):
         ("n_outputs", library.Int),
         ("n_inputs", library.Int),
         ("stride", library.Int),
-        ("in_tiles", library.Int),
+        ("kind", library.Int),
         ("block_inputs", library.Int),
         ("starts", library.Int64s),
         ("places", library.Int64s),
         ("outputs", library.Int),
-        ("inputs", library.Bf16s),
+        ("inputs", Numbers),
         ("of_outputs", library.Int32s),
         ("of_inputs", library.Int32s),
         ("sums", library.Floats),
@@ -198,5 +211,5 @@ class _OuterProducts(library.Struct):
     )
 
 
-_multiply = library.function("gru_multiply_blocks", [Blocks, library.Bf16s, library.Int, library.Floats])
+_multiply = library.function("gru_multiply_blocks", [Blocks, Numbers, library.Int, library.Floats])
 _sum_outer_products = library.function("gru_sum_outer_products", [_OuterProducts])

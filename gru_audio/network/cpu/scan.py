@@ -53,7 +53,7 @@ def scan(
     weight_ih, weight_hh = cell.get_parameter("weight_ih_l0"), cell.get_parameter("weight_hh_l0")
     bias_ih, bias_hh = cell.get_parameter("bias_ih_l0"), cell.get_parameter("bias_hh_l0")
     numbers = product_type(table.dtype)
-    way = way or best_way(numbers, weight_hh.shape[1])
+    way = way or best_way(numbers, weight_hh.shape[1], kept is not None)
     if way == "tiles":
         inputs = row_sum(table, conditioning, rows, numbers)  # (K, B, C)
         gates = linear(inputs, weight_ih)  # (K, B, 3H)
@@ -62,7 +62,7 @@ def scan(
         gates = row_sum(folded, frames, rows, numbers)
     products: Products = TorchProducts(weight_hh, numbers, len(rows))
     if way != "torch":
-        products = BlockProducts(weight_hh, kept, in_tiles=way == "tiles")
+        products = BlockProducts(weight_hh, kept, way)
     before = table.new_zeros(len(rows), weight_hh.shape[1]) if state is None else state[0]
     goes_back = torch.is_grad_enabled()
     hidden = gru_scan(gates, before, weight_hh, bias_ih, bias_hh, products, goes_back)

@@ -15,6 +15,7 @@ from gru_audio.native import library
 from gru_audio.native.tensors import Numbers, as_array
 from gru_audio.network.cpu.block_products import (
     Blocks,
+    Kind,
     Places,
     blocks_of,
     sum_outer_products,
@@ -95,11 +96,12 @@ class TorchProducts:
 
 
 class BlockProducts:
-    """In C, in bf16, what is pruned left out."""
+    """In C, what is pruned left out."""
 
-    def __init__(self, weight: Tensor, kept: Tensor | None, in_tiles: bool) -> None:
-        """Of a weight of which some (3H, H) are kept, or all; with AMX, or without."""
-        self._weight, self._kept, self._in_tiles = weight.detach().bfloat16(), kept, in_tiles
+    def __init__(self, weight: Tensor, kept: Tensor | None, kind: Kind) -> None:
+        """Of a weight of which some (3H, H) are kept, or all; multiplied in the kind's numbers."""
+        self._weight = weight.detach().to(torch.float32 if kind == "floats" else torch.bfloat16)
+        self._kept, self._kind = kept, kind
         # Few enough that their products stay in the second cache beside the weights, if those do.
         self._at_once = _ALL_STREAMS if kept is None else _FEW_STREAMS
 
@@ -107,21 +109,21 @@ class BlockProducts:
         """See `Products`."""
         at_once = min(self._at_once, hidden.shape[1])
         product = torch.empty(at_once, len(self._weight))
-        _scan_forward(scan, blocks_of(self._weight, self._kept, self._in_tiles), at_once, as_array(product))
+        _scan_forward(scan, blocks_of(self._weight, self._kept, self._kind), at_once, as_array(product))
 
     def scan_backward(self, back: ScanBack, grad_product: Tensor) -> Tensor:
         """See `Products`."""
         through = torch.zeros(len(grad_product), self._weight.shape[1])
-        blocks = transposed_blocks_of(self._weight, self._kept, self._in_tiles)
+        blocks = transposed_blocks_of(self._weight, self._kept, self._kind)
         _scan_backward(back, blocks, self._at_once, as_array(through))
         return through
 
     def weight_gradient(self, of_both: Tensor, of_inner: Tensor, states: Tensor) -> Tensor:
         """See `Products`."""
         total = torch.zeros(self._weight.shape)
-        kept = Places.of(self._weight.shape, self._kept, self._in_tiles)
-        sum_outer_products(of_both, states, kept, self._in_tiles, total)
-        sum_outer_products(of_inner, states, kept, self._in_tiles, total, of_both.shape[1])
+        kept = Places.of(self._weight.shape, self._kept, self._kind)
+        sum_outer_products(of_both, states, kept, self._kind, total)
+        sum_outer_products(of_inner, states, kept, self._kind, total, of_both.shape[1])
         return total
 
 

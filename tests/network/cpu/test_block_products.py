@@ -1,6 +1,7 @@
-"""Products block by block in bf16 against float64, with each instruction set, and with AMX where there is one."""
+"""Products block by block against float64, of each kind with each instruction set, with AMX where there is one."""
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from gru_audio.native import instruction_sets, library
 from gru_audio.network.cpu.block_products import (
+    Kind,
     Places,
     blocks_of,
     can_use_tiles,
@@ -20,14 +22,21 @@ from gru_audio.network.cpu.block_products import (
 SHAPES = [(1, 16, 48), (8, 64, 32), (19, 368, 1104), (70, 96, 288)]  # rows, inputs, outputs
 
 
-@pytest.fixture(params=[*instruction_sets.supported(), "tiles"])
-def in_tiles(request: pytest.FixtureRequest) -> Iterator[bool]:
-    """Without AMX with each instruction set, then with it, if there is one."""
-    is_last = request.param == "tiles"
-    with library.using(instruction_sets.supported()[-1] if is_last else request.param):
-        if is_last and not can_use_tiles():
+@pytest.fixture(params=[*product(instruction_sets.supported(), ["floats", "pairs"]), ("avx512bf16", "tiles")])
+def kind(request: pytest.FixtureRequest) -> Iterator[Kind]:
+    """Each kind with each instruction set, the portable form of pairs included; AMX where there is one."""
+    instructions, name = request.param
+    if instructions not in instruction_sets.supported():
+        pytest.skip(f"no {instructions}")
+    with library.using(instructions):
+        if name == "tiles" and not can_use_tiles():
             pytest.skip("no AMX")
-        yield is_last
+        yield name
+
+
+def numbers(kind: Kind, *shape: int) -> Tensor:
+    """Random ones, in the kind's type."""
+    return torch.randn(shape).to(torch.float32 if kind == "floats" else torch.bfloat16)
 
 
 def kept_weights(n_outputs: int, n_inputs: int) -> Tensor:
@@ -42,13 +51,13 @@ def kept_weights(n_outputs: int, n_inputs: int) -> Tensor:
 @pytest.mark.parametrize("pruned", [False, True])
 @pytest.mark.parametrize(("n_rows", "n_inputs", "n_outputs"), SHAPES)
 def test_products_equal_those_in_float64(
-    n_rows: int, n_inputs: int, n_outputs: int, pruned: bool, in_tiles: bool
+    n_rows: int, n_inputs: int, n_outputs: int, pruned: bool, kind: Kind
 ) -> None:
     torch.manual_seed(n_rows)
-    rows, back = (torch.randn(n_rows, n).bfloat16() for n in (n_inputs, n_outputs))
+    rows, back = (numbers(kind, n_rows, n) for n in (n_inputs, n_outputs))
     kept = kept_weights(n_outputs, n_inputs) if pruned else None
-    matrix = torch.randn(n_outputs, n_inputs).bfloat16() * (1 if kept is None else kept)
-    forth, through = blocks_of(matrix, kept, in_tiles), transposed_blocks_of(matrix, kept, in_tiles)
+    matrix = numbers(kind, n_outputs, n_inputs) * (1 if kept is None else kept)
+    forth, through = blocks_of(matrix, kept, kind), transposed_blocks_of(matrix, kept, kind)
     for inputs, blocks, expected in (
         (rows, forth, rows.double() @ matrix.double().t()),
         (back, through, back.double() @ matrix.double()),
@@ -64,30 +73,30 @@ def test_pruned_blocks_are_left_out() -> None:
     kept = kept_weights(96, 32)
     matrix = torch.randn(96, 32).bfloat16()
     whole = kept.view(6, 16, 8, 4).any(3).any(1)
-    for blocks in (blocks_of(matrix, kept, False), transposed_blocks_of(matrix, kept, False)):
+    for blocks in (blocks_of(matrix, kept, "pairs"), transposed_blocks_of(matrix, kept, "pairs")):
         assert (
             len(blocks.held["weights"])
             == len(blocks.held["places"])
             == blocks.held["starts"][-1]
             == whole.sum()
         )
-    assert len(blocks_of(matrix, None, False).held["weights"]) == 6 * 8
+    assert len(blocks_of(matrix, None, "pairs").held["weights"]) == 6 * 8
     one = torch.zeros(96, 64, dtype=torch.bool)
     one[40, 50] = True
-    assert blocks_of(matrix.repeat(1, 2), one, True).held["places"].tolist() == [48]
-    assert blocks_of(matrix, None, True).block_inputs == 32, "whole tiles where all are kept"
+    assert blocks_of(matrix.repeat(1, 2), one, "tiles").held["places"].tolist() == [48]
+    assert blocks_of(matrix, None, "tiles").block_inputs == 32, "whole tiles where all are kept"
 
 
 @pytest.mark.parametrize("pruned", [False, True])
 @pytest.mark.parametrize("n_rows", [1, 256, 515])  # parts of a quad, whole chunks of 256, and both
-def test_sums_of_outer_products_equal_those_in_float64(n_rows: int, pruned: bool, in_tiles: bool) -> None:
+def test_sums_of_outer_products_equal_those_in_float64(n_rows: int, pruned: bool, kind: Kind) -> None:
     torch.manual_seed(n_rows)
-    outputs, inputs = (torch.randn(n_rows, n).bfloat16() for n in (144, 48))
+    outputs, inputs = (numbers(kind, n_rows, n) for n in (144, 48))
     kept = kept_weights(144, 48) if pruned else None
-    places = Places.of((144, 48), kept, in_tiles)
+    places = Places.of((144, 48), kept, kind)
     total = torch.zeros(144, 48)
-    sum_outer_products(outputs[:, :96], inputs, places, in_tiles, total)  # rows of a wider array
-    sum_outer_products(outputs[:, 96:].contiguous(), inputs, places, in_tiles, total, first=96)
+    sum_outer_products(outputs[:, :96], inputs, places, kind, total)  # rows of a wider array
+    sum_outer_products(outputs[:, 96:].contiguous(), inputs, places, kind, total, first=96)
     expected = outputs.double().t() @ inputs.double()
     if kept is not None:
         whole = kept.view(9, 16, 12, 4).any(3, keepdim=True).any(1, keepdim=True)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gru_audio.network.cpu.linear import linear
 
@@ -21,6 +21,28 @@ def test_values_and_gradients_equal_torchs(in_bf16: bool, with_bias: bool, size:
         with torch.autocast("cpu", torch.bfloat16, enabled=in_bf16):
             out = way(inputs, layer.weight, layer.bias)
         found.append([out, *torch.autograd.grad(out, leaves, above.to(out.dtype))])
+    require_near(found, 0.005 if in_bf16 else 1e-6)
+
+
+@pytest.mark.parametrize("in_bf16", [False, True])
+@pytest.mark.usefixtures("instructions")
+def test_what_is_pruned_changes_nothing_of_the_rest(in_bf16: bool) -> None:
+    torch.manual_seed(1)
+    layer, kept = nn.Linear(32, 48), (torch.rand(3, 1, 8, 1) < 0.4).expand(3, 16, 8, 4).reshape(48, 32)
+    layer.weight.data *= kept
+    inputs, above = torch.randn(130, 2, 32, requires_grad=True), torch.randn(130, 2, 48)
+    found = []
+    for known in (kept, None):
+        with torch.autocast("cpu", torch.bfloat16, enabled=in_bf16):
+            out = linear(inputs, layer.weight, layer.bias, known)
+        of_inputs, of_weight, of_bias = torch.autograd.grad(
+            out, [inputs, *layer.parameters()], above.to(out.dtype)
+        )
+        found.append([out, of_inputs, of_weight * kept, of_bias])
+    require_near(found, 0.005 if in_bf16 else 1e-6)
+
+
+def require_near(found: list[list[Tensor]], tolerance: float) -> None:
     for mine, reference in zip(*found, strict=True):
         assert mine.dtype == reference.dtype
-        assert (mine - reference).float().norm() <= (0.005 if in_bf16 else 1e-6) * reference.float().norm()
+        assert (mine - reference).float().norm() <= tolerance * reference.float().norm()

@@ -71,7 +71,7 @@ def both(
     return tuple(results(run, cell, table, conditioning, state) for run in (ours, theirs))  # type: ignore[return-value]
 
 
-@pytest.fixture(params=[*product(instruction_sets.supported(), ["torch", "blocks"]), ("avx512bf16", "tiles")])
+@pytest.fixture(params=[*product(instruction_sets.supported(), ["torch", "pairs"]), ("avx512bf16", "tiles")])
 def way(request: pytest.FixtureRequest) -> Iterator[Way]:
     """Each way to multiply with each instruction set, the portable form of pairs included; AMX where there is one."""
     instructions, name = request.param
@@ -228,11 +228,23 @@ def test_only_a_gru_in_float32_or_bf16_on_the_cpu_is_scanned() -> None:
     assert not can_scan(gru, inputs.to("meta"))
 
 
-def test_the_way_to_multiply_is_the_processors(instructions: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("pruned", [False, True])
+def test_the_way_to_multiply_is_the_processors(
+    instructions: str, monkeypatch: pytest.MonkeyPatch, pruned: bool
+) -> None:
     has_pairs = library.instructions() == instructions == "avx512bf16"
     for has_amx in (False, True):
         monkeypatch.setattr(block_products, "can_use_amx", lambda has_amx=has_amx: has_amx)
-        expected = ("tiles" if has_amx else "blocks") if has_pairs else "torch"
-        assert best_way(torch.bfloat16, 64) == expected
-        assert best_way(torch.bfloat16, 72) == "torch", "no whole blocks"
-        assert best_way(torch.float32, 64) == "torch"
+        expected = ("tiles" if has_amx else "pairs") if has_pairs else "torch"
+        assert best_way(torch.bfloat16, 64, pruned) == expected
+        assert best_way(torch.bfloat16, 72, pruned) == "torch", "no whole blocks"
+
+
+@pytest.mark.parametrize(("n_threads", "of_dense"), [(1, "floats"), (8, "torch")])
+def test_the_way_to_multiply_float32_is_the_threads(
+    monkeypatch: pytest.MonkeyPatch, n_threads: int, of_dense: Way
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
+    assert best_way(torch.float32, 64, False) == of_dense
+    assert best_way(torch.float32, 64, True) == "floats"
+    assert best_way(torch.float32, 72, True) == "torch", "no whole blocks"
