@@ -41,3 +41,9 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.bfloat16 if device.type == "cpu" and cpu_multiplies_bf16() else torch.float32
+
+
+def is_emulated(precision: str, device: torch.device) -> bool:
+    """Whether torch does without what multiplies such numbers, as it does on most CPUs; see `choose_dtype`."""
+    chosen = choose_dtype(precision, device)
+    return device.type == "cpu" and chosen not in (torch.float32, choose_dtype("auto", device))

@@ -18,7 +18,7 @@ from gru_audio.errors import CheckpointError, ConfigError, TrainingError
 from gru_audio.files import atomic_path
 from gru_audio.network.blocks import DENSITIES
 from gru_audio.network.cpu.memory import keep_freed_memory
-from gru_audio.network.device import choose_device
+from gru_audio.network.device import choose_device, is_emulated
 from gru_audio.progress import NoteCallback, ProgressCallback, ignore_note, ignore_progress
 from gru_audio.training.distributed import joined
 from gru_audio.training.fine_tuning import StartingVoice
@@ -115,6 +115,11 @@ def train(
         note(
             f"blocks are pruned anew from step {config.train.prune_start_step:,} to {config.train.prune_end_step:,}; "
             "for others set train.prune_start_step and train.prune_end_step"
+        )
+    if is_emulated(config.train.precision, chosen):
+        note(
+            f"train.precision {config.train.precision!r}: this processor has no such products, and a step takes many "
+            "times as long as in fp32; set it to 'auto'"
         )
     require_memory(config, chosen, launch.n_processes)
     with memory_errors(), joined(launch, chosen) as processes, contextlib.ExitStack() as stack:

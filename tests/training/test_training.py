@@ -32,7 +32,7 @@ from gru_audio.data.dataset import Dataset
 from gru_audio.data.prepare import prepare
 from gru_audio.errors import CheckpointError, ConfigError, DatasetError, OutputError, TrainingError
 from gru_audio.network.blocks import READOUT_WEIGHT, RECURRENT_WEIGHT, kept_of, model_left
-from gru_audio.network.device import choose_device, choose_dtype
+from gru_audio.network.device import choose_device, choose_dtype, is_emulated
 from gru_audio.progress import Progress
 from gru_audio.signal.mel import silent_frames
 from gru_audio.synthesis.folding import fold
@@ -133,6 +133,22 @@ def test_auto_precision(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("gru_audio.network.device.cpu_multiplies_bf16", lambda has=has_bf16: has)
         assert choose_dtype("auto", CPU) == expected
     assert choose_dtype("auto", torch.device("mps")) == torch.float32
+
+
+@pytest.mark.parametrize("has_bf16", [False, True])
+def test_numbers_that_the_processor_does_not_multiply(
+    monkeypatch: pytest.MonkeyPatch, has_bf16: bool
+) -> None:
+    monkeypatch.setattr("gru_audio.network.device.cpu_multiplies_bf16", lambda: has_bf16)
+    found = [is_emulated(name, CPU) for name in ("auto", "fp32", "bf16", "fp16")]
+    assert found == [False, False, not has_bf16, True]
+    assert not is_emulated("fp16", torch.device("cuda"))
+
+
+def test_a_slow_precision_is_told(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gru_audio.network.device.cpu_multiplies_bf16", lambda: False)
+    result = run_to_end(dataset, tmp_path / "run", "train.precision='bf16'", "train.steps=1")
+    assert "train.precision 'bf16': this processor has no such products" in result.notes[0]
 
 
 def trainer_of(dataset: Path, run: Path, *overrides: str) -> Trainer:
