@@ -80,6 +80,7 @@ static void test_rows(void) {
     float *table = normals(TABLE * WIDTH, 1.0f), *frames = normals(BATCH * FRAMES * WIDTH, 1.0f);
     float *sums = zeros(STEPS * BATCH * WIDTH);
     struct gru_rows r = {.n_steps = STEPS,
+                         .end = WIDTH,
                          .n_batch = BATCH,
                          .n_frames = FRAMES,
                          .n_rows = ROWS,
@@ -121,6 +122,7 @@ static void test_tree_loss(void) {
             *codes = random_codes(BATCH * SAMPLES, NODES + 1);
     float *grad_bias = zeros(NODES);
     struct gru_tree_loss loss = {.n_samples = SAMPLES,
+                                 .end = BATCH,
                                  .n_batch = BATCH,
                                  .n_frames = FRAMES,
                                  .n_rows = ROWS,

@@ -86,9 +86,10 @@ static void multiply_float_rows(const struct gru_blocks *m, const float *inputs,
                 n > 1 ? multiply_float_line_back(m, line, from, to, FLOAT_ROWS_BACK)
                       : multiply_float_line_back(m, line, from, to, 1);
             } else {
-                n = left >= FLOAT_ROWS ? FLOAT_ROWS : left >= 4 ? 4 : 1;
+                n = left >= FLOAT_ROWS ? FLOAT_ROWS : left >= 4 ? 4 : left >= 2 ? 2 : 1;
                 n == FLOAT_ROWS ? multiply_float_line(m, line, from, to, FLOAT_ROWS)
                 : n == 4        ? multiply_float_line(m, line, from, to, 4)
+                : n == 2        ? multiply_float_line(m, line, from, to, 2)
                                 : multiply_float_line(m, line, from, to, 1);
             }
         }

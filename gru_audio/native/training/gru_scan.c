@@ -35,7 +35,7 @@ struct gru_scan {
 struct gru_scan_back {
     struct gru_scan scan;
     const void *above;  // (K, B, H) numbers, the loss's gradient of the hidden states
-    void *grad_product; // (B, 3H) numbers receives the gradient of the step's product
+    void *grad_product; // (B, 3H) numbers, or of as many streams as go together: the gradient of the step's product
     float *grad_biases; // (4, H) to which the biases' gradients are added
     float *carried;     // (B, H), what of the gradient of h' came not through a product; then likewise of h
 };
@@ -138,14 +138,14 @@ GRU_API void gru_gates_backward(const struct gru_scan_back *back, int64_t step, 
         backward_rows(back, step, 0, n_batch, through, FLOAT32, FLOAT32);
 }
 
-// All steps, with the products block by block, of `at_once` streams at a time; `product` (at_once, 3H) is scratch. The
-// blocks' kind is one for the scan's numbers.
-GRU_API void gru_scan_forward(const struct gru_scan *scan, const struct gru_blocks *blocks, int64_t at_once,
-                              float *product) {
+// All steps of the streams from `begin` to `end`, with the products block by block, of `at_once` streams at a time;
+// `product` (at_once, 3H) is scratch. The blocks' kind is one for the scan's numbers.
+GRU_API void gru_scan_forward(const struct gru_scan *scan, const struct gru_blocks *blocks, int64_t begin,
+                              int64_t end, int64_t at_once, float *product) {
     const int64_t n_batch = scan->n_batch;
     for (int64_t step = 0; step < scan->n_steps; step++)
-        for (int64_t first = 0; first < n_batch; first += at_once) {
-            const int64_t n = n_batch - first < at_once ? n_batch - first : at_once;
+        for (int64_t first = begin; first < end; first += at_once) {
+            const int64_t n = end - first < at_once ? end - first : at_once;
             const int64_t before = (step * n_batch + first) * scan->size;
             if (scan->are_bf16) {
                 gru_multiply_blocks(blocks, (const uint16_t *)scan->hidden + before, n, product);
@@ -157,14 +157,14 @@ GRU_API void gru_scan_forward(const struct gru_scan *scan, const struct gru_bloc
         }
 }
 
-// All steps back, from the last on. `through` (B, H) is 0 before, and then the gradient of the first h by way of its
-// product; `blocks` are those of the transpose.
+// All steps back, from the last on, of the streams from `begin` to `end`. `through` (B, H) is 0 before, and then the
+// gradient of the first h by way of its product; `blocks` are those of the transpose.
 GRU_API void gru_scan_backward(const struct gru_scan_back *back, const struct gru_blocks *blocks,
-                               int64_t at_once, float *through) {
-    const int64_t n_batch = back->scan.n_batch, size = back->scan.size;
+                               int64_t begin, int64_t end, int64_t at_once, float *through) {
+    const int64_t size = back->scan.size;
     for (int64_t step = back->scan.n_steps - 1; step >= 0; step--)
-        for (int64_t first = 0; first < n_batch; first += at_once) {
-            const int64_t n = n_batch - first < at_once ? n_batch - first : at_once;
+        for (int64_t first = begin; first < end; first += at_once) {
+            const int64_t n = end - first < at_once ? end - first : at_once;
             if (back->scan.are_bf16)
                 backward_rows(back, step, first, n, through, BF16, FLOAT32);
             else

@@ -13,6 +13,7 @@ struct gru_rows {
     int64_t n_frames;        // F
     int64_t n_rows;          // n
     int64_t width;           // W
+    int64_t begin, end;      // the columns that are worked on
     int64_t sums_are_bf16;   // float32 otherwise
     int64_t tables_are_bf16; // those of gru_sum_rows, and then the sums are too; float32 otherwise
     const int64_t *rows;     // (B, K, n)
@@ -52,16 +53,16 @@ GRU_INLINE void for_all_sums(const struct gru_rows *r, bool back, enum number of
                 .frame = b * r->n_frames + k * r->n_frames / r->n_steps,
                 .sum = k * r->n_batch + b,
             };
-            int64_t j = 0;
-            for (; j + LANES <= r->width; j += LANES)
+            int64_t j = r->begin;
+            for (; j + LANES <= r->end; j += LANES)
                 back ? spread_at(r, at, j, LANES, of_sums) : sum_at(r, at, j, LANES, of_tables, of_sums);
-            if (j < r->width)
-                back ? spread_at(r, at, j, r->width - j, of_sums)
-                     : sum_at(r, at, j, r->width - j, of_tables, of_sums);
+            if (j < r->end)
+                back ? spread_at(r, at, j, r->end - j, of_sums)
+                     : sum_at(r, at, j, r->end - j, of_tables, of_sums);
         }
 }
 
-// Fills the sums.
+// Fills the sums, as far as its columns go.
 GRU_API void gru_sum_rows(const struct gru_rows *r) {
     if (r->tables_are_bf16)
         for_all_sums(r, false, BF16, BF16);

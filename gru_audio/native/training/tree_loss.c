@@ -20,6 +20,7 @@
 struct gru_tree_loss {
     int64_t n_samples;    // T
     int64_t n_batch;      // B
+    int64_t begin, end;   // the streams whose loss is taken
     int64_t n_frames;     // F
     int64_t n_rows;       // n
     int64_t stride;       // S
@@ -149,7 +150,7 @@ GRU_INLINE double mean_loss(const struct gru_tree_loss *l, enum number kind) {
     const double share = 1.0 / (double)(l->n_samples * l->n_batch);
     double total = 0.0;
     for (int64_t t = 0; t < l->n_samples; t++)
-        for (int64_t b = 0; b < l->n_batch; b++) {
+        for (int64_t b = l->begin; b < l->end; b++) {
             const int64_t sample = b * l->n_samples + t;
             const struct sample_rows at = {
                 .rows = l->rows + sample * l->n_rows,
@@ -161,7 +162,7 @@ GRU_INLINE double mean_loss(const struct gru_tree_loss *l, enum number kind) {
     return total * share;
 }
 
-// The mean loss of all samples, in nats, and its gradients.
+// What some streams' samples add to the mean loss of all, in nats, and to its gradients.
 GRU_API double gru_tree_loss(const struct gru_tree_loss *loss) {
     return loss->are_bf16 ? mean_loss(loss, BF16) : mean_loss(loss, FLOAT32);
 }

@@ -17,6 +17,7 @@ from torch import Tensor
 from gru_audio.native import library
 from gru_audio.native.tensors import Numbers, as_array
 from gru_audio.network.blocks import BLOCK_COLUMNS, BLOCK_ROWS
+from gru_audio.network.cpu.shares import in_shares
 from gru_audio.network.torch_private import can_use_amx
 
 
@@ -39,18 +40,14 @@ Kind = Literal["floats", "pairs", "tiles"]
 """Of blocks: float32, bf16 by pairs, or bf16 with AMX; in the order of C's block_kind."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Way = Literal[Kind, "torch"]
-_FEW_THREADS = 2
 
 
-def best_way(numbers: torch.dtype, n_inputs: int, is_pruned: bool) -> Way:
-    """How a recurrent matrix of such numbers is multiplied fastest: by a kind of blocks, or by torch.
-
-    Blocks are multiplied in one thread: in float32, torch's are faster where it has some and nothing is pruned.
-    """
+def best_way(numbers: torch.dtype, n_inputs: int) -> Way:
+    """How a recurrent matrix of such numbers is multiplied fastest: by a kind of blocks, or by torch."""
     if n_inputs % BLOCK_ROWS:
         return "torch"
     if numbers == torch.float32:
-        return "floats" if is_pruned or torch.get_num_threads() <= _FEW_THREADS else "torch"
+        return "floats"
     if numbers != torch.bfloat16 or library.instructions() != "avx512bf16":
         return "torch"
     return "tiles" if can_use_tiles() else "pairs"
@@ -73,8 +70,13 @@ def transposed_blocks_of(matrix: Tensor, kept: Tensor | None, kind: Kind) -> Blo
 
 def multiply(inputs: Tensor, blocks: Blocks) -> Tensor:
     """Inputs (N, I) in the blocks' numbers times the transpose of a matrix (O, I): (N, O) in float32."""
-    out = torch.empty(len(inputs), blocks.n_outputs)
-    _multiply(blocks, as_array(inputs), len(inputs), as_array(out))
+    rows, out = as_array(inputs), torch.empty(len(inputs), blocks.n_outputs)
+    products = as_array(out)
+
+    def run(begin: int, end: int) -> None:
+        _multiply(blocks, rows[begin:end], end - begin, products[begin:end])
+
+    in_shares(run, len(inputs))
     return out
 
 
@@ -113,6 +115,15 @@ def sum_outer_products(
         total: (O, I) float32; blocks that are not kept stay as they are.
         first: the first output, a multiple of 16.
     """
+
+    def run(begin: int, end: int) -> None:
+        _sum_share(outputs[:, begin:end], inputs, kept, kind, total, first + begin)
+
+    in_shares(run, outputs.shape[1], BLOCK_ROWS)
+
+
+def _sum_share(outputs: Tensor, inputs: Tensor, kept: Places, kind: Kind, total: Tensor, first: int) -> None:
+    """What `sum_outer_products` does, in this thread."""
     (n_rows, n_outputs), n_inputs = outputs.shape, inputs.shape[1]
     band, n_bands = first // BLOCK_ROWS, n_outputs // BLOCK_ROWS
     begin, end = kept.starts[band], kept.starts[band + n_bands]

@@ -8,6 +8,7 @@ Shapes: see model.py; gates come in PyTorch's order: r, z, n.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ from gru_audio.native.tensors import Numbers, are_bf16, as_array
 from gru_audio.network.cpu.block_products import Way, best_way
 from gru_audio.network.cpu.linear import linear, product_type
 from gru_audio.network.cpu.scan_products import BlockProducts, Products, Scan, ScanBack, TorchProducts
+from gru_audio.network.cpu.shares import in_shares
+
+_LANES = 16  # of a vector in C
 
 
 def can_scan(cell: nn.Module, inputs: Tensor) -> bool:
@@ -53,7 +57,7 @@ def scan(
     weight_ih, weight_hh = cell.get_parameter("weight_ih_l0"), cell.get_parameter("weight_hh_l0")
     bias_ih, bias_hh = cell.get_parameter("bias_ih_l0"), cell.get_parameter("bias_hh_l0")
     numbers = product_type(table.dtype)
-    way = way or best_way(numbers, weight_hh.shape[1], kept is not None)
+    way = way or best_way(numbers, weight_hh.shape[1])
     if way == "tiles":
         inputs = row_sum(table, conditioning, rows, numbers)  # (K, B, C)
         gates = linear(inputs, weight_ih)  # (K, B, 3H)
@@ -81,7 +85,7 @@ class RowSum(torch.autograd.Function):
         ctx.parts = [(part.shape, part.dtype) for part in (table, frames)]
         if not table.dtype == frames.dtype == numbers:
             table, frames = table.float(), frames.float()
-        _sum_rows(_rows_of(table, frames, rows, sums))
+        in_shares(_with_rows(_sum_rows, table, frames, rows, sums), sums.shape[2], _LANES)
         return sums
 
     @staticmethod
@@ -89,7 +93,7 @@ class RowSum(torch.autograd.Function):
         """Gradients of the table and the frames."""
         (rows,) = ctx.saved_tensors
         table, frames = (torch.zeros(shape) for shape, _ in ctx.parts)
-        _spread_rows(_rows_of(table, frames, rows, grad_sums))
+        in_shares(_with_rows(_spread_rows, table, frames, rows, grad_sums), table.shape[1], _LANES)
         (_, of_table), (_, of_frames) = ctx.parts
         return table.to(of_table), frames.to(of_frames), None, None
 
@@ -133,16 +137,18 @@ class GRUScan(torch.autograd.Function):
         assert not hasattr(ctx, "is_spent"), "the first way back used up what it needs"
         ctx.is_spent = True
         _, n_batch, size = inner.shape
-        grad_product = gates.new_empty(n_batch, 3 * size)
-        grad_biases, carried = torch.zeros(4 * size), torch.zeros(n_batch, size)
-        back = ScanBack(
-            scan=_scan_of(gates, inner, hidden, grad_biases, carried),
-            above=as_array(grad_hidden),
-            grad_product=as_array(grad_product),
-            grad_biases=as_array(grad_biases),
-            carried=as_array(carried),
-        )
-        through = ctx.products.scan_backward(back, grad_product)
+        carried, above = torch.zeros(n_batch, size), as_array(grad_hidden)
+
+        def back_into(grad_product: Tensor, grad_biases: Tensor) -> ScanBack:
+            return ScanBack(
+                scan=_scan_of(gates, inner, hidden, grad_biases, carried),
+                above=above,
+                grad_product=as_array(grad_product),
+                grad_biases=as_array(grad_biases),
+                carried=as_array(carried),
+            )
+
+        through, grad_biases = ctx.products.scan_backward(back_into, n_batch)
         of_both, of_inner = gates.flatten(0, 1)[:, : 2 * size], inner.flatten(0, 1)
         grad_weight = ctx.products.weight_gradient(of_both, of_inner, hidden[:-1].flatten(0, 1))
         biases = grad_biases[: 3 * size], torch.cat([grad_biases[: 2 * size], grad_biases[3 * size :]])
@@ -158,6 +164,8 @@ class _Rows(library.Struct):
         ("n_frames", library.Int),
         ("n_rows", library.Int),
         ("width", library.Int),
+        ("begin", library.Int),
+        ("end", library.Int),
         ("sums_are_bf16", library.Int),
         ("tables_are_bf16", library.Int),
         ("rows", library.Int64s),
@@ -167,9 +175,13 @@ class _Rows(library.Struct):
     )
 
 
-def _rows_of(table: Tensor, frames: Tensor, rows: Tensor, sums: Tensor) -> _Rows:
+def _with_rows(
+    function: Callable[[_Rows], None], table: Tensor, frames: Tensor, rows: Tensor, sums: Tensor
+) -> Callable[[int, int], None]:
+    """A function in C of the columns from one to before another."""
     n_batch, n_steps, n_rows = rows.shape
-    return _Rows(
+    make = partial(
+        _Rows,
         n_steps=n_steps,
         n_batch=n_batch,
         n_frames=frames.shape[1],
@@ -182,6 +194,7 @@ def _rows_of(table: Tensor, frames: Tensor, rows: Tensor, sums: Tensor) -> _Rows
         frames=as_array(frames),
         sums=as_array(sums),
     )
+    return lambda begin, end: function(make(begin=begin, end=end))
 
 
 def _scan_of(gates: Tensor, inner: Tensor | None, hidden: Tensor, biases: Tensor, state: Tensor) -> Scan:

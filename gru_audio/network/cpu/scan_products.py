@@ -21,6 +21,7 @@ from gru_audio.network.cpu.block_products import (
     sum_outer_products,
     transposed_blocks_of,
 )
+from gru_audio.network.cpu.shares import in_shares
 from gru_audio.network.torch_private import packed_product
 
 _ALL_STREAMS, _FEW_STREAMS = 2**31, 32
@@ -54,14 +55,18 @@ class ScanBack(library.Struct):
     )
 
 
+BackInto = Callable[[Tensor, Tensor], ScanBack]
+"""A scan's way back, into memory for a step's gradient of the product (n, 3H), in numbers, and of the biases (4H)."""
+
+
 class Products(Protocol):
     """What a scan needs of W_hh."""
 
     def scan_forward(self, scan: Scan, hidden: Tensor) -> None:
         """All steps; `hidden` (K + 1, B, H) is that of the scan."""
 
-    def scan_backward(self, back: ScanBack, grad_product: Tensor) -> Tensor:
-        """All steps back; returns the gradient of the first state by way of its product (B, H)."""
+    def scan_backward(self, back_into: BackInto, n_batch: int) -> tuple[Tensor, Tensor]:
+        """All steps back; returns the gradients of the first state by way of its product (B, H), and of biases (4H)."""
 
     def weight_gradient(self, of_both: Tensor, of_inner: Tensor, states: Tensor) -> Tensor:
         """(3H, H) in float32 from all steps' gradients of the product, (K B, 2H) and (K B, H), and states (K B, H)."""
@@ -81,14 +86,16 @@ class TorchProducts:
             product = multiply(before)
             _gates_forward(scan, t, product.data_ptr())
 
-    def scan_backward(self, back: ScanBack, grad_product: Tensor) -> Tensor:
+    def scan_backward(self, back_into: BackInto, n_batch: int) -> tuple[Tensor, Tensor]:
         """See `Products`."""
-        multiply = _multiplier(self._weight.t().contiguous(), self._n_batch)
-        through = grad_product.new_zeros(self._n_batch, self._weight.shape[1])
+        rows, size = self._weight.shape
+        multiply = _multiplier(self._weight.t().contiguous(), n_batch)
+        grad_product, grad_biases = self._weight.new_empty(n_batch, rows), torch.zeros(4 * size)
+        back, through = back_into(grad_product, grad_biases), self._weight.new_zeros(n_batch, size)
         for t in range(back.scan.n_steps - 1, -1, -1):
             _gates_backward(back, t, through.data_ptr())
             through = multiply(grad_product)
-        return through
+        return through, grad_biases
 
     def weight_gradient(self, of_both: Tensor, of_inner: Tensor, states: Tensor) -> Tensor:
         """See `Products`."""
@@ -107,16 +114,31 @@ class BlockProducts:
 
     def scan_forward(self, scan: Scan, hidden: Tensor) -> None:
         """See `Products`."""
-        at_once = min(self._at_once, hidden.shape[1])
-        product = torch.empty(at_once, len(self._weight))
-        _scan_forward(scan, blocks_of(self._weight, self._kept, self._kind), at_once, as_array(product))
+        blocks = blocks_of(self._weight, self._kept, self._kind)
 
-    def scan_backward(self, back: ScanBack, grad_product: Tensor) -> Tensor:
+        def run(begin: int, end: int) -> None:
+            at_once = min(self._at_once, end - begin)
+            product = torch.empty(at_once, len(self._weight))
+            _scan_forward(scan, blocks, begin, end, at_once, as_array(product))
+
+        in_shares(run, hidden.shape[1])
+
+    def scan_backward(self, back_into: BackInto, n_batch: int) -> tuple[Tensor, Tensor]:
         """See `Products`."""
-        through = torch.zeros(len(grad_product), self._weight.shape[1])
-        blocks = transposed_blocks_of(self._weight, self._kept, self._kind)
-        _scan_backward(back, blocks, self._at_once, as_array(through))
-        return through
+        rows, size = self._weight.shape
+        blocks, through = (
+            transposed_blocks_of(self._weight, self._kept, self._kind),
+            torch.zeros(n_batch, size),
+        )
+
+        def run(begin: int, end: int) -> Tensor:
+            at_once = min(self._at_once, end - begin)
+            grad_product, grad_biases = self._weight.new_empty(at_once, rows), torch.zeros(4 * size)
+            back = back_into(grad_product, grad_biases)
+            _scan_backward(back, blocks, begin, end, at_once, as_array(through))
+            return grad_biases
+
+        return through, torch.stack(in_shares(run, n_batch)).sum(0)
 
     def weight_gradient(self, of_both: Tensor, of_inner: Tensor, states: Tensor) -> Tensor:
         """See `Products`."""
@@ -137,5 +159,6 @@ def _multiplier(weight: Tensor, n_batch: int) -> Callable[[Tensor], Tensor]:
 
 _gates_forward = library.function("gru_gates_forward", [Scan, library.Int, ctypes.c_void_p])
 _gates_backward = library.function("gru_gates_backward", [ScanBack, library.Int, ctypes.c_void_p])
-_scan_forward = library.function("gru_scan_forward", [Scan, Blocks, library.Int, library.Floats])
-_scan_backward = library.function("gru_scan_backward", [ScanBack, Blocks, library.Int, library.Floats])
+_streams = [library.Int, library.Int, library.Int]  # from one to before another, and how many go together
+_scan_forward = library.function("gru_scan_forward", [Scan, Blocks, *_streams, library.Floats])
+_scan_backward = library.function("gru_scan_backward", [ScanBack, Blocks, *_streams, library.Floats])

@@ -6,7 +6,7 @@ logits and all their gradients are worked out while its numbers are in the first
 Shapes: see model.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gru_audio.native import library
 from gru_audio.native.tensors import Numbers, are_bf16, as_array
+from gru_audio.network.cpu.shares import in_shares
 
 
 class Readout(NamedTuple):
@@ -55,17 +56,19 @@ class _TreeLoss(torch.autograd.Function):
         """The loss, and with it all gradients where they are wanted, which wait for the way back."""
         hidden, *others = parts
         others = [part.float() for part in others]
-        gradients: list[Tensor | None] = [None] * len(parts)
-        if goes_back:
-            gradients = [torch.empty_like(hidden), *(torch.zeros_like(part) for part in others)]
-        loss = _tree_loss(_arguments(rows, codes, Readout(hidden, *others), gradients))
-        if goes_back:
-            ctx.gradients = [
-                gradient.to(part.dtype)
-                for gradient, part in zip(gradients, parts, strict=True)
-                if gradient is not None
-            ]
-        return torch.tensor(loss, dtype=torch.float32)
+        of_hidden = torch.empty_like(hidden) if goes_back else None
+
+        def run(begin: int, end: int) -> tuple[float, list[Tensor]]:
+            own = [torch.zeros_like(part) for part in others] if goes_back else []
+            gradients = [of_hidden, *own] if goes_back else [None] * len(parts)
+            arguments = _arguments(rows, codes, (begin, end), Readout(hidden, *others), gradients)
+            return _tree_loss(arguments), own
+
+        losses, owns = zip(*in_shares(run, len(codes)), strict=True)
+        if of_hidden is not None:
+            sums = [of_hidden, *(sum(own[1:], own[0]) for own in zip(*owns, strict=True))]
+            ctx.gradients = [gradient.to(part.dtype) for gradient, part in zip(sums, parts, strict=True)]
+        return torch.tensor(sum(losses), dtype=torch.float32)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -73,13 +76,21 @@ class _TreeLoss(torch.autograd.Function):
         return (None, None, None, *(gradient * grad for gradient in ctx.gradients))
 
 
-def _arguments(rows: Tensor, codes: Tensor, readout: Readout, gradients: list[Tensor | None]) -> "_Arguments":
+def _arguments(
+    rows: Tensor,
+    codes: Tensor,
+    streams: tuple[int, int],
+    readout: Readout,
+    gradients: Sequence[Tensor | None],
+) -> "_Arguments":
     (n_batch, n_samples), n_rows = codes.shape, rows.shape[-1]
     size = readout.weight.shape[1]
     names = ("hidden", "frames", "table", "weight", "bias")
     return _Arguments(
         n_samples=n_samples,
         n_batch=n_batch,
+        begin=streams[0],
+        end=streams[1],
         n_frames=readout.frames.shape[1],
         n_rows=n_rows,
         stride=readout.hidden.shape[-1] // size,
@@ -103,6 +114,8 @@ class _Arguments(library.Struct):
     _fields_ = (
         ("n_samples", library.Int),
         ("n_batch", library.Int),
+        ("begin", library.Int),
+        ("end", library.Int),
         ("n_frames", library.Int),
         ("n_rows", library.Int),
         ("stride", library.Int),

@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from support.threads import torch_threads
 from torch import Tensor
 
 from gru_audio.native import instruction_sets, library
@@ -95,8 +96,9 @@ def test_sums_of_outer_products_equal_those_in_float64(n_rows: int, pruned: bool
     kept = kept_weights(144, 48) if pruned else None
     places = Places.of((144, 48), kept, kind)
     total = torch.zeros(144, 48)
-    sum_outer_products(outputs[:, :96], inputs, places, kind, total)  # rows of a wider array
-    sum_outer_products(outputs[:, 96:].contiguous(), inputs, places, kind, total, first=96)
+    with torch_threads(2):
+        sum_outer_products(outputs[:, :96], inputs, places, kind, total)  # rows of a wider array
+        sum_outer_products(outputs[:, 96:].contiguous(), inputs, places, kind, total, first=96)
     expected = outputs.double().t() @ inputs.double()
     if kept is not None:
         whole = kept.view(9, 16, 12, 4).any(3, keepdim=True).any(1, keepdim=True)

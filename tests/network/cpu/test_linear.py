@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.threads import torch_threads
 from torch import Tensor, nn
 
 from gru_audio.network.cpu.linear import linear
@@ -33,7 +34,7 @@ def test_what_is_pruned_changes_nothing_of_the_rest(in_bf16: bool) -> None:
     inputs, above = torch.randn(130, 2, 32, requires_grad=True), torch.randn(130, 2, 48)
     found = []
     for known in (kept, None):
-        with torch.autocast("cpu", torch.bfloat16, enabled=in_bf16):
+        with torch_threads(2), torch.autocast("cpu", torch.bfloat16, enabled=in_bf16):
             out = linear(inputs, layer.weight, layer.bias, known)
         of_inputs, of_weight, of_bias = torch.autograd.grad(
             out, [inputs, *layer.parameters()], above.to(out.dtype)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from support.naive import gru_step as naive_gru_step
+from support.threads import torch_threads
 from torch import Tensor, nn
 
 from gru_audio.native import instruction_sets, library
@@ -95,6 +96,19 @@ def test_scan_equals_nn_gru_forward_and_backward(
     for mine, reference in zip(ours, theirs, strict=True):
         atol = 4e-6 * max(1, reference.abs().max().item())
         torch.testing.assert_close(mine, reference, rtol=1e-5, atol=atol)
+
+
+@pytest.mark.parametrize("in_bf16", [False, True])
+@pytest.mark.parametrize("n_threads", [2, 3, 8])  # more than there are streams, too
+def test_threads_change_no_more_than_the_order_of_sums(n_threads: int, in_bf16: bool) -> None:
+    torch.manual_seed(2)
+    state, found = torch.get_rng_state(), []
+    for threads in (1, n_threads):
+        torch.set_rng_state(state)
+        with torch_threads(threads):
+            found.append(both((5, 24, 3, 32, 48), with_state=True, in_bf16=in_bf16)[0])
+    for alone, shared in zip(*found, strict=True):
+        torch.testing.assert_close(alone, shared, rtol=1e-5, atol=1e-5 * alone.abs().max().item())
 
 
 @pytest.mark.parametrize("n_batch", [11, 37])  # fewer rows than are multiplied at once, and more
@@ -228,23 +242,12 @@ def test_only_a_gru_in_float32_or_bf16_on_the_cpu_is_scanned() -> None:
     assert not can_scan(gru, inputs.to("meta"))
 
 
-@pytest.mark.parametrize("pruned", [False, True])
-def test_the_way_to_multiply_is_the_processors(
-    instructions: str, monkeypatch: pytest.MonkeyPatch, pruned: bool
-) -> None:
+def test_the_way_to_multiply_is_the_processors(instructions: str, monkeypatch: pytest.MonkeyPatch) -> None:
     has_pairs = library.instructions() == instructions == "avx512bf16"
     for has_amx in (False, True):
         monkeypatch.setattr(block_products, "can_use_amx", lambda has_amx=has_amx: has_amx)
         expected = ("tiles" if has_amx else "pairs") if has_pairs else "torch"
-        assert best_way(torch.bfloat16, 64, pruned) == expected
-        assert best_way(torch.bfloat16, 72, pruned) == "torch", "no whole blocks"
-
-
-@pytest.mark.parametrize(("n_threads", "of_dense"), [(1, "floats"), (8, "torch")])
-def test_the_way_to_multiply_float32_is_the_threads(
-    monkeypatch: pytest.MonkeyPatch, n_threads: int, of_dense: Way
-) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
-    assert best_way(torch.float32, 64, False) == of_dense
-    assert best_way(torch.float32, 64, True) == "floats"
-    assert best_way(torch.float32, 72, True) == "torch", "no whole blocks"
+        assert best_way(torch.bfloat16, 64) == expected
+        assert best_way(torch.bfloat16, 72) == "torch", "no whole blocks"
+        assert best_way(torch.float32, 64) == "floats"
+        assert best_way(torch.float32, 72) == "torch"

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from support.small import small_config
+from support.threads import torch_threads
 from torch import Tensor
 
 from gru_audio.network.cpu.tree_loss import Readout, tree_loss
@@ -36,7 +37,8 @@ def plain(readout: Readout, rows: Tensor, codes: Tensor) -> Tensor:
 def test_loss_and_gradients_equal_plain_torch(n_classes: int, stride: int) -> None:
     torch.manual_seed(stride)
     readout, rows, codes = example(n_classes, stride)
-    ours = tree_loss(readout, rows, codes)
+    with torch_threads(stride):  # one, several, and more than there are streams
+        ours = tree_loss(readout, rows, codes)
     gradients = torch.autograd.grad(2 * ours, readout)
     theirs = plain(readout, rows, codes)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0)
