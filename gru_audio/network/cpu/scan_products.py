@@ -126,10 +126,8 @@ class BlockProducts:
     def scan_backward(self, back_into: BackInto, n_batch: int) -> tuple[Tensor, Tensor]:
         """See `Products`."""
         rows, size = self._weight.shape
-        blocks, through = (
-            transposed_blocks_of(self._weight, self._kept, self._kind),
-            torch.zeros(n_batch, size),
-        )
+        blocks = transposed_blocks_of(self._weight, self._kept, self._kind)
+        through = torch.zeros(n_batch, size)
 
         def run(begin: int, end: int) -> Tensor:
             at_once = min(self._at_once, end - begin)
