@@ -51,7 +51,7 @@ def train(
             "--threads",
             min=1,
             max=1024,
-            help="Torch's CPU threads.",
+            help="CPU threads of a training step.",
             show_default="one for each core that no data worker has",
         ),
     ] = None,
