@@ -99,7 +99,10 @@ def jobs(folder: Path) -> dict[str, Callable[[], list[str]]]:
     supported = instruction_sets.supported()
     for name, processor in PROCESSORS["x86_64"].items():
         command = zig("x86_64-linux-gnu.2.17", f"-mcpu={processor}")
-        (add if name in supported else add_alone)(name, command)
+        if name in supported:
+            add(name, command)
+        else:
+            add_alone(name, [*command, "-fPIC"])  # as hatch_build.py does: zig's cache may know what it made
         if name in (supported[0], supported[-1]):
             add(f"{name}, sanitized", with_sanitizers(processor))
         if name == "avx2" and name in supported:
