@@ -8,6 +8,7 @@ import contextlib
 import errno
 import gc
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -168,6 +169,11 @@ def __getattr__(name: str) -> Any:
 def main() -> None:
     """Run the command line; every error a user can cause is one line on stderr and exit code 1."""
     catch_signals()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # Typer and Rich print letters that not every encoding has
     try:
         # The others' modules and options would take a tenth of a short command's time.
         make_app(

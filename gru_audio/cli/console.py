@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from gru_audio.names import shown
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
 
 _STDERR = 2
+_NARROWEST = 20
+"""So many letters of a value side by side can be read."""
 
 
 def say(text: str) -> None:
@@ -40,15 +43,14 @@ def print_json(result: Any) -> None:
 
 
 def print_rows(rows: Mapping[str, str]) -> None:
-    """Names and values in two columns on stdout; bare text in a pipe, one line for each."""
+    """Names and values in two columns on stdout; bare text in a pipe or on a narrow terminal, one line for each."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     lines = {name: shown(value) for name, value in rows.items()}
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        width = max(map(len, lines))
+    console, width = Console(highlight=False), max(map(len, lines))
+    if not console.is_terminal or console.width < width + _NARROWEST:
         _echo("\n".join(f"{name:<{width}}  {value}" for name, value in lines.items()))
         return
     table = Table.grid(padding=(0, 2))
@@ -158,31 +160,54 @@ def progress_bar(description: str, *, quiet: bool = False) -> Iterator[ProgressC
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Text to the left, numbers to the right; bare text in a pipe, one line for each row."""
-    from rich import box
+    """Text to the left, numbers to the right; bare text, one line for each row.
+
+    On a terminal that is too narrow for all columns the others follow below, beside the first column again.
+    """
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     rows = [[shown(cell) for cell in row] for row in rows]
+    columns = [list(column) for column in zip(head, *rows, strict=True)]
+    padded = [_padded(cells) for cells in columns]
+    widths = [_width(cells[0]) for cells in padded]
     console = Console(highlight=False)
-    numbers = [
-        all(row[i] == "-" or row[i].removeprefix("-")[:1].isdigit() for row in rows) for i in range(len(head))
-    ]
-    if not console.is_terminal:
-        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        lines = [
-            "  ".join(
-                cell.rjust(width) if number else cell.ljust(width)
-                for cell, width, number in zip(row, widths, numbers, strict=True)
-            )
-            for row in (head, *rows)
-        ]
-        _echo("\n" + "\n".join(line.rstrip() for line in lines))
-        return
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name, number in zip(head, numbers, strict=True):
-        table.add_column(name, justify="right" if number else "left")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    console.print(table)
+    room = console.width if console.is_terminal else sum(widths) + len(widths) * len(_GAP)
+    for group in _groups(widths, room):
+        first, *lines = [_GAP.join(cells).rstrip() for cells in zip(*(padded[i] for i in group), strict=True)]
+        if console.is_terminal:
+            console.print(Text(f"\n{first}", style="bold"), soft_wrap=True)
+            _echo("\n".join(["-" * _width(first), *lines]))
+        else:
+            _echo("\n" + "\n".join([first, *lines]))
+
+
+_GAP = "  "
+
+
+def _padded(cells: Sequence[str]) -> list[str]:
+    """A column's cells, as wide as the widest; those below the head to the right where all are numbers."""
+    width = max(map(_width, cells))
+    if all(cell == "-" or cell.removeprefix("-")[:1].isdigit() for cell in cells[1:]):
+        return [" " * (width - _width(cell)) + cell for cell in cells]
+    return [cell + " " * (width - _width(cell)) for cell in cells]
+
+
+def _width(text: str) -> int:
+    """How many letters of a terminal's a text takes."""
+    return sum(
+        0 if unicodedata.combining(letter) else 1 + (unicodedata.east_asian_width(letter) in "WF")
+        for letter in text
+    )
+
+
+def _groups(widths: Sequence[int], room: int) -> Iterator[list[int]]:
+    """The columns that stand side by side: the first, and of the others as many as there is room for, at least one."""
+    group, taken = [0], widths[0]
+    for i, width in enumerate(widths[1:], start=1):
+        if len(group) > 1 and taken + len(_GAP) + width > room:
+            yield group
+            group, taken = [0], widths[0]
+        group.append(i)
+        taken += len(_GAP) + width
+    yield group

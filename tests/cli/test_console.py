@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,9 +25,9 @@ with progress_bar("working", quiet={quiet}) as progress:
 """
 
 
-def shown_on_terminal(script: str, stream: str = "stderr") -> bytes:
+def shown_on_terminal(script: str, stream: str = "stderr", columns: int = 100) -> bytes:
     ours, terminal = pty.openpty()
-    environment = {**os.environ, "COLUMNS": "100", "TERM": "xterm"}
+    environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
     out, err = (terminal if stream == name else None for name in ("stdout", "stderr"))
     with subprocess.Popen([sys.executable, "-c", script], stdout=out, stderr=err, env=environment) as process:
         os.close(terminal)
@@ -119,3 +120,36 @@ def test_letters_that_the_terminal_does_not_have(encoding: str) -> None:
 def test_markup_in_a_table_on_a_terminal_is_text() -> None:
     script = "from gru_audio.cli.console import print_table; print_table(['name'], [['[red]a[/red]']])"
     assert b"[red]a[/red]" in shown_on_terminal(script, "stdout")
+
+
+TABLE = """
+from gru_audio.cli.console import print_table
+rows = [[name, *(f"{figure:.3f}" for figure in range(14))] for name in ("voice, mean", "日本, griffin-lim")]
+print_table(["system", *(f"measure {i:02}" for i in range(14))], rows)
+"""
+
+
+@pytest.mark.parametrize("columns", [20, 30, 80, 300])
+def test_a_table_on_a_narrow_terminal_is_whole(columns: int) -> None:
+    """The columns that have no room follow below; nothing is cut."""
+    shown = re.sub(r"\x1b\[\d*m", "", shown_on_terminal(TABLE, "stdout", columns).decode())
+    for figure in range(14):
+        assert shown.count(f" measure {figure:02}") == 1
+        assert shown.count(f" {figure}.000") == 2
+    assert shown.count("voice, mean") == {20: 14, 30: 14, 80: 3, 300: 1}[columns]
+    if columns >= 80:
+        assert max(map(len, shown.splitlines())) <= columns
+
+
+def test_rows_on_a_narrow_terminal_are_whole() -> None:
+    script = f"from gru_audio.cli.console import print_rows; print_rows({{'what is it': {('word ' * 9).strip()!r}}})"
+    assert shown_on_terminal(script, "stdout", 25) == b"what is it " + b" word" * 9 + b"\r\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_help_on_a_terminal_that_lacks_letters(encoding: str) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "gru_audio", "prep", "--help"]
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"[SOURCE\\u2026]" in done.stdout
