@@ -1,7 +1,7 @@
 """Types of arrays; and what callers in Python give, as arrays or as numbers."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -48,6 +48,16 @@ def require_real(name: str, value: object) -> None:
     """Make sure that a setting is a number, as `require_whole` does."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ConfigError(f"{name} {shown(repr(value))}: not a number; give one, such as 0.1")
+
+
+def require_several(name: str, value: object) -> None:
+    """Make sure that what should be several arrays can be gone through.
+
+    Raises:
+        ConfigError: it cannot; `name` begins the message.
+    """
+    if not isinstance(value, Iterable):
+        raise ConfigError(f"{name}: {type(value).__name__}, not several arrays; give a list of them")
 
 
 class Made(NamedTuple):

@@ -32,7 +32,10 @@ def check_audio(audio: ArrayLike) -> NDArray[np.float32]:
     Raises:
         AudioError: another shape or type, or samples that are not finite or far over full scale.
     """
-    given = array_of(audio)
+    try:
+        given = array_of(audio)
+    except ValueError as error:
+        raise AudioError("audio: lists of different lengths; give one array (n_samples,)") from error
     if given.ndim != 1:
         raise AudioError(
             f"audio of shape {given.shape}: one dimension (n_samples,) is needed; take one channel or the mean"

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from gru_audio.arrays import FloatArray
 from gru_audio.config import CONTEXT_FRAMES
-from gru_audio.errors import AudioError, CheckpointError, ConfigError, MelError
+from gru_audio.errors import AudioError, CheckpointError, ConfigError, MelError, first_line
 from gru_audio.progress import Progress, ProgressCallback
 from gru_audio.signal.mel import MelFrames, check_mel
 from gru_audio.signal.mel_check.judge import MelJudge, MelWatch
@@ -152,7 +152,16 @@ class Stream:
     @classmethod
     def restore(cls, ready: ReadyVoice, saved: Mapping[str, npt.ArrayLike], check: bool = True) -> "Stream":
         """The stream as it was when it was saved; see `Vocoder.restore`."""
-        config, arrays = ready.voice.config, {name: np.asarray(saved[name]) for name in saved}
+        if not isinstance(saved, Mapping):
+            raise ConfigError(
+                f"saved stream: {type(saved).__name__}, not a mapping; give what Stream.save gave"
+            )
+        try:
+            config, arrays = ready.voice.config, {name: np.asarray(saved[name]) for name in saved}
+        except ValueError as error:
+            raise ConfigError(
+                f"saved stream: not arrays: {first_line(error)}; give what Stream.save gave"
+            ) from error
         if not np.array_equal(_take(arrays, "voice", np.uint8, (32,)), ready.digest):
             raise ConfigError("saved stream: of another voice; load the voice that it was saved with")
         n_saved = int(_take(arrays, "n_corrections", np.int64, (1,))[0])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gru_audio.arrays import FloatArray, Made
+from gru_audio.arrays import FloatArray, Made, require_several
 from gru_audio.config import CONTEXT_FRAMES, Config, MelConfig
 from gru_audio.errors import CheckpointError
 from gru_audio.progress import ProgressCallback, ignore_progress
@@ -58,6 +58,7 @@ class Vocoder:
                 corrections.
             CheckpointError: the voice's tensors do not fit its config.
         """
+        engine, device = str(engine), str(device)  # such as a torch.device
         network = fold(voice)
         weights = ConditioningWeights(voice, network)
         own = VoiceSampling.of(voice.metadata)
@@ -191,6 +192,7 @@ class Vocoder:
         return make_together(self.ready, self._checked(mels), Sampling.chosen(sampling, seed), progress)
 
     def _checked(self, mels: Sequence[npt.ArrayLike]) -> list[MelFrames]:
+        require_several("mels", mels)
         return [MelFrames(check_mel(mel, self.mel_config, f"mel {i}")) for i, mel in enumerate(mels)]
 
     def stream(
@@ -217,6 +219,7 @@ class Vocoder:
             MelError: a chunk does not fit, or the mel so far is not what the voice wants.
             ConfigError: a setting is out of range.
         """
+        require_several("frames", frames)
         stream = self.start(sampling, seed=seed, check=check)
         for chunk in frames:
             audio = stream.push(chunk)

@@ -49,6 +49,23 @@ MEL = np.full((6, 80), -5.0, np.float32)
         (lambda _: api.load(None), "voice None: neither a name nor a path"),
         (lambda _: api.load(3), "voice 3: neither a name nor a path"),
         (lambda _: api.load(engine=None), "None"),
+        (lambda _: api.load(engine=[]), r"engine '\[\]' does not exist; choose one of"),
+        (lambda _: api.load(engine=MEL), r"engine .* does not exist; choose one of"),
+        (lambda _: api.load(engine="torch", device=None), "device 'None' does not exist; use auto"),
+        (lambda _: api.load(device=MEL), "device .* does not exist; use auto"),
+        (lambda vocoder: vocoder.synthesize_batch(None), "mels: NoneType, not several arrays; give a list"),
+        (lambda vocoder: vocoder.synthesize_both(3), "mels: int, not several arrays; give a list"),
+        (lambda vocoder: list(vocoder.stream(None)), "frames: NoneType, not several arrays; give a list"),
+        (lambda vocoder: vocoder.restore(None), "saved stream: NoneType, not a mapping; give what"),
+        (lambda vocoder: vocoder.restore(MEL), "saved stream: ndarray, not a mapping; give what"),
+        (
+            lambda vocoder: vocoder.restore({"voice": [[1], [1, 2]]}),
+            "saved stream: not arrays: .*; give what",
+        ),
+        (
+            lambda vocoder: vocoder.mel([[1.0], [1.0, 2.0]], 16_000),
+            "audio: lists of different lengths; give one",
+        ),
     ],
 )
 def test_it_is_told(vocoder: Vocoder, call: Callable[[Any], Any], told: str) -> None:
@@ -61,3 +78,9 @@ def test_numpys_numbers_are_numbers(vocoder: Vocoder) -> None:
     sampling = gru_audio.Sampling(np.int64(3), np.float32(0.5), np.float64(0.01))
     expected = vocoder.synthesize(MEL, gru_audio.Sampling(3, 0.5, 0.01), check=False)
     np.testing.assert_array_equal(vocoder.synthesize(MEL, sampling, check=False), expected)
+
+
+def test_a_device_of_torch_is_a_device() -> None:
+    torch = pytest.importorskip("torch")
+    assert api.load(engine="torch", device=torch.device("cpu")).engine_name == "torch"
+    assert api.load(device=torch.device("cpu")).engine_name == "int8"
