@@ -60,7 +60,10 @@ def why_no_file(path: Path) -> str | None:
         return error.strerror or str(error)
     except ValueError:  # whose words differ from one Python to the next
         return "embedded null byte"
-    return _why_not_regular(mode)
+    reason = _why_not_regular(mode)
+    if reason is None and not os.access(path, os.R_OK):  # safetensors would tell that there is no such file
+        return os.strerror(errno.EACCES)
+    return reason
 
 
 def why_neither(path: Path) -> str | None:

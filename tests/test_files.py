@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from gru_audio.data.folder_lock import folder_lock
 from gru_audio.errors import OutputError
 from gru_audio.files import (
     atomic_path,
@@ -24,7 +25,6 @@ from gru_audio.files import (
     why_no_file,
 )
 from gru_audio.folders import require_targets
-from gru_audio.training.saved.run_lock import run_lock
 
 STAY = """
 import sys, time
@@ -72,7 +72,7 @@ def interrupted(what: Callable[[], None], number: int = sys.maxsize) -> list[str
 
     def at_a_line(frame: FrameType, event: str, _argument: object) -> Any:
         name = Path(frame.f_code.co_filename).name
-        if name not in {"contextlib.py", "files.py", "run_lock.py", "locks.py"}:
+        if name not in {"contextlib.py", "files.py", "folder_lock.py", "locks.py"}:
             return None
         if event in {"call", "line"}:
             lines.append(f"{name}:{frame.f_lineno}")
@@ -113,7 +113,7 @@ def test_a_signal_before_a_run_has_begun_leaves_no_folder(tmp_path: Path) -> Non
     run, begun = tmp_path / "run", list[bool]()
 
     def train() -> None:
-        with run_lock(run):
+        with folder_lock(run, "train", OutputError):
             begun.append((run / ".lock").exists())
 
     for number in range(len(interrupted(train))):

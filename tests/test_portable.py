@@ -36,7 +36,7 @@ folder = Path(sys.argv[1]) / "files"
 from gru_audio import files
 from gru_audio.errors import TrainingError
 from gru_audio.training.saved import checkpoint
-from gru_audio.training.saved.run_lock import run_lock
+from gru_audio.data.folder_lock import folder_lock
 
 checkpoint.flush_folder(folder)
 left = folder / ".gru-audio-0123456789ab.partial"
@@ -55,9 +55,9 @@ except ZeroDivisionError:
     pass
 assert (folder / "file").read_text(encoding="utf-8") == "old"
 assert sorted(path.name for path in folder.iterdir()) == ["file"]
-with run_lock(folder / "run"):
+with folder_lock(folder / "run", "train", TrainingError):
     try:
-        with run_lock(folder / "run"):
+        with folder_lock(folder / "run", "train", TrainingError):
             raise AssertionError("two at once")
     except TrainingError as error:
         assert "another gru-audio train works in it (process " in str(error)

@@ -14,6 +14,7 @@ from gru_audio.cli.options import (
     Seed,
     Temperature,
     VoiceName,
+    input_argument,
     jobs_option,
     output_option,
 )
@@ -29,9 +30,7 @@ _DIGITS = {"pesq": 2, "stoi": 3, "estoi": 3, "mr_stft": 3, "dnsmos": 2, "distill
 
 
 def evaluate(
-    source: Annotated[
-        Path, typer.Argument(metavar="DATASET|FOLDER", help="A dataset, or a folder or file of audio.")
-    ],
+    source: Annotated[Path, input_argument("DATASET|FOLDER", "A dataset, or a folder or file of audio.")],
     voice: VoiceName = DEFAULT_VOICE,
     output: Annotated[
         Path | None, output_option("DIR", "Also write a page to listen with: DIR/index.html.")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from gru_audio.cli.console import error_line, note, print_json, progress_bar
-from gru_audio.cli.options import Json, Quiet, jobs_option, mel_option, output_option
+from gru_audio.cli.options import Json, Quiet, input_argument, jobs_option, mel_option, output_option
 
 
 class MelFormat(str, Enum):
@@ -27,7 +27,7 @@ class AxisFirst(str, Enum):
 
 
 def mel(
-    inputs: Annotated[list[Path], typer.Argument(metavar="AUDIO…", help="Files or folders of audio.")],
+    inputs: Annotated[list[Path], input_argument("AUDIO…", "Files or folders of audio.")],
     output: Annotated[Path, output_option("DIR", "The folder for the mels.")],
     contract: Annotated[
         str | None, mel_option("How the mels are made: a preset such as hifigan-22k, or a TOML file.")

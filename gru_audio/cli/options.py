@@ -58,7 +58,14 @@ def config_option(default: str | bool = True) -> Any:
 def output_option(metavar: str, help: str, default: str | bool = False, *, takes_stdout: bool = False) -> Any:
     """`-o`, where the result is written; `takes_stdout` where that may be -."""
     check = None if takes_stdout else _require_no_stdout
-    return typer.Option("--output", "-o", metavar=metavar, help=help, show_default=default, callback=check)
+    return typer.Option(
+        "--output", "-o", metavar=metavar, help=help, show_default=default, callback=check, readable=False
+    )
+
+
+def input_argument(metavar: str, help: str) -> Any:
+    """Files and folders to read; whether they can be is told as of any other."""
+    return typer.Argument(metavar=metavar, help=help, readable=False)
 
 
 def _require_no_stdout(output: Path | None) -> Path | None:

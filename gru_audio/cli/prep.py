@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 import typer
 
 from gru_audio.cli.console import error_line, note, print_json, print_rows, progress_bar, workers
-from gru_audio.cli.options import Cluster, Json, Quiet, Settings, config_option, jobs_option, output_option
+from gru_audio.cli.options import (
+    Cluster,
+    Json,
+    Quiet,
+    Settings,
+    config_option,
+    input_argument,
+    jobs_option,
+    output_option,
+)
 from gru_audio.cli.stopping import stop_code
 
 if TYPE_CHECKING:
@@ -19,9 +28,7 @@ if TYPE_CHECKING:
 
 
 def prep(
-    sources: Annotated[
-        list[Path] | None, typer.Argument(metavar="SOURCE…", help="Audio files and folders.")
-    ] = None,
+    sources: Annotated[list[Path] | None, input_argument("SOURCE…", "Audio files and folders.")] = None,
     output: Annotated[
         Path | None, output_option("DATASET", "The dataset's folder; needed, except with --dry-run.")
     ] = None,
@@ -33,6 +40,7 @@ def prep(
             "--manifest",
             metavar="LISTING",
             help="CSV, TSV, piper's or LJSpeech's lines, wav.scp, JSON lines; WebDataset or Hugging Face folders.",
+            readable=False,
         ),
     ] = None,
     mels: Annotated[
@@ -41,6 +49,7 @@ def prep(
             "--mels",
             metavar="FOLDER",
             help="Mels that a TTS made of the recordings, to train on; paired by name.",
+            readable=False,
         ),
     ] = None,
     speaker_level: Annotated[

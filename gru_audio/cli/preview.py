@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from gru_audio.cli.console import note, print_json
-from gru_audio.cli.options import Json, Quiet, mel_option, output_option
+from gru_audio.cli.options import Json, Quiet, input_argument, mel_option, output_option
 from gru_audio.names import shown
 
 if TYPE_CHECKING:
@@ -45,9 +45,7 @@ class _Mel(NamedTuple):
 def preview(
     file: Annotated[
         Path,
-        typer.Argument(
-            metavar="FILE", help="Audio, a mel (.npy, .npz, .pt, .safetensors), or the folder of a dataset."
-        ),
+        input_argument("FILE", "Audio, a mel (.npy, .npz, .pt, .safetensors), or the folder of a dataset."),
     ],
     play: Annotated[
         bool, typer.Option("--play", help="Play the audio after showing it; needs the extra 'play'.")

@@ -19,6 +19,7 @@ from gru_audio.cli.options import (
     Seed,
     Temperature,
     VoiceName,
+    input_argument,
     jobs_option,
     mel_option,
     output_option,
@@ -54,9 +55,7 @@ class Content(str, Enum):
 def synthesize(
     inputs: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="INPUT…", help="Audio, mels (.npy .npz .pt .safetensors), or folders; or - for stdin."
-        ),
+        input_argument("INPUT…", "Audio, mels (.npy .npz .pt .safetensors), or folders; or - for stdin."),
     ],
     output: Annotated[
         Path | None,

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gru_audio.cli.console import note, print_json, progress_bar, say
-from gru_audio.cli.options import DeviceName, InitVoice, Json, Quiet, Settings, config_option, output_option
+from gru_audio.cli.options import (
+    DeviceName,
+    InitVoice,
+    Json,
+    Quiet,
+    Settings,
+    config_option,
+    input_argument,
+    output_option,
+)
 from gru_audio.errors import GruAudioError
 from gru_audio.training.launch import Launch, LeaderLostError
 from gru_audio.voice.run_folder import CONFIG_FILE, VOICE_FILE
@@ -36,7 +45,7 @@ class LogName(str, Enum):
 
 
 def train(
-    dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder that prep wrote.")],
+    dataset: Annotated[Path, input_argument("DATASET", "Folder that prep wrote.")],
     run: Annotated[Path, output_option("RUN", "The run's folder: checkpoints, metrics and the voice.")],
     config: Annotated[
         str | None, config_option("voice-16k; with --init the voice's, with --resume the run's")

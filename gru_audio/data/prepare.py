@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gru_audio.config import Config
+from gru_audio.data.folder_lock import folder_lock
 from gru_audio.data.outcome import Summary, Tally, totals
 from gru_audio.data.place import Claim, Old, Part, find_old, release, remove, settings_of, stale_files, tidy
 from gru_audio.data.shard_making import ShardTask, group, make_shard
@@ -78,13 +79,37 @@ def prepare(
 
     Raises:
         DatasetError: no audio found, or no file could be used.
-        OutputError: `out` cannot be written, holds something else, or was made with other settings.
+        OutputError: `out` cannot be written, holds something else, was made with other settings, or another process
+            prepares a dataset there.
     """
     if mels is not None and config.prep.loudness_lufs < 0:
         raise DatasetError(
             f"{mels}: given mels would not fit audio whose loudness is changed; set prep.loudness_lufs to 0"
         )
-    out = Path(out)
+    with folder_lock(Path(out), "prep", OutputError):
+        return _prepare(
+            sources, Path(out), config, manifests=manifests, speakers=speakers, mels=mels, input_format=input_format,
+            jobs=jobs, licence=licence, source_note=source_note, overwrite=overwrite, append=append, progress=progress,
+        )  # fmt: skip
+
+
+def _prepare(
+    sources: Sequence[Path],
+    out: Path,
+    config: Config,
+    *,
+    manifests: Sequence[Path],
+    speakers: SpeakerRule | None,
+    mels: Path | None,
+    input_format: str | None,
+    jobs: int | None,
+    licence: str,
+    source_note: str,
+    overwrite: bool,
+    append: bool,
+    progress: ProgressCallback,
+) -> Summary:
+    """The work of `prepare`, in a folder that no other process writes to."""
     old = find_old(out)
     base = _Base.of(old, config) if append and old is not None else _Base((), None, has_splits=False)
     plan = plan_sources(

@@ -44,7 +44,7 @@ def read_mel(
         MelError: no such file, not a mel, several arrays, a wrong shape, or NaN or infinite values.
     """
     if (reason := why_no_file(path)) is not None:
-        raise MelError(f"{path}: {reason.replace('not a file', 'not a mel file')}")
+        raise MelError(f"{path}: {reason.replace('not a file', 'not a mel file')}; check the path")
     if path.suffix.lower() not in MEL_SUFFIXES:
         raise MelError(f"{path}: not a mel file; known are {', '.join(sorted(MEL_SUFFIXES))}")
     if path.stat().st_size == 0:

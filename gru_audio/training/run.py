@@ -13,6 +13,7 @@ import torch
 
 from gru_audio.config import Config, to_toml
 from gru_audio.data.dataset import Dataset
+from gru_audio.data.folder_lock import folder_lock
 from gru_audio.data.stored.contents import DATASET_FILE
 from gru_audio.errors import CheckpointError, ConfigError, TrainingError
 from gru_audio.files import atomic_path
@@ -38,7 +39,6 @@ from gru_audio.training.saved.checkpoint import (
     set_aside,
 )
 from gru_audio.training.saved.metrics import MetricsLog
-from gru_audio.training.saved.run_lock import run_lock
 from gru_audio.training.trainer import Trainer
 from gru_audio.voice.run_folder import (
     CONFIG_FILE,
@@ -126,7 +126,7 @@ def train(
         _require_enough_crops(config, launch)
         found = _Found(None)
         if processes.leads:
-            stack.enter_context(run_lock(run))
+            stack.enter_context(folder_lock(run, "train", TrainingError))
             found = _look(run, config, dataset, resume=resume or is_restart(run, launch))
         step = processes.gather(found.checkpoint and found.checkpoint.step)[0]
         is_new = start is None and step is None

@@ -769,6 +769,49 @@ def test_an_empty_value_is_not_the_current_folder(
     assert_one_line(in_this_process(command), *says, code=2)
 
 
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        *(("prep {} -o out", name) for name in ("good/a.wav", "good")),
+        *(("synthesize {} -o out", name) for name in ("good/a.wav", "mel.npy", "good")),
+        *(("info {}", name) for name in ("good/a.wav", "voice.safetensors")),
+        ("mel {} -o out --mel speech-16k", "good/a.wav"),
+        ("preview {}", "mel.npy"),
+        ("evaluate {}", "good/a.wav"),
+        ("synthesize good/a.wav -o out.wav --voice {}", "voice.safetensors"),
+        ("train data -o out --init {}", "voice.safetensors"),
+        ("prep --manifest {} -o out", "notes.txt"),
+    ],
+)
+def test_what_may_not_be_read_is_told_alike_by_all(
+    command: str,
+    name: str,
+    in_this_process: Callable[[str], Result],
+    monkeypatch: pytest.MonkeyPatch,
+    world: Path,
+) -> None:
+    """As a user who is not root sees it."""
+    access, scandir, hidden = os.access, os.scandir, str(world / name)
+
+    def asked(path: str | Path, mode: int) -> bool:
+        return os.path.realpath(path) != hidden and access(path, mode)
+
+    def searched(path: str | Path | int = ".") -> object:
+        if not isinstance(path, int) and os.path.realpath(path) == hidden:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "access", asked)
+    monkeypatch.setattr(os, "scandir", searched)
+    done = in_this_process(command.format(name))
+    mend = (
+        ("cannot be searched (Permission denied); check who",)
+        if name == "good"
+        else ("Permission denied; check",)
+    )
+    assert_one_line(done, f"{name}: ", *mend)
+
+
 def test_a_licence_may_be_empty(
     world: Path, tmp_path: Path, in_this_process: Callable[[str], Result]
 ) -> None:
@@ -856,7 +899,7 @@ def test_prep_on_a_full_disk(
     before = small_disk(24) if way == "disk" else lambda: limit_files(24)
     result = gru_audio(f"prep good -o {tmp_path}/out -c tiny.toml -j 1", world, before)
     assert_one_line(result, f"{tmp_path}/out/shard-00000.safetensors: ", *FULL)
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_synthesize_on_a_full_disk(

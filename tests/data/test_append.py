@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -170,3 +172,36 @@ def test_a_changed_file_is_added_anew(corpus: Path, tmp_path: Path) -> None:
     write(corpus / "ann/3.wav", 0.7, pitch_hz=400)
     summary = add(corpus, out)
     assert (summary.known, summary.clips) == (4, 6)
+
+
+LOCKED = """
+import sys, time
+from pathlib import Path
+from gru_audio.data.folder_lock import folder_lock
+with folder_lock(Path(sys.argv[1]), "prep", RuntimeError):
+    print("locked", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("append", [False, True])
+def test_a_folder_has_one_prep_at_a_time(tmp_path: Path, append: bool) -> None:
+    """Of two that append at the same time the clips of one were lost."""
+    write(tmp_path / "a/x.wav")
+    out = tmp_path / "out"
+    with subprocess.Popen([sys.executable, "-c", LOCKED, str(out)], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(
+            OutputError, match=rf"another gru-audio prep works in it \(process {other.pid}\); wait"
+        ):
+            prepare([tmp_path / "a"], out, CONFIG, jobs=1, append=append)
+        other.kill()
+    assert prepare([tmp_path / "a"], out, CONFIG, jobs=1, append=append).clips == 1
+    assert not (out / ".lock").exists()
+
+
+def test_a_prep_that_cannot_begin_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no such file or folder"):
+        prepare([tmp_path / "nowhere"], tmp_path / "out", CONFIG, jobs=1)
+    assert not (tmp_path / "out").exists()

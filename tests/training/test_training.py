@@ -997,8 +997,8 @@ def test_a_stop_while_no_batch_can_be_had(
 LOCKED = """
 import sys, time
 from pathlib import Path
-from gru_audio.training.saved.run_lock import run_lock
-with run_lock(Path(sys.argv[1])):
+from gru_audio.data.folder_lock import folder_lock
+with folder_lock(Path(sys.argv[1]), "train", RuntimeError):
     print("locked", flush=True)
     time.sleep(600)
 """

@@ -1,11 +1,11 @@
-"""A run's folder belongs to one process at a time."""
+"""A run's or a dataset's folder belongs to one process at a time."""
 
 import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from gru_audio.errors import TrainingError
+from gru_audio.errors import GruAudioError
 from gru_audio.files import output_errors, remove_unlocked
 from gru_audio.locks import lock
 
@@ -14,19 +14,24 @@ _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
 @contextlib.contextmanager
-def run_lock(run: Path) -> Iterator[None]:
-    """Hold a run's folder, which is made where it is missing; the system lets go of it whatever ends the process.
+def folder_lock(folder: Path, command: str, error: type[GruAudioError]) -> Iterator[None]:
+    """Hold a folder, which is made where it is missing; the system lets go of it whatever ends the process.
+
+    Args:
+        folder: a run's or a dataset's.
+        command: of gru-audio, of which one at a time works in it.
+        error: is raised where another process holds it.
 
     Raises:
-        TrainingError: another process holds it.
+        GruAudioError: another process holds it.
         OutputError: the folder cannot be written.
     """
-    path, is_new = run / _FILE, not run.exists()
+    path, is_new = folder / _FILE, not folder.exists()
     try:  # before the file is there: a signal can come between any two lines
-        with output_errors(run):
-            run.mkdir(parents=True, exist_ok=True)
+        with output_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         with output_errors(path):
-            file = os.fdopen(_held(path, run), "rb+", buffering=0)
+            file = os.fdopen(_held(path, command, error), "rb+", buffering=0)
             file.truncate(0)
             file.write(str(os.getpid()).encode())
         with file:
@@ -36,18 +41,19 @@ def run_lock(run: Path) -> Iterator[None]:
             remove_unlocked(path, with_children=False, where_unknown=True)
         with contextlib.suppress(OSError):
             if is_new:
-                run.rmdir()  # where the run could not begin; else it is not empty
+                folder.rmdir()  # where nothing could be made; else it is not empty
 
 
-def _held(path: Path, run: Path) -> int:
+def _held(path: Path, command: str, error: type[GruAudioError]) -> int:
     """The lock's open file, once this process has it."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NO_FOLLOW, 0o666)
         if lock(descriptor, wait=False, with_children=False) is False:
             holder = _holder(descriptor)
             os.close(descriptor)
-            raise TrainingError(
-                f"{run}: another gru-audio train works in it ({holder}); wait for its end, or choose another folder"
+            raise error(
+                f"{path.parent}: another gru-audio {command} works in it ({holder}); wait for its end, or choose "
+                "another folder"
             )
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), path.lstat()):
