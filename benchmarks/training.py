@@ -1,8 +1,9 @@
 """Training steps with the CPU's GRU scan against the same steps with nn.GRU: python benchmarks/training.py DATASET.
 
 Steps are taken where the config's plan changes: at each stage's first batch, and from pruning's start to its end.
-Both sides take turns on the same batch, one thread each; medians and their ratio are shown, and the time of the whole
-plan, with that of a step between two of those taken on the straight line between them in its stage.
+Both sides take turns on the same batch, with one thread where no more are asked for; medians and their ratio are
+shown, and the time of the whole plan, with that of a step between two of those taken on the straight line between
+them in its stage.
 """
 
 import argparse
@@ -32,8 +33,9 @@ def main() -> None:
         "--step", action="append", type=int, help="done before; not the plan's, and no plan's time"
     )
     parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(arguments.threads)
     dataset, config = Dataset.open(arguments.dataset), load_config(arguments.config, arguments.set)
     steps = sorted(arguments.step or places_of(config))
     print(f"{'step':>8}{'batch':>12}{'kept':>8}{'scan':>10}{'nn.GRU':>10}  samples/s{'ratio':>16}")

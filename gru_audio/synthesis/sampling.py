@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from gru_audio.arrays import require_real, require_whole
 from gru_audio.errors import CheckpointError, ConfigError
 from gru_audio.names import shown
+from gru_audio.voice.voice import SAMPLING
 
 DEFAULT_TEMPERATURE = 0.8
 """Of voices that name none; of those measured, the best in PESQ."""
@@ -15,9 +16,6 @@ DEFAULT_TEMPERATURE = 0.8
 N_TAPS = 3
 MEAN_BITS = 4
 """The mean of a distribution is taken over its first so many bits: 16 groups of neighbouring codes."""
-
-SAMPLING = "sampling"
-"""The key of a voice's metadata under which `VoiceSampling` is stored."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from gru_audio.signal.mel_adapt import contract_differences
 from gru_audio.training.growing import grown
 from gru_audio.voice.bundled import voice_path
 from gru_audio.voice.run_folder import VOICE_FILE
-from gru_audio.voice.voice import Voice, load_voice
+from gru_audio.voice.voice import SAMPLING, Voice, load_voice
 
 FINE_TUNING: dict[str, Any] = {
     "steps": 1_500,
@@ -85,7 +85,16 @@ class StartingVoice:
     def provenance(self) -> dict[str, Any]:
         """What a voice that comes of it must tell of it."""
         told = self.voice.metadata
-        kept = ("steps", "dataset", "training_hours", "speakers", "licence", "source_note", "fine_tuned_from")
+        kept = (
+            "steps",
+            "dataset",
+            "training_hours",
+            "speakers",
+            "licence",
+            "source_note",
+            "fine_tuned_from",
+            SAMPLING,
+        )
         return {"name": self.name, **{key: told[key] for key in kept if key in told}}
 
     @property

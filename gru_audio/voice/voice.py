@@ -16,6 +16,9 @@ from gru_audio.names import shown
 from gru_audio.voice.bundled import voice_path
 from gru_audio.voice.tensor_file import Array, read_tensor_file, write_tensor_file
 
+SAMPLING = "sampling"
+"""The key of a voice's metadata that says how it is drawn: see synthesis/sampling.py."""
+
 
 @dataclass(frozen=True)
 class Voice:

@@ -22,10 +22,10 @@ from gru_audio.synthesis.correction_plan import plan_of_contract
 from gru_audio.synthesis.folding import fold
 from gru_audio.synthesis.int8.packing import pack
 from gru_audio.synthesis.int8.voice_file import pack_voice
-from gru_audio.synthesis.sampling import SAMPLING, Sampling
+from gru_audio.synthesis.sampling import Sampling
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.voice.bundled import DEFAULT_VOICE, voice_path
-from gru_audio.voice.voice import Voice, load_voice
+from gru_audio.voice.voice import SAMPLING, Voice, load_voice
 
 Floats = NDArray[np.float32]
 

@@ -50,3 +50,8 @@ def test_the_best_is_stored(dataset: Path, tmp_path: Path) -> None:
     assert {key: value for key, value in after.metadata.items() if key != "sampling"} == before.metadata
     for name, tensor in before.tensors.items():
         np.testing.assert_array_equal(after.tensors[name], tensor)
+    others = [one for one in CANDIDATES if one != wanted]
+    tried.clear()
+    choose_sampling(tmp_path / "run", opened, synthesize, [one.told() for one in others])
+    assert tried == [wanted, *others], "what the voice has is tried first"
+    assert VoiceSampling.of(load_voice(tmp_path / "run").metadata) == wanted

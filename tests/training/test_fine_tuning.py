@@ -14,6 +14,7 @@ from gru_audio.config import Config, with_overrides
 from gru_audio.data.dataset import Dataset
 from gru_audio.errors import CheckpointError, GruAudioError, TrainingError
 from gru_audio.network.blocks import READOUT_WEIGHT, RECURRENT_WEIGHT
+from gru_audio.synthesis.sampling import CANDIDATES
 from gru_audio.training.batches.crops import CropSource
 from gru_audio.training.fine_tuning import FINE_TUNING, StartingVoice
 from gru_audio.training.judging import free_running
@@ -175,6 +176,21 @@ def test_where_it_comes_from_is_told(voice_run: Path, tuned_run: Path) -> None:
     assert told["fine_tuned_from"] == {"name": "low", **expected}
     again = StartingVoice.read(tuned_run / "voice.safetensors").provenance
     assert (again["name"], again["fine_tuned_from"]["name"]) == ("run", "low")
+
+
+def test_it_is_drawn_as_the_voice_that_it_began_with(voice_run: Path, high: Path, tmp_path: Path) -> None:
+    """Also when it stops before ways of drawing are tried, and when it goes on."""
+    start, sampling = load_voice(voice_run), CANDIDATES[3].told()
+    save_voice(
+        tmp_path / "start.safetensors",
+        Voice(start.config, start.tensors, {**start.metadata, "sampling": sampling}),
+    )
+    fine_tune(tmp_path / "start.safetensors", high, tmp_path / "run", progress=stop_at(12))
+    assert load_voice(tmp_path / "run").metadata["sampling"] == sampling
+    (tmp_path / "run" / "voice.safetensors").unlink()
+    config = with_overrides(StartingVoice.read(voice_run).config, TUNING)
+    assert train(high, tmp_path / "run", config, resume=True, device="cpu", threads=1).finished
+    assert load_voice(tmp_path / "run").metadata["sampling"] == sampling
 
 
 def test_the_voices_settings_as_they_were_at_its_end(voice_run: Path) -> None:

@@ -7,16 +7,15 @@ from typing import Any
 from gru_audio.data.dataset import Dataset
 from gru_audio.training.judging.free_running import FreeRunning, Score, Synthesizer
 from gru_audio.voice.run_folder import VOICE_FILE
-from gru_audio.voice.voice import Voice, load_voice, save_voice
-
-SAMPLING = "sampling"
-"""The key of a voice's metadata, which the caller's engine reads."""
+from gru_audio.voice.voice import SAMPLING, Voice, load_voice, save_voice
 
 
 def choose_sampling(
     run: Path, dataset: Dataset, synthesize: Synthesizer, candidates: Sequence[Mapping[str, Any]]
 ) -> tuple[Mapping[str, Any], Score | None]:
     """Let a run's voice make the clips of its free runs with each candidate, and store the best in the voice.
+
+    What it has from the voice that it was fine-tuned from is tried first.
 
     Args:
         run: a run's folder that holds a voice.
@@ -32,6 +31,9 @@ def choose_sampling(
         OutputError: the voice cannot be written.
     """
     voice = load_voice(run)
+    own = voice.metadata.get(SAMPLING)
+    if own is not None:
+        candidates = [own, *(candidate for candidate in candidates if candidate != own)]
     free_running = FreeRunning(dataset, voice.config, synthesize)
     best, best_score = candidates[0], None
     for candidate in candidates:

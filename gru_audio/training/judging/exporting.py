@@ -6,7 +6,7 @@ from typing import Any
 from gru_audio.config import Config
 from gru_audio.data.dataset import Dataset
 from gru_audio.network.model import Network
-from gru_audio.voice.voice import Voice
+from gru_audio.voice.voice import SAMPLING, Voice
 
 
 def voice_of(
@@ -25,7 +25,7 @@ def voice_of(
         dataset: what it was trained on.
         step: of the run.
         figures: of its validation.
-        origin: of the voice that it was fine-tuned from, as `StartingVoice.provenance` tells it.
+        origin: of the voice that it was fine-tuned from, as `StartingVoice.provenance` tells it; it is drawn as that.
     """
     clips = dataset.clips("train")
     metadata = {
@@ -39,6 +39,8 @@ def voice_of(
     }
     if origin is not None:
         metadata["fine_tuned_from"] = origin
+        if SAMPLING in origin:
+            metadata[SAMPLING] = origin[SAMPLING]
     tensors = {name: tensor.cpu().numpy() for name, tensor in network.state_dict().items()}
     return Voice(config, tensors, metadata)
 
