@@ -35,7 +35,7 @@ struct gru_scan {
 struct gru_scan_back {
     struct gru_scan scan;
     const void *above;  // (K, B, H) numbers, the loss's gradient of the hidden states
-    void *grad_product; // (B, 3H) numbers, or of as many streams as go together: the gradient of the step's product
+    void *grad_product; // (B, 3H) numbers, or of the streams that go together: the product's gradient
     float *grad_biases; // (4, H) to which the biases' gradients are added
     float *carried;     // (B, H), what of the gradient of h' came not through a product; then likewise of h
 };
