@@ -13,6 +13,7 @@ ctypes lets go of the interpreter's lock while a function runs.
 import contextlib
 import ctypes
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
@@ -181,9 +182,18 @@ def function(name: str, arguments: Sequence[Any], result: Any = None) -> Callabl
             found = declared[_in_use[-1]]
         except (KeyError, IndexError):
             found = declared[instructions()] = load(instructions()).function(name, types, result)
-        return found(*given)
+        try:
+            return found(*given)
+        except ctypes.ArgumentError as error:
+            raise _signal_behind(error) or error from None
 
     return call
+
+
+def _signal_behind(error: ctypes.ArgumentError) -> KeyboardInterrupt | None:
+    """The signal that came while an argument was converted, of which ctypes keeps the text alone."""
+    found = re.fullmatch(r"argument \d+:.*KeyboardInterrupt\W*(\d*)", str(error))
+    return None if found is None else KeyboardInterrupt(*map(int, filter(None, found.groups())))
 
 
 def aligned(size: int, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:

@@ -37,7 +37,8 @@ def test_a_signal_leaves_no_half_file(number: signal.Signals, tmp_path: Path) ->
     with speaking_into(tmp_path, "SIG_DFL") as process:
         process.send_signal(number)
         assert process.stderr
-        assert process.stderr.read() == b"stopped\n"
+        said = process.stderr.read().decode()
+        assert said == "stopped\n", said
     assert process.returncode == 128 + number
     assert not list(tmp_path.iterdir())
 

@@ -1,5 +1,6 @@
 """The C core's loader, and that every instruction set of this machine gives the same bits."""
 
+import ctypes
 import os
 import re
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,6 +107,23 @@ def test_no_library_for_a_machine_is_one_line(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     with pytest.raises(GruAudioError, match="no compiled core for linux on riscv64; install"):
         instruction_sets.supported()
+
+
+# Signals
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), KeyboardInterrupt(15)])
+def test_a_signal_while_arguments_are_converted_stays_one(stop: KeyboardInterrupt) -> None:
+    class Interrupted(library.Floats):
+        @classmethod
+        def from_param(cls, array: object) -> Any:
+            raise stop
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        library.function("gru_interface", [Interrupted], library.Int)(np.zeros(1, np.float32))
+    assert caught.value.args == stop.args
+    with pytest.raises(ctypes.ArgumentError, match="an array of float64"):
+        library.function("gru_interface", [library.Floats], library.Int)(np.zeros(1))
 
 
 # The interface
