@@ -170,10 +170,9 @@ def main() -> None:
     """Run the command line; every error a user can cause is one line on stderr and exit code 1."""
     catch_signals()
     for stream in (sys.stdout, sys.stderr):
+        # Typer and Rich print letters that not every encoding has.
         if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() not in ("utf-8", "utf8"):
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # Typer and Rich print letters that not every encoding has
+            stream.reconfigure(errors="backslashreplace")
     try:
         # The others' modules and options would take a tenth of a short command's time.
         make_app(

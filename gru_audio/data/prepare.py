@@ -86,76 +86,56 @@ def prepare(
         raise DatasetError(
             f"{mels}: given mels would not fit audio whose loudness is changed; set prep.loudness_lufs to 0"
         )
-    with folder_lock(Path(out), "prep", OutputError):
-        return _prepare(
-            sources, Path(out), config, manifests=manifests, speakers=speakers, mels=mels, input_format=input_format,
-            jobs=jobs, licence=licence, source_note=source_note, overwrite=overwrite, append=append, progress=progress,
-        )  # fmt: skip
-
-
-def _prepare(
-    sources: Sequence[Path],
-    out: Path,
-    config: Config,
-    *,
-    manifests: Sequence[Path],
-    speakers: SpeakerRule | None,
-    mels: Path | None,
-    input_format: str | None,
-    jobs: int | None,
-    licence: str,
-    source_note: str,
-    overwrite: bool,
-    append: bool,
-    progress: ProgressCallback,
-) -> Summary:
-    """The work of `prepare`, in a folder that no other process writes to."""
-    old = find_old(out)
-    base = _Base.of(old, config) if append and old is not None else _Base((), None, has_splits=False)
-    plan = plan_sources(
-        sources, input_format, manifests=manifests, speakers=speakers, mels=mels, known=base.known
-    )
-    work = _Work(out, plan, config, input_format, base.shards_before(base.part_of(plan.digest)))
-    claim, digest = Claim(out, old), _PlanDigest(config)
-    for task in work.tasks():
-        claim.look(task.path, task.fingerprint)
-        digest.add(task)
-    if not base.parts and old is not None and old.parts and old.parts[0].plan == digest.hex:
-        base = _Base.of(old, config, first_again=True)  # which redoes what is missing
-    elif not base.parts and old is not None:
-        release(old, config, overwrite=overwrite)
-        old = None
-    elif old is None and not overwrite:
-        claim.require_own()
-    parts = base.with_part(Part(plan.digest, digest.hex, digest.n_shards), out)
-    with tidy(out), index_writer(out) as writer:
-        tally = _make(work, base, writer, jobs, progress)
-        if not writer.n_clips:
-            remove([out / DATASET_FILE, *(task.path for task in work.tasks()), *stale_files(out, 0, "")])
-            path, reason = tally.first_skipped
-            raise DatasetError(f"none of {len(plan.sources)} files can be used; the first: {path}: {reason}")
-        have = base.splits_of(writer.view(), base.part_of(plan.digest))
-        writer.set_splits(assign_splits(writer.view(), config.prep, have))
-        index_digest = writer.digest()
-        if not (base.has_splits and old is not None and old.contents.get("index") == index_digest):
-            writer.save(out / index_name(index_digest))  # else it is there, and mapped
-        summary = tally.summary(writer.view(), config.prep, config.mel.sample_rate_hz)
-        notes = old.contents if old else {}
-        contents = {
-            "format": DATASET_FORMAT,
-            "version": DATASET_VERSION,
-            "licence": _joined(notes.get("licence", ""), licence, append=append),
-            "source_note": _joined(notes.get("source_note", ""), source_note, append=append),
-            "totals": totals(writer.view(), summary.n_skipped, config.mel.sample_rate_hz),
-            **settings_of(config),
-            "parts": [part._asdict() for part in parts],
-            "index": index_digest,
-        }
-        with atomic_path(out / DATASET_FILE) as temporary:
-            temporary.write_text(json.dumps(contents, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    del base  # lets go of the index that it has mapped: Windows removes no such file
-    remove(stale_files(out, sum(part.shards for part in parts), index_name(index_digest)))
-    return summary
+    out = Path(out)
+    with folder_lock(out, "prep", OutputError):
+        old = find_old(out)
+        base = _Base.of(old, config) if append and old is not None else _Base((), None, has_splits=False)
+        plan = plan_sources(
+            sources, input_format, manifests=manifests, speakers=speakers, mels=mels, known=base.known
+        )
+        work = _Work(out, plan, config, input_format, base.shards_before(base.part_of(plan.digest)))
+        claim, digest = Claim(out, old), _PlanDigest(config)
+        for task in work.tasks():
+            claim.look(task.path, task.fingerprint)
+            digest.add(task)
+        if not base.parts and old is not None and old.parts and old.parts[0].plan == digest.hex:
+            base = _Base.of(old, config, first_again=True)  # which redoes what is missing
+        elif not base.parts and old is not None:
+            release(old, config, overwrite=overwrite)
+            old = None
+        elif old is None and not overwrite:
+            claim.require_own()
+        parts = base.with_part(Part(plan.digest, digest.hex, digest.n_shards), out)
+        with tidy(out), index_writer(out) as writer:
+            tally = _make(work, base, writer, jobs, progress)
+            if not writer.n_clips:
+                remove([out / DATASET_FILE, *(task.path for task in work.tasks()), *stale_files(out, 0, "")])
+                path, reason = tally.first_skipped
+                raise DatasetError(
+                    f"none of {len(plan.sources)} files can be used; the first: {path}: {reason}"
+                )
+            have = base.splits_of(writer.view(), base.part_of(plan.digest))
+            writer.set_splits(assign_splits(writer.view(), config.prep, have))
+            index_digest = writer.digest()
+            if not (base.has_splits and old is not None and old.contents.get("index") == index_digest):
+                writer.save(out / index_name(index_digest))  # else it is there, and mapped
+            summary = tally.summary(writer.view(), config.prep, config.mel.sample_rate_hz)
+            notes = old.contents if old else {}
+            contents = {
+                "format": DATASET_FORMAT,
+                "version": DATASET_VERSION,
+                "licence": _joined(notes.get("licence", ""), licence, append=append),
+                "source_note": _joined(notes.get("source_note", ""), source_note, append=append),
+                "totals": totals(writer.view(), summary.n_skipped, config.mel.sample_rate_hz),
+                **settings_of(config),
+                "parts": [part._asdict() for part in parts],
+                "index": index_digest,
+            }
+            with atomic_path(out / DATASET_FILE) as temporary:
+                temporary.write_text(json.dumps(contents, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        del base  # lets go of the index that it has mapped: Windows removes no such file
+        remove(stale_files(out, sum(part.shards for part in parts), index_name(index_digest)))
+        return summary
 
 
 @dataclass(frozen=True)

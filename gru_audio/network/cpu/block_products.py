@@ -165,9 +165,9 @@ def _starts(lines: npt.NDArray[np.int64], n_lines: int) -> npt.NDArray[np.int64]
     return np.searchsorted(lines, np.arange(n_lines + 1))
 
 
-def _scratch(*shape: int) -> npt.NDArray[Any]:
+def _scratch(*shape: int, numbers: torch.dtype = torch.int32) -> npt.NDArray[Any]:
     """Memory where tiles are read fast: torch aligns it to lines of the cache, numpy does not."""
-    return as_array(torch.empty(shape, dtype=torch.int32))
+    return as_array(torch.empty(shape, dtype=numbers))
 
 
 def _blocks(matrix: Tensor, kept: Tensor | None, block: tuple[int, int], kind: Kind) -> Blocks:
@@ -182,7 +182,7 @@ def _blocks(matrix: Tensor, kept: Tensor | None, block: tuple[int, int], kind: K
         weights = weights.view(np.uint32).swapaxes(1, 2)
     elif kind == "floats" and block[1] == BLOCK_COLUMNS:  # by inputs
         weights = weights.swapaxes(1, 2)
-    laid_out = as_array(torch.empty(len(lines), block[0] * block[1], dtype=matrix.dtype))
+    laid_out = _scratch(len(lines), block[0] * block[1], numbers=matrix.dtype)
     laid_out.view(weights.dtype)[:] = weights.reshape(len(lines), -1)
     return Blocks(
         n_inputs=n_inputs,

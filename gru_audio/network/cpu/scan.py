@@ -64,7 +64,7 @@ def scan(
     else:  # a product of all steps would cost more than summing wide rows
         folded, frames = (nn.functional.linear(part, weight_ih) for part in (table, conditioning))
         gates = row_sum(folded, frames, rows, numbers)
-    products: Products = TorchProducts(weight_hh, numbers, len(rows))
+    products: Products = TorchProducts(weight_hh, numbers)
     if way != "torch":
         products = BlockProducts(weight_hh, kept, way)
     before = table.new_zeros(len(rows), weight_hh.shape[1]) if state is None else state[0]

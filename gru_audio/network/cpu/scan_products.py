@@ -75,13 +75,13 @@ class Products(Protocol):
 class TorchProducts:
     """By torch, one call a step."""
 
-    def __init__(self, weight: Tensor, numbers: torch.dtype, n_batch: int) -> None:
+    def __init__(self, weight: Tensor, numbers: torch.dtype) -> None:
         """Of a weight, multiplied in `numbers`."""
-        self._weight, self._n_batch = weight.detach().to(numbers), n_batch
+        self._weight = weight.detach().to(numbers)
 
     def scan_forward(self, scan: Scan, hidden: Tensor) -> None:
         """See `Products`."""
-        multiply = _multiplier(self._weight, self._n_batch)
+        multiply = _multiplier(self._weight, hidden.shape[1])
         for t, before in enumerate(hidden[:-1].unbind()):
             product = multiply(before)
             _gates_forward(scan, t, product.data_ptr())

@@ -1,20 +1,18 @@
 """Products block by block against float64, of each kind with each instruction set, with AMX where there is one."""
 
 from collections.abc import Iterator
-from itertools import product
 
 import numpy as np
 import pytest
 import torch
 from support.threads import torch_threads
+from support.ways import using_way, with_all_sets
 from torch import Tensor
 
-from gru_audio.native import instruction_sets, library
 from gru_audio.network.cpu.block_products import (
     Kind,
     Places,
     blocks_of,
-    can_use_tiles,
     multiply,
     sum_outer_products,
     transposed_blocks_of,
@@ -23,16 +21,11 @@ from gru_audio.network.cpu.block_products import (
 SHAPES = [(1, 16, 48), (8, 64, 32), (19, 368, 1104), (70, 96, 288)]  # rows, inputs, outputs
 
 
-@pytest.fixture(params=[*product(instruction_sets.supported(), ["floats", "pairs"]), ("avx512bf16", "tiles")])
+@pytest.fixture(params=with_all_sets("floats", "pairs"))
 def kind(request: pytest.FixtureRequest) -> Iterator[Kind]:
-    """Each kind with each instruction set, the portable form of pairs included; AMX where there is one."""
-    instructions, name = request.param
-    if instructions not in instruction_sets.supported():
-        pytest.skip(f"no {instructions}")
-    with library.using(instructions):
-        if name == "tiles" and not can_use_tiles():
-            pytest.skip("no AMX")
-        yield name
+    """Each kind with each instruction set."""
+    with using_way(*request.param):
+        yield request.param[1]
 
 
 def numbers(kind: Kind, *shape: int) -> Tensor:

@@ -1,19 +1,19 @@
 """The CPU's GRU scan, forward and back, against nn.GRU and torch's autograd, with each instruction set."""
 
 from collections.abc import Callable, Iterator
-from itertools import product
 
 import numpy as np
 import pytest
 import torch
 from support.naive import gru_step as naive_gru_step
 from support.threads import torch_threads
+from support.ways import using_way, with_all_sets
 from torch import Tensor, nn
 
-from gru_audio.native import instruction_sets, library
+from gru_audio.native import library
 from gru_audio.network.blocks import kept_weights
 from gru_audio.network.cpu import block_products
-from gru_audio.network.cpu.block_products import Way, best_way, can_use_tiles
+from gru_audio.network.cpu.block_products import Way, best_way
 from gru_audio.network.cpu.scan import can_scan, gru_scan, row_sum, scan
 from gru_audio.network.cpu.scan_products import TorchProducts
 
@@ -72,16 +72,11 @@ def both(
     return tuple(results(run, cell, table, conditioning, state) for run in (ours, theirs))  # type: ignore[return-value]
 
 
-@pytest.fixture(params=[*product(instruction_sets.supported(), ["torch", "pairs"]), ("avx512bf16", "tiles")])
+@pytest.fixture(params=with_all_sets("torch", "pairs"))
 def way(request: pytest.FixtureRequest) -> Iterator[Way]:
-    """Each way to multiply with each instruction set, the portable form of pairs included; AMX where there is one."""
-    instructions, name = request.param
-    if instructions not in instruction_sets.supported():
-        pytest.skip(f"no {instructions}")
-    with library.using(instructions):
-        if name == "tiles" and not can_use_tiles():
-            pytest.skip("no AMX")
-        yield name
+    """Each way to multiply in bf16 with each instruction set."""
+    with using_way(*request.param):
+        yield request.param[1]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -185,7 +180,7 @@ def test_one_step_equals_the_equations() -> None:
     }
     expected = [naive_gru_step(*of_stream, weights) for of_stream in zip(gates, state, strict=True)]
     as_floats = [torch.tensor(part, dtype=torch.float32) for part in (gates[None], state, *weights.values())]
-    products = TorchProducts(as_floats[3], torch.float32, n_batch)
+    products = TorchProducts(as_floats[3], torch.float32)
     found = gru_scan(*as_floats[:2], *as_floats[3:], products, False)
     np.testing.assert_allclose(found[0], expected, atol=2e-6)
 
