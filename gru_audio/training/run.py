@@ -36,6 +36,7 @@ from gru_audio.training.saved.checkpoint import (
     load_checkpoint,
     newest_checkpoint,
     remove_half_written,
+    remove_older,
     set_aside,
 )
 from gru_audio.training.saved.metrics import MetricsLog
@@ -160,7 +161,13 @@ def _look(run: Path, config: Config, dataset: Dataset, *, resume: bool) -> _Foun
     if not resume:
         _require_new(run)
         return _Found(None)
-    return _previous_checkpoint(run, config, dataset)
+    found = _previous_checkpoint(run, config, dataset)
+    if found.checkpoint and found.checkpoint.step >= config.train.steps:
+        _remove_leftovers(run, config, found.checkpoint)
+        raise TrainingError(
+            f"{run}: has done all {found.checkpoint.step} steps; raise them with --set train.steps=N"
+        )
+    return found
 
 
 def _start(trainer: Trainer, found: _Found, step: int | None) -> tuple[str, ...]:
@@ -186,7 +193,7 @@ def _start(trainer: Trainer, found: _Found, step: int | None) -> tuple[str, ...]
 def _put_in_order(trainer: Trainer, found: _Found) -> tuple[str, ...]:
     """Rid a run's folder of what a crash left in it, and write the config; returns what the user should know."""
     run, job = trainer.run, trainer.processes.launch.job
-    remove_half_written(run)
+    _remove_leftovers(run, trainer.config, found.checkpoint)
     set_aside(found.damaged)
     with atomic_path(run / CONFIG_FILE) as temporary:
         temporary.write_text(to_toml(trainer.config), encoding="utf-8")
@@ -197,6 +204,13 @@ def _put_in_order(trainer: Trainer, found: _Found) -> tuple[str, ...]:
     return tuple(
         f"{path}: damaged, set aside as damaged-{path.name}; went on from {where}" for path in found.damaged
     )
+
+
+def _remove_leftovers(run: Path, config: Config, newest: Checkpoint | None) -> None:
+    """Remove what a process that was killed while it saved a checkpoint has left, before and after its new name."""
+    remove_half_written(run)
+    if newest is not None:
+        remove_older(checkpoint_path(run, newest.step), config.train.checkpoints_kept)
 
 
 def is_restart(run: Path, launch: Launch) -> bool:
@@ -281,10 +295,6 @@ def _previous_checkpoint(run: Path, config: Config, dataset: Dataset) -> _Found:
     if checkpoint.document.get("dataset", dataset.fingerprint) != dataset.fingerprint:
         raise TrainingError(
             f"{run}: was started on other clips than {dataset.path} holds; name its own dataset"
-        )
-    if checkpoint.step >= config.train.steps:
-        raise TrainingError(
-            f"{run}: has done all {checkpoint.step} steps; raise them with --set train.steps=N"
         )
     return _Found(checkpoint, damaged)
 

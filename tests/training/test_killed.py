@@ -26,6 +26,16 @@ def half(path, data):
     return write(path, data)
 Path.write_bytes = half
 """
+DIE_WITH_THE_LAST = """
+import os, signal
+from pathlib import Path
+unlink = Path.unlink
+def die(path, missing_ok=False):
+    if path.name.startswith("step-") and path.with_name("step-000000012.safetensors").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    unlink(path, missing_ok=missing_ok)
+Path.unlink = die
+"""
 FULL_DISK = """
 import errno
 from pathlib import Path
@@ -134,6 +144,17 @@ def test_killed_while_a_checkpoint_is_written(world: World) -> None:
     assert list(run.glob(HALF)), "what was half written"
     assert checkpoint_steps(run) == [2, 4], "those before"
     world.finish(run)
+    assert_undisturbed(world, run)
+
+
+def test_killed_when_its_last_checkpoint_was_safe(world: World) -> None:
+    """All is done but that the checkpoints before are still there: --resume says so, and removes them."""
+    run = world.folder / "last"
+    assert world.warm.wait(world.start(run, DIE_WITH_THE_LAST)) == -9
+    assert len(checkpoint_steps(run)) == len(checkpoint_steps(world.whole)) + 1
+    (run / "checkpoints" / ".gru-audio-0.partial.safetensors").touch()
+    assert world.warm.wait(world.start(run)) == 1
+    assert "has done all 12 steps" in world.stderr(run)
     assert_undisturbed(world, run)
 
 

@@ -107,9 +107,19 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint, n_kept: int) -> Path:
     write_tensor_file(path, "checkpoint", {"step": checkpoint.step, **checkpoint.document}, tensors)
     with output_errors(path):
         flush_folder(path.parent)
-        for old in [other for other in checkpoint_paths(run) if other <= path][:-n_kept]:
-            old.unlink()
+    remove_older(path, n_kept)
     return path
+
+
+def remove_older(newest: Path, n_kept: int) -> None:
+    """Remove all checkpoints up to a run's newest but the last `n_kept`.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    with output_errors(newest):
+        for old in [path for path in checkpoint_paths(newest.parents[1]) if path <= newest][:-n_kept]:
+            old.unlink()
 
 
 def newest_checkpoint(run: Path) -> tuple[Checkpoint | None, list[Path]]:
