@@ -1,5 +1,5 @@
 // Each product by the loops of its kind of blocks.
-#include "block_products.h"
+#include "blocks.h"
 #include "float_blocks.h"
 #include "pair_blocks.h"
 #include "tiles.h"

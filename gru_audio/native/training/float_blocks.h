@@ -1,4 +1,4 @@
-// The products of block_products.h in float32, where a processor has no pairs of bf16, or training wants all digits.
+// The products of blocks.h in float32, where a processor has no pairs of bf16, or training wants all digits.
 //
 //     16 x 4   weights | outputs 0 .. 15 |  for each of the 4 inputs      sums  a vector a row, of 16 outputs
 //     4 x 16   weights | inputs 0 .. 15 |   for each of the 4 outputs     sums  8 lanes a row and output, added up at the end
@@ -8,7 +8,7 @@
 #ifndef GRU_FLOAT_BLOCKS_H
 #define GRU_FLOAT_BLOCKS_H
 
-#include "block_products.h"
+#include "blocks.h"
 
 #if defined(__AVX512F__)
 enum { FLOAT_ROWS = 8 }; // of 32 registers that hold 16 lanes

@@ -16,7 +16,7 @@
 //     inner          |  m  |         ->                      |    dm    |          H
 //     hidden   (K + 1) B rows of h, the first B before the first step              H
 #include "numbers.h"
-#include "block_products.h"
+#include "blocks.h"
 
 // What a scan reads and writes; an array of "numbers" holds bf16 or float32.
 struct gru_scan {

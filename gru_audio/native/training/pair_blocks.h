@@ -1,4 +1,4 @@
-// The products of block_products.h in bf16, by pairs: each lane of the sums adds up pairs of products of one output.
+// The products of blocks.h in bf16, by pairs: each lane of the sums adds up pairs of products of one output.
 //
 //     16 x 4   inputs   | i0 i1 i2 i3 | i0 i1 i2 i3 | ..   one quad, 8 times
 //              weights  | output 0    | output 1    | ..  7 |    | output 8 | .. 15 |
@@ -9,7 +9,7 @@
 #ifndef GRU_PAIR_BLOCKS_H
 #define GRU_PAIR_BLOCKS_H
 
-#include "block_products.h"
+#include "blocks.h"
 
 enum { PAIR_ROWS = 8, CHUNK = 64, BLOCK_SUMS = 8, BLOCKS_AT_ONCE = 3 };
 

@@ -1,4 +1,4 @@
-// The products of block_products.h with AMX, whose registers, tiles, hold up to 16 rows of 64 bytes. An
+// The products of blocks.h with AMX, whose registers, tiles, hold up to 16 rows of 64 bytes. An
 // instruction multiplies two of them as matrices of bf16, by pairs:
 //
 //     sums [rows][16 outputs]  +=  inputs [rows][pairs][2]  x  weights [pairs][16 outputs][2]
@@ -8,7 +8,7 @@
 #ifndef GRU_TILES_H
 #define GRU_TILES_H
 
-#include "block_products.h"
+#include "blocks.h"
 
 #if defined(__AVX512BF16__) && defined(__x86_64__)
 #define GRU_HAS_TILES 1

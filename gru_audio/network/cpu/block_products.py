@@ -1,4 +1,4 @@
-"""Products of the recurrent matrix block by block, see native/training/block_products.h; and when to use which.
+"""Products of the recurrent matrix block by block, see native/training/blocks.h; and when to use which.
 
 The scan needs one at each step, with the same matrix at every step, and the sum of outer products over all steps at
 the end. Blocks are those of blocks.py, 16 outputs by 4 inputs: what is pruned costs nothing.
@@ -22,7 +22,7 @@ from gru_audio.network.torch_private import can_use_amx
 
 
 class Blocks(library.Struct):
-    """The kept blocks of a matrix, in the order in which they are multiplied; see native/training/block_products.h."""
+    """The kept blocks of a matrix, in the order in which they are multiplied; see native/training/blocks.h."""
 
     _fields_ = (
         ("n_inputs", library.Int),

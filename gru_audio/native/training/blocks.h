@@ -6,8 +6,8 @@
 // A matrix lies in memory as its kept blocks of 64 numbers, line after line of blocks. A line has 16 outputs and its
 // blocks 4 inputs; or, for the way back through the transpose, a line has 4 outputs and its blocks 16 inputs. How a
 // block is laid out, and the sums, are those of its kind: float_blocks.h, pair_blocks.h or tiles.h.
-#ifndef GRU_BLOCK_PRODUCTS_H
-#define GRU_BLOCK_PRODUCTS_H
+#ifndef GRU_BLOCKS_H
+#define GRU_BLOCKS_H
 
 #include "bf16.h"
 #include "numbers.h"
