@@ -6,18 +6,14 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import joblib
 import torch
 
-from gru_audio.config import Config, to_toml
+from gru_audio.config import Config
 from gru_audio.data.dataset import Dataset
 from gru_audio.data.folder_lock import folder_lock
-from gru_audio.data.stored.contents import DATASET_FILE
-from gru_audio.errors import CheckpointError, ConfigError, TrainingError
-from gru_audio.files import atomic_path
-from gru_audio.network.blocks import DENSITIES
+from gru_audio.errors import TrainingError
 from gru_audio.network.cpu.memory import keep_freed_memory
 from gru_audio.network.device import choose_device, is_emulated
 from gru_audio.progress import NoteCallback, ProgressCallback, ignore_note, ignore_progress
@@ -31,27 +27,14 @@ from gru_audio.training.memory import memory_errors, require_memory
 from gru_audio.training.recovery import Diverged
 from gru_audio.training.result import TrainResult
 from gru_audio.training.saved.checkpoint import (
-    Checkpoint,
-    config_of,
     load_checkpoint,
-    newest_checkpoint,
-    remove_half_written,
-    remove_older,
-    set_aside,
 )
 from gru_audio.training.saved.metrics import MetricsLog
+from gru_audio.training.saved.standing import Standing, is_restart, put_in_order, standing_of
 from gru_audio.training.trainer import Trainer
 from gru_audio.voice.run_folder import (
-    CONFIG_FILE,
-    METRICS_FILE,
-    VOICE_FILE,
     checkpoint_path,
-    checkpoint_paths,
 )
-from gru_audio.voice.voice import load_voice
-
-JOB_FILE = ".torchrun"
-"""In a run's folder: which call of torchrun it belongs to."""
 
 
 def train(
@@ -125,10 +108,10 @@ def train(
     require_memory(config, chosen, launch.n_processes)
     with memory_errors(), joined(launch, chosen) as processes, contextlib.ExitStack() as stack:
         _require_enough_crops(config, launch)
-        found = _Found(None)
+        found = Standing(None)
         if processes.leads:
             stack.enter_context(folder_lock(run, "train", TrainingError))
-            found = _look(run, config, dataset, resume=resume or is_restart(run, launch))
+            found = standing_of(run, config, dataset, resume=resume or is_restart(run, launch))
         step = processes.gather(found.checkpoint and found.checkpoint.step)[0]
         is_new = start is None and step is None
         trainer = Trainer(dataset, run, config, chosen, processes, is_new=is_new)
@@ -149,35 +132,14 @@ def train(
     return dataclasses.replace(result, notes=tuple(notes))
 
 
-class _Found(NamedTuple):
-    """Where a run stands: the checkpoint to go on from, None at the start, and the damaged ones after it."""
-
-    checkpoint: Checkpoint | None
-    damaged: Sequence[Path] = ()
-
-
-def _look(run: Path, config: Config, dataset: Dataset, *, resume: bool) -> _Found:
-    """What there is to go on from, once it is certain that the run may."""
-    if not resume:
-        _require_new(run)
-        return _Found(None)
-    found = _previous_checkpoint(run, config, dataset)
-    if found.checkpoint and found.checkpoint.step >= config.train.steps:
-        _remove_leftovers(run, config, found.checkpoint)
-        raise TrainingError(
-            f"{run}: has done all {found.checkpoint.step} steps; raise them with --set train.steps=N"
-        )
-    return found
-
-
-def _start(trainer: Trainer, found: _Found, step: int | None) -> tuple[str, ...]:
+def _start(trainer: Trainer, found: Standing, step: int | None) -> tuple[str, ...]:
     """Put a trainer where its run stands, and the run's folder in order; returns what the user should know.
 
     The first process alone looks what is there and writes; the others go on from the `step` that it says.
     """
     processes, checkpoint, notes = trainer.processes, found.checkpoint, tuple[str, ...]()
     if processes.leads:
-        notes = _put_in_order(trainer, found)
+        notes = put_in_order(trainer.run, trainer.config, processes.launch.job, found)
     if step is not None:
         trainer.restore(checkpoint or load_checkpoint(checkpoint_path(trainer.run, step)))
     weights = hashlib.sha256()
@@ -188,35 +150,6 @@ def _start(trainer: Trainer, found: _Found, step: int | None) -> tuple[str, ...]
             f"{trainer.run}: the processes start from different weights; give all the same dataset, run and versions"
         )
     return notes
-
-
-def _put_in_order(trainer: Trainer, found: _Found) -> tuple[str, ...]:
-    """Rid a run's folder of what a crash left in it, and write the config; returns what the user should know."""
-    run, job = trainer.run, trainer.processes.launch.job
-    _remove_leftovers(run, trainer.config, found.checkpoint)
-    set_aside(found.damaged)
-    with atomic_path(run / CONFIG_FILE) as temporary:
-        temporary.write_text(to_toml(trainer.config), encoding="utf-8")
-    if job:
-        with atomic_path(run / JOB_FILE) as temporary:
-            temporary.write_text(job, encoding="utf-8")
-    where = f"step {found.checkpoint.step:,}" if found.checkpoint else "the start"
-    return tuple(
-        f"{path}: damaged, set aside as damaged-{path.name}; went on from {where}" for path in found.damaged
-    )
-
-
-def _remove_leftovers(run: Path, config: Config, newest: Checkpoint | None) -> None:
-    """Remove what a process that was killed while it saved a checkpoint has left, before and after its new name."""
-    remove_half_written(run)
-    if newest is not None:
-        remove_older(checkpoint_path(run, newest.step), config.train.checkpoints_kept)
-
-
-def is_restart(run: Path, launch: Launch) -> bool:
-    """Whether torchrun starts again what it had started: another's run stays refused."""
-    job = run / JOB_FILE
-    return launch.n_restarts > 0 and job.is_file() and job.read_text(encoding="utf-8") == launch.job
 
 
 def _fit(
@@ -262,68 +195,4 @@ def _require_enough_crops(config: Config, launch: Launch) -> None:
     if smallest < launch.n_processes:
         raise TrainingError(
             f"train.batch_size is {smallest}, for all of {launch.n_processes} processes; raise it, or start fewer"
-        )
-
-
-def _require_new(run: Path) -> None:
-    """Make sure that a new run replaces nothing, and lies in no dataset's folder."""
-    if (run / DATASET_FILE).exists():
-        raise TrainingError(
-            f"{run}: holds a dataset; choose another folder for the run, such as {run / 'run'}"
-        )
-    files = *checkpoint_paths(run)[-1:], run / VOICE_FILE, run / METRICS_FILE, run / CONFIG_FILE
-    taken = [path for path in files if path.exists()]
-    if taken:
-        raise TrainingError(
-            f"{run}: holds a run already ({taken[0].relative_to(run)}); add --resume, choose another, or remove it"
-        )
-
-
-def _previous_checkpoint(run: Path, config: Config, dataset: Dataset) -> _Found:
-    """The run's newest checkpoint that can be read, once it is certain that this dataset and config can go on from it.
-
-    And those after it, which cannot be read. None of a run that ended before its first.
-    """
-    checkpoint, damaged = newest_checkpoint(run)
-    if checkpoint is None:
-        if not (run / CONFIG_FILE).is_file():
-            raise TrainingError(f"{run}: holds no checkpoint to resume from; start without --resume")
-        _require_early(run, config)
-        return _Found(None, damaged)
-    stored = config_of(run, checkpoint)
-    _require_same_network(run, checkpoint, stored, config)
-    if checkpoint.document.get("dataset", dataset.fingerprint) != dataset.fingerprint:
-        raise TrainingError(
-            f"{run}: was started on other clips than {dataset.path} holds; name its own dataset"
-        )
-    return _Found(checkpoint, damaged)
-
-
-def _require_early(run: Path, config: Config) -> None:
-    """Make sure that a run without checkpoints ended before its first, and did not lose them: its voice would go."""
-    voice = None
-    with contextlib.suppress(CheckpointError, ConfigError):
-        voice = load_voice(run / VOICE_FILE).metadata
-    told = voice.get("steps") if voice else None
-    steps = told if isinstance(told, int) else 0
-    if voice and (steps > config.train.checkpoint_every or voice.get("fine_tuned_from")):
-        raise TrainingError(
-            f"{run}: has no checkpoint that can be read, and a start anew would replace its voice of step {steps}; "
-            f"train another run with --init {run}, or remove {VOICE_FILE}"
-        )
-
-
-def _require_same_network(run: Path, checkpoint: Checkpoint, stored: Config, config: Config) -> None:
-    """Make sure that the run's weights fit the config, and that what is to be pruned is pruned from the start."""
-    is_pruned, model = "masks" in checkpoint.groups, stored.model
-    if not is_pruned:
-        model = model.model_copy(update={name: getattr(config.model, name) for name in DENSITIES})
-    for table, found in (("mel", stored.mel), ("signal", stored.signal), ("model", model)):
-        if found != getattr(config, table):
-            raise TrainingError(f"{run}: was started with another [{table}]; resume with its {CONFIG_FILE}")
-    start, step = config.train.prune_start_step, checkpoint.step
-    if config.model.is_pruned and not is_pruned and step >= start:
-        raise TrainingError(
-            f"{run}: is dense at step {step}, past train.prune_start_step ({start}); set that to {step + 1} or "
-            "more, and train.prune_end_step to a later one"
         )

@@ -21,8 +21,9 @@ from gru_audio.config import CONTEXT_FRAMES, to_toml
 from gru_audio.data.dataset import Dataset
 from gru_audio.training.batches.crops import CropSource, Share
 from gru_audio.training.launch import Launch
-from gru_audio.training.run import JOB_FILE, is_restart, train
+from gru_audio.training.run import train
 from gru_audio.training.saved.checkpoint import Checkpoint, load_checkpoint
+from gru_audio.training.saved.standing import JOB_FILE, is_restart
 from gru_audio.voice.run_folder import checkpoint_paths, checkpoint_steps
 
 BATCH = "train.batch_size=5"  # which two processes, or three, cannot share evenly
