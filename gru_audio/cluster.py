@@ -21,6 +21,7 @@ from joblib._dask import DaskDistributedBackend  # where it has been since 2018;
 
 from gru_audio.errors import ClusterError, first_line
 from gru_audio.extras import require
+from gru_audio.parallel import without_folder
 from gru_audio.progress import NoteCallback, ignore_note
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class _Backend(DaskDistributedBackend):  # type: ignore[misc]
 
     def submit(self, func: Any, callback: Callable[[Any], Any]) -> "Future[Any]":
         func.items = [
-            (_run, (_versions(), function, *map(_absolute, arguments)), named)
+            (_run, (_versions(), without_folder(function), *map(_absolute, arguments)), named)
             for function, arguments, named in func.items
         ]
         future: Future[Any] = super().submit(func, callback)

@@ -9,7 +9,8 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from gru_audio.errors import GruAudioError
 
@@ -42,6 +43,7 @@ def map_in_order(
     n_jobs = jobs or joblib.cpu_count()
     if isinstance(tasks, Sized):
         n_jobs = max(1, min(n_jobs, len(tasks)))
+    called = function if n_jobs == 1 else _Here(function, _folder())
     pool = joblib.Parallel(
         n_jobs=n_jobs,
         prefer="processes",
@@ -51,7 +53,7 @@ def map_in_order(
         initargs=(os.getpid(),),
     )
     with _interrupts_held() if n_jobs > 1 else nullcontext():
-        results = pool(joblib.delayed(function)(task) for task in tasks)
+        results = pool(joblib.delayed(called)(task) for task in tasks)
     try:
         for result in results:  # noqa: UP028 - `yield from` would close `results` outside the filter below
             yield result
@@ -64,6 +66,32 @@ def map_in_order(
         with warnings.catch_warnings():  # joblib deplores the tasks that a caller who stops early leaves
             warnings.simplefilter("ignore")
             results.close()
+
+
+@dataclass(frozen=True)
+class _Here(Generic[_Task, _Result]):
+    """A function that is called in this process's folder: joblib's processes outlive a call, and keep the first's."""
+
+    function: Callable[[_Task], _Result]
+    folder: str
+
+    def __call__(self, task: _Task) -> _Result:
+        if self.folder != _folder():
+            with suppress(OSError):
+                os.chdir(self.folder)
+        return self.function(task)
+
+
+def _folder() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109 - as the system gives it
+    except OSError:
+        return ""  # it is gone; absolute paths can still be followed
+
+
+def without_folder(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What a task's function is on another machine, which need not have this process's folder."""
+    return function.function if isinstance(function, _Here) else function
 
 
 @contextmanager

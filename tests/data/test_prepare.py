@@ -660,6 +660,17 @@ def killed(_: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:A worker stopped:UserWarning")
+def test_processes_work_in_the_callers_folder_whatever_it_was_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a notebook that changes its folder: the processes of a call do the work of the next."""
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        found = list(map_in_order(os.path.abspath, ["a", "b"], jobs=2))
+        assert found == [str(tmp_path / name / "a"), str(tmp_path / name / "b")]
+
+
 def test_a_killed_worker_is_one_line() -> None:
     with pytest.raises(GruAudioError, match=r"a worker process died.*fewer --jobs"):
         list(map_in_order(killed, [1, 1, 1], jobs=2))
