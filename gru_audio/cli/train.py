@@ -220,12 +220,12 @@ def _settings(
     if init is None:
         stored = None if resumed is None else resumed / CONFIG_FILE
         if config is None and stored is not None and not stored.is_file():
-            from gru_audio.training.saved.checkpoint import newest_config
+            from gru_audio.training.saved.checkpoint import newest_config, nothing_to_resume
 
-            if (kept := newest_config(stored.parent)) is not None:
-                return with_overrides(kept, overrides), None
-        source = stored if stored is not None and stored.is_file() else "voice-16k"
-        return load_config(config or source, overrides), None
+            if (kept := newest_config(stored.parent)) is None:
+                raise nothing_to_resume(stored.parent)
+            return with_overrides(kept, overrides), None
+        return load_config(config or stored or "voice-16k", overrides), None
     from gru_audio.training.fine_tuning import StartingVoice
 
     start = StartingVoice.read(init)

@@ -34,6 +34,7 @@ from gru_audio.training.saved.standing import Standing, is_restart, put_in_order
 from gru_audio.training.trainer import Trainer
 from gru_audio.voice.run_folder import (
     checkpoint_path,
+    require_places,
 )
 
 
@@ -112,6 +113,7 @@ def train(
         if processes.leads:
             stack.enter_context(folder_lock(run, "train", TrainingError))
             found = standing_of(run, config, dataset, resume=resume or is_restart(run, launch))
+            require_places(run)
         step = processes.gather(found.checkpoint and found.checkpoint.step)[0]
         is_new = start is None and step is None
         trainer = Trainer(dataset, run, config, chosen, processes, is_new=is_new)

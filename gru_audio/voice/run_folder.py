@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from gru_audio.files import output_errors, require_replaceable, require_writable
 from gru_audio.names import name_part
 
 CONFIG_FILE = "config.toml"
@@ -46,6 +47,19 @@ def sample_paths(run: Path) -> dict[int, list[Path]]:
     for step, path in _numbered(run / _SAMPLE_FOLDER, _SAMPLE):
         by_step.setdefault(step, []).append(path)
     return by_step
+
+
+def require_places(run: Path) -> None:
+    """Make sure, before long work, that all of a run's files can be written: some are for the first time after hours.
+
+    Raises:
+        OutputError: something is in the place of a file or of a folder.
+    """
+    for name in (CONFIG_FILE, METRICS_FILE, VOICE_FILE):
+        with output_errors(run / name):
+            require_replaceable(run / name)
+    for name in (_CHECKPOINT_FOLDER, _SAMPLE_FOLDER):
+        require_writable(run / name)
 
 
 def is_made_by_run(folder: Path) -> bool:

@@ -191,6 +191,11 @@ CASES = (
         ("out: ", "holds no checkpoint", "start without --resume"),
     ),
     Case(
+        "--resume with nothing to resume, and settings that would not fit the default preset",
+        "train data -o out --resume --set train.steps=8",
+        ("out: ", "holds no checkpoint", "start without --resume"),
+    ),
+    Case(
         "a run's folder that is taken",
         "train data -o run --config tiny.toml",
         ("run: ", "holds a run already (checkpoints/step-000000003", "add --resume, choose another"),

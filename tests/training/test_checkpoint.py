@@ -20,7 +20,7 @@ from gru_audio.errors import CheckpointError, OutputError
 from gru_audio.network.blocks import RECURRENT_WEIGHT
 from gru_audio.training.saved.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from gru_audio.training.saved.moments import require_fit
-from gru_audio.voice.run_folder import checkpoint_paths
+from gru_audio.voice.run_folder import checkpoint_path, checkpoint_paths
 from gru_audio.voice.tensor_file import read_tensor_file, write_tensor_file
 
 
@@ -92,6 +92,12 @@ def test_the_newest_are_kept(tmp_path: Path, n_kept: int) -> None:
         save_checkpoint(tmp_path, checkpoint_of(step), n_kept)
     kept = checkpoint_paths(tmp_path)
     assert [load_checkpoint(path).step for path in kept] == steps[-n_kept:]
+
+
+def test_an_old_one_that_cannot_be_removed_is_named(tmp_path: Path) -> None:
+    checkpoint_path(tmp_path, 1).mkdir(parents=True)
+    with pytest.raises(OutputError, match=r"step-000000001\.safetensors: cannot be written: Is a directory"):
+        save_checkpoint(tmp_path, checkpoint_of(2), 1)
 
 
 def test_paths_of_a_run_without_checkpoints(tmp_path: Path) -> None:

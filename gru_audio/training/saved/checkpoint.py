@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gru_audio.config import Config, config_from_dict
 from gru_audio.documents import Document, DocumentError
-from gru_audio.errors import CheckpointError
+from gru_audio.errors import CheckpointError, TrainingError
 from gru_audio.files import output_errors
 from gru_audio.voice.run_folder import checkpoint_path, checkpoint_paths
 from gru_audio.voice.tensor_file import read_tensor_file, write_tensor_file
@@ -117,8 +117,8 @@ def remove_older(newest: Path, n_kept: int) -> None:
     Raises:
         OutputError: the folder cannot be written.
     """
-    with output_errors(newest):
-        for old in [path for path in checkpoint_paths(newest.parents[1]) if path <= newest][:-n_kept]:
+    for old in [path for path in checkpoint_paths(newest.parents[1]) if path <= newest][:-n_kept]:
+        with output_errors(old):
             old.unlink()
 
 
@@ -158,6 +158,11 @@ def newest_config(run: Path) -> Config | None:
     """
     checkpoint, _ = newest_checkpoint(run)
     return None if checkpoint is None else config_of(run, checkpoint)
+
+
+def nothing_to_resume(run: Path) -> TrainingError:
+    """What a run is told that has neither settings nor checkpoints."""
+    return TrainingError(f"{run}: holds no checkpoint to resume from; start without --resume")
 
 
 def set_aside(damaged: Iterable[Path]) -> None:

@@ -16,6 +16,7 @@ from gru_audio.training.saved.checkpoint import (
     Checkpoint,
     config_of,
     newest_checkpoint,
+    nothing_to_resume,
     remove_half_written,
     remove_older,
     set_aside,
@@ -104,7 +105,7 @@ def _previous_checkpoint(run: Path, config: Config, dataset: Dataset) -> Standin
     checkpoint, damaged = newest_checkpoint(run)
     if checkpoint is None:
         if not (run / CONFIG_FILE).is_file():
-            raise TrainingError(f"{run}: holds no checkpoint to resume from; start without --resume")
+            raise nothing_to_resume(run)
         _require_early(run, config)
         return Standing(None, damaged)
     stored = config_of(run, checkpoint)
