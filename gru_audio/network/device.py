@@ -21,7 +21,7 @@ def choose_device(name: str) -> torch.device:
     except RuntimeError as error:
         raise ConfigError(f"device '{name}' does not exist; use auto, cpu, cuda, cuda:1, …") from error
     try:
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()  # "meta" makes tensors, and holds nothing in them
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = first_line(error).partition(". ")[0]
         raise ConfigError(f"device '{name}' cannot be used here: {reason}; use auto or cpu") from error

@@ -109,6 +109,8 @@ def test_choose_device(monkeypatch: pytest.MonkeyPatch) -> None:
         assert choose_device("auto") == torch.device(expected)
     with pytest.raises(ConfigError, match="device 'toaster' "):
         choose_device("toaster")
+    with pytest.raises(ConfigError, match=r"device 'meta' cannot be used here: .*; use auto or cpu"):
+        choose_device("meta")  # whose tensors hold nothing
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
@@ -667,6 +669,28 @@ def test_what_takes_the_place_of_a_loggers_folder_is_not_told_of_the_log(
         OutputError, match=rf"^{re.escape(str(tmp_path))}: cannot be written: a file is in a folder"
     ):
         train(dataset, tmp_path, small_config("train.steps=1"), device="cpu", threads=1)
+
+
+@pytest.mark.parametrize("name", ["voice.safetensors", "metrics.jsonl", "config.toml"])
+def test_what_takes_the_place_of_a_runs_file_is_told_before_the_first_step(
+    dataset: Path, tmp_path: Path, name: str
+) -> None:
+    run_to_end(dataset, tmp_path, "train.steps=1")
+    before = {path: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()}
+    (tmp_path / name).unlink()
+    (tmp_path / name).mkdir()
+    with pytest.raises(OutputError, match=rf"{name}: cannot be written: is a folder, not a file"):
+        run_to_end(dataset, tmp_path, "train.steps=3", resume=True)
+    assert {path: path.read_bytes() for path in (tmp_path / "checkpoints").iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["samples", "checkpoints"])
+def test_so_is_what_takes_the_place_of_its_folders(dataset: Path, tmp_path: Path, name: str) -> None:
+    """Samples are first written at the first free run, which may be hours later."""
+    (tmp_path / name).touch()
+    with pytest.raises(OutputError, match=rf"{name}: cannot be written: it is not a folder"):
+        run_to_end(dataset, tmp_path, "train.steps=1")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_taken_folder(dataset: Path, tmp_path: Path) -> None:
