@@ -236,7 +236,7 @@ def _from_stdin(
     if output is not None:
         require_writable(output.parent)
     vocoder.warm_up()
-    pcm, mel = f"s16le, mono, {vocoder.sample_rate} Hz", vocoder.mel_config
+    pcm, mel = f"s16le, mono, {vocoder.sample_rate} Hz", contract or vocoder.mel_config
     whose = "the contract of --mel" if contract else "the voice's own contract, as no --mel names another"
     frames = f"mel frames of {mel.n_mels} float32 values, {mel.frame_rate_hz:g} a second, under {whose}"
     goes_to = f"stdout: {pcm}" if output is None else str(output)

@@ -21,6 +21,8 @@ TOLERATED_FRAMES = 4
 MOST_SHIFTED_FRAMES = 8
 """Over how many frames, before and behind, a mel's place is sought."""
 
+_MEND = "make the mel anew, or prepare the dataset under its contract (the config's [mel])"
+
 _LEAST_CORRELATION = 0.5
 _SLOPES = (0.6, 1.5)  # of a model's mel over the recording's; log10 has 0.43, decibels 8.7
 _MOST_OFFSET = 2.0  # of the mean, in units of the natural log of magnitude: 17 dB
@@ -55,7 +57,7 @@ def read_given_mel(path: Path, audio: FloatArray, contract: MelConfig) -> GivenM
     """
     mel, stated = read_mel(path, contract)
     if stated is not None and stated != contract:
-        mel = convert_mel(mel, stated, contract, str(path))
+        mel = convert_mel(mel, stated, contract, str(path), mend=_MEND)
     own = log_mel(np.pad(audio, (0, -audio.size % contract.hop_samples)), contract)  # (F, M)
     if abs(len(mel) - len(own)) > TOLERATED_FRAMES:
         raise MelError(

@@ -21,6 +21,8 @@ Doubles = npt.NDArray[np.float64]
 _CONVERTED = ("log", "scale", "offset", "floor", "filter_norm", "padding")
 """Fields of a contract that may differ, as a mel can be brought from one to the other without loss."""
 
+_MEND = "make the mel anew, or use a voice trained with its contract"
+
 _ALL = 1 - 1e-6  # the share that all neighbours together have, but for rounding
 
 
@@ -40,12 +42,21 @@ def restated(given: MelConfig, wanted: MelConfig) -> MelConfig:
     return given.model_copy(update={key: getattr(wanted, key) for key in _CONVERTED})
 
 
-def convert_mel(mel: FloatArray, given: MelConfig, wanted: MelConfig, name: str = "mel") -> FloatArray:
+def convert_mel(
+    mel: FloatArray, given: MelConfig, wanted: MelConfig, name: str = "mel", *, mend: str = _MEND
+) -> FloatArray:
     """Restate a mel (F, M) made under one contract under another.
 
     A change of log, scale, offset, floor and filter norm is converted. With another padding the frames stay as they
     are: those of a centred contract stand for what lies half a hop earlier, see `MelConfig.lead_samples`. What is at
     the given floor comes to the wanted one, unless what lies below the given one could be heard.
+
+    Args:
+        mel: under `given`.
+        given: its contract.
+        wanted: the other one.
+        name: begins the message of an error.
+        mend: ends it: what can be done about a mel that cannot be converted, where the call comes from.
 
     Raises:
         MelError: the contracts differ in anything else; the message names each difference.
@@ -54,7 +65,7 @@ def convert_mel(mel: FloatArray, given: MelConfig, wanted: MelConfig, name: str 
     if differences:
         raise MelError(
             f"{name}: made with {'; '.join(differences)}; only {', '.join(_CONVERTED[:-1])} and {_CONVERTED[-1]} can "
-            "be converted: make the mel anew, use a voice trained with its contract, or add --adapt, at some loss"
+            f"be converted: {mend}"
         )
     if given.model_copy(update={"padding": wanted.padding}) == wanted:
         return mel
@@ -86,7 +97,8 @@ def fit_mel(
     """
     differences = contract_differences(restated(given, wanted), wanted)
     if not (adapt and differences):
-        return convert_mel(mel, given, wanted, name), lead_between(given, wanted), ""
+        mend = f"{_MEND}, or add --adapt, at some loss"
+        return convert_mel(mel, given, wanted, name, mend=mend), lead_between(given, wanted), ""
     return adapt_mel(mel, given, wanted), 0, "; ".join(differences)
 
 

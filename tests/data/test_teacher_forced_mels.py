@@ -142,6 +142,16 @@ def test_a_mel_that_states_another_log_is_converted(tmp_path: Path) -> None:
     np.testing.assert_allclose(given.frames, own, atol=1e-4)
 
 
+def test_a_mel_of_another_contract_is_told_what_prep_can_do(tmp_path: Path) -> None:
+    audio, own = own_mel(CLIPS[0], MelConfig())
+    theirs = MelConfig(hop_samples=256)
+    np.savez(tmp_path / "a.npz", mel=own, mel_config=json.dumps(theirs.model_dump()))
+    with pytest.raises(
+        MelError, match=r"hop_samples 256, not 200; .* under its contract \(the config's \[mel\]\)$"
+    ):
+        read_given_mel(tmp_path / "a.npz", audio, MelConfig())
+
+
 def test_names_are_paired(tmp_path: Path) -> None:
     for name in ("ann/1.wav", "ann/2.wav", "bob/1.wav", "bob/3.x.wav", "bob/4.wav"):
         (tmp_path / "audio" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -34,6 +34,7 @@ _PCM_HEAD_BYTES = 1_500  # the analysis waits for more than so many
 _LEAST_IN_MEL, _LARGEST_IN_MEL = 1e-30, 1e4
 _LEAST_AS_FLOAT, _LARGEST_AS_FLOAT, _FLOATS_TO_BELIEVE = 1e-7, 32.0, 24
 _VALUES_TO_BELIEVE = 16
+_MEND = "make the mel anew, use a voice trained with its contract, or name a file of it and add --adapt, at some loss"
 
 
 def synthesize_pipe(
@@ -204,8 +205,8 @@ class _MelSource:
 
     def cut(self, n_bytes: int) -> GruAudioError:
         return MelError(
-            f"stdin: ends with {n_bytes} bytes of a mel frame's {self.item_bytes} ({self._given.n_mels} float32 "
-            "values); pipe in whole frames"
+            f"stdin: ends with {n_bytes} byte{'s' if n_bytes > 1 else ''} of a mel frame's {self.item_bytes} "
+            f"({self._given.n_mels} float32 values); pipe in whole frames"
         )
 
     def _convert(self, items: bytes) -> FloatArray:
@@ -218,7 +219,7 @@ class _MelSource:
                 f"it, pipe in {self._given.n_mels} finite float32 values a frame"
             )
         self._n_frames += len(frames)
-        return convert_mel(frames, self._given, self._wanted, "stdin")
+        return convert_mel(frames, self._given, self._wanted, "stdin", mend=_MEND)
 
 
 class _PcmSource:
