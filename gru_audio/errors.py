@@ -17,6 +17,8 @@ line and exits with 1; nothing else is caught.
 
 from gru_audio.names import shown
 
+_LONGEST_SHOWN = 200  # letters of a wrong value
+
 
 class GruAudioError(Exception):
     """Base of all errors that gru-audio raises on purpose; `str(error)` is one line for the user."""
@@ -65,3 +67,11 @@ class MissingPackageError(GruAudioError):
 def first_line(error: BaseException) -> str:
     """The first line of what another package's error says, as a clause; its kind where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+def with_what_was_got(message: str, value: object) -> str:
+    """A validator's message, and the value that it is of where it does not tell it: `Input should be …, got 'x'`."""
+    message, got = message.removeprefix("Value error, ").rstrip("."), repr(value)
+    if isinstance(value, str) and got in message:
+        return message
+    return f"{message}, got {got if len(got) <= _LONGEST_SHOWN else f'{got[:_LONGEST_SHOWN]}…'}"

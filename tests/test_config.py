@@ -89,6 +89,13 @@ def test_mel_contracts_by_name_or_file(tmp_path: Path) -> None:
         ConfigError, match=r"mel contract 'hifigan' is not known; choose one of speech-16k, .*TOML"
     ):
         load_mel_config("hifigan")
+    for written in ("=", "log=db,", ",log=db"):
+        with pytest.raises(
+            ConfigError, match=rf"^--mel '{written}': write it as key=value,key=value, for ex"
+        ):
+            load_mel_config(written)
+    with pytest.raises(ConfigError, match=r"^--mel 'log=db,log=ln': gives log twice; give it once"):
+        load_mel_config("log=db,log=ln")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from typer.core import TyperGroup
 from gru_audio import __version__
 from gru_audio.cli.console import error_line, let_go, note
 from gru_audio.cli.stopping import catch_signals, stop_behind, stop_code
-from gru_audio.errors import GruAudioError
+from gru_audio.errors import GruAudioError, with_what_was_got
 
 COMMANDS = ("prep", "train", "synthesize", "preview", "evaluate", "info", "voices", "mel", "export", "bench")
 
@@ -53,8 +53,7 @@ class _Commands(TyperGroup):
         """A command that takes no empty value: as a path it would be the folder in which it was typed."""
         command = super().get_command(*args, **kwargs)
         for parameter in command.params if command else ():
-            if parameter.name not in _FREE_TEXT:
-                _refuse_empty(parameter)
+            _check_value(parameter)
         return command
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
@@ -92,14 +91,24 @@ def _require_place() -> None:
         _fail("the folder in which this was typed is gone; change to another with cd")
 
 
-def _refuse_empty(parameter: Any) -> None:
-    """Have a parameter of click told of a value that is empty, most often a shell's variable that is not set."""
+def _check_value(parameter: Any) -> None:
+    """Have a parameter of click told of a value that is empty, most often a shell's variable that is not set.
+
+    And have what it says of a bad value tell the value, which the words of newer versions of Typer leave out.
+    """
     process = parameter.process_value
 
     def checked(context: Any, value: Any) -> Any:
-        if "" in (value if isinstance(value, list | tuple) else (value,)):
+        is_empty = "" in (value if isinstance(value, list | tuple) else (value,))
+        if is_empty and parameter.name not in _FREE_TEXT:
             raise typer.BadParameter("is empty; give a value, or leave it out", context, parameter)
-        return process(context, value)
+        try:
+            return process(context, value)
+        except typer.BadParameter as error:
+            validation: Any = error.__cause__  # pydantic's, of which older versions of Typer know nothing
+            if hasattr(validation, "errors"):
+                error.message = with_what_was_got(error.message, validation.errors()[0]["input"])
+            raise
 
     parameter.process_value = checked
 

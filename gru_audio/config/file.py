@@ -16,11 +16,10 @@ from gru_audio.config.mel import MEL_PRESETS, MelConfig
 from gru_audio.config.tables import Config
 from gru_audio.config.training import Stage
 from gru_audio.documents import DocumentError, parse_toml, read_text
-from gru_audio.errors import ConfigError
+from gru_audio.errors import ConfigError, with_what_was_got
 from gru_audio.files import why_no_file
 
 _LARGEST_BYTES = 1 << 20  # of a config file
-_LONGEST_SHOWN = 200  # letters of a wrong value
 
 ALL_TABLES = ("mel", "signal", "model", "prep", "train")
 PREP_TABLES = ("mel", "signal", "prep")
@@ -91,8 +90,7 @@ def load_mel_config(source: str | Path, base: MelConfig | None = None) -> MelCon
     """
     if "=" in str(source) and why_no_file(Path(source)) is not None:
         tables = {"mel": (base or MelConfig()).model_dump()}
-        for assignment in str(source).split(","):
-            _apply(tables, f"mel.{assignment.strip()}")
+        _apply_to_mel(tables["mel"], str(source))
         return _validate(tables, f"--mel {source}").mel
     if str(source) in MEL_PRESETS:
         return MEL_PRESETS[str(source)]
@@ -158,17 +156,34 @@ def _apply(tables: dict[str, Any], override: str) -> None:
     keys = name.strip().split(".")
     if not equals or len(keys) != 2 or not all(keys):
         raise ConfigError(f"--set '{override}': write it as table.key=value, for example model.gru_size=256")
+    table, key = keys
+    tables.setdefault(table, {})
+    if not isinstance(tables[table], dict):
+        raise ConfigError(f"--set '{override}': '{table}' is not a table")
+    tables[table][key] = _value(text)
+
+
+def _apply_to_mel(table: dict[str, Any], source: str) -> None:
+    """Apply what `--mel` says of a contract: assignments with commas between them, each key once."""
+    given = [assignment.partition("=") for assignment in source.split(",")]
+    keys = [key.strip() for key, _, _ in given]
+    if not all(equals and key for key, (_, equals, _) in zip(keys, given, strict=True)):
+        raise ConfigError(f"--mel '{source}': write it as key=value,key=value, for example log=db,scale=0.01")
+    twice = [key for key in keys if keys.count(key) > 1]
+    if twice:
+        raise ConfigError(f"--mel '{source}': gives {twice[0]} twice; give it once")
+    table.update({key: _value(text) for key, (_, _, text) in zip(keys, given, strict=True)})
+
+
+def _value(text: str) -> Any:
+    """A value as it is written in TOML; a bare word is a string."""
     try:
         value = parse_toml(f"value = {text.strip()}")["value"]
     except DocumentError:
         value = text.strip()  # a bare word, for example model.cell=lstm
         if re.fullmatch(r"[+-]?[0-9]{1,40}", value):  # past TOML's bound: the key's own is told
             value = int(value)
-    table, key = keys
-    tables.setdefault(table, {})
-    if not isinstance(tables[table], dict):
-        raise ConfigError(f"--set '{override}': '{table}' is not a table")
-    tables[table][key] = value
+    return value
 
 
 def _upgraded(tables: Mapping[str, Any]) -> dict[str, Any]:
@@ -227,9 +242,8 @@ def _explain(item: Any) -> str:
         return f"{where}{message}"
     nested = location[2:] if len(location) > 3 else []  # in one of train.stages
     within = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in nested)
-    got = repr(item["input"])
-    got = got if len(got) <= _LONGEST_SHOWN else f"{got[:_LONGEST_SHOWN]}…"
-    return f"{where}{key}{within}: {message[0].lower()}{message[1:]}, got {got}{_memory_of(key, item)}"
+    told = with_what_was_got(f"{message[0].lower()}{message[1:]}", item["input"])
+    return f"{where}{key}{within}: {told}{_memory_of(key, item)}"
 
 
 def _settings_of(table: str) -> Mapping[str, FieldInfo]:

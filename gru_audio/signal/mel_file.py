@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.documents import DocumentError, parse_json
-from gru_audio.errors import MelError, first_line
+from gru_audio.errors import MelError, first_line, with_what_was_got
 from gru_audio.extras import require
 from gru_audio.files import atomic_path, why_no_file
 from gru_audio.signal.mel import check_mel, orient
@@ -124,4 +124,9 @@ def _parse(stated: str, path: Path) -> MelConfig:
 def _reason(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
-    return "; ".join(": ".join([*map(str, item["loc"]), item["msg"]]) for item in error.errors())
+    return "; ".join(
+        ": ".join([*map(str, item["loc"]), with_what_was_got(item["msg"], item["input"])])
+        if item["loc"]
+        else item["msg"]
+        for item in error.errors()
+    )

@@ -201,8 +201,17 @@ def test_mel_bytes_of_another_log_are_converted(vocoder: Vocoder, mel: Floats) -
     found = np.concatenate(list(synthesize_pieces(vocoder, [data], "mel", Sampling(), decibels)))
     np.testing.assert_allclose(found[:100], vocoder.synthesize(mel)[:100], atol=1e-4)
     other = vocoder.mel_config.model_copy(update={"hop_samples": 160})
-    with pytest.raises(GruAudioError, match="hop_samples 160, not 200"):
+    mend = "name a file of it and add --adapt, at some loss"  # stdin itself refuses that option
+    with pytest.raises(GruAudioError, match=f"hop_samples 160, not 200; .*{mend}$"):
         next(synthesize_pieces(vocoder, iter([b""]), "mel", Sampling(), other))
+
+
+def test_what_is_said_of_stdin_is_of_the_contract_that_was_given(run: Run, mel: Floats) -> None:
+    done = run(f"- {VOICE} --mel n_mels=40,hop_samples=100", mel.tobytes())
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        b"stdin: mel frames of 40 float32 values, 160 a second, under the contract of"
+    )
 
 
 # Pipes; where bytes come as one, from a file
@@ -269,6 +278,11 @@ def test_clipped_samples_are_counted_on_stderr(run: Run, vocoder: Vocoder, mel: 
             "mel",
             b"123",
             "stdin: ends with 3 bytes of a mel frame's 320 (80 float32 values); pipe in whole frames",
+        ),
+        (
+            "mel",
+            b"1",
+            "stdin: ends with 1 byte of a mel frame's 320 (80 float32 values); pipe in whole frames",
         ),
         ("pcm", b"1", "stdin: ends with 1 byte of a sample's 2; pipe in signed 16-bit samples"),
     ],
@@ -377,7 +391,10 @@ def test_ctrl_c_while_waiting_for_stdin(world: Path, mel: Floats) -> None:
         ("- --json", ("--json", "stdout carries the audio", "add -o FILE")),
         ("- -o out", ("--output", "no name for a file", "give a .wav or .flac")),
         ("- --stdin wav", ("--stdin", "wav", "mel")),
-        ("in --jobs 0", ("--jobs", "1")),  # Typer's words, which are others from 0.29 on
+        ("in --jobs 0", ("--jobs", "0", "1")),  # Typer's words, which are others from 0.29 on
+        ("in --seed -3", ("--seed", "-3", "0")),
+        ("in --temperature warm", ("--temperature", "'warm'")),
+        ("in --format mp3", ("--format", "'mp3' is not one of 'wav', 'flac'")),
     ],
 )
 def test_wrong_uses(run: Run, arguments: str, says: tuple[str, ...]) -> None:

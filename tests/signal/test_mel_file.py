@@ -111,8 +111,8 @@ def test_the_stated_contract_goes_before_the_given_one(tmp_path: Path, suffix: s
         ("{", "Expecting property name"),
         ("[]", "Input should be a valid dictionary or instance of MelConfig"),
         ('{"hop": 3}', "hop: Extra inputs are not permitted"),
-        ('{"hop_samples": "3"}', "hop_samples: Input should be a valid integer"),
-        ('{"hop_samples": 3, "n_mels": 1}', "n_mels: Input should be greater than or equal to 8"),
+        ('{"hop_samples": "3"}', "hop_samples: Input should be a valid integer, got '3'"),
+        ('{"hop_samples": 3, "n_mels": 1}', "n_mels: Input should be greater than or equal to 8, got 1"),
         ('{"hop_samples": 801}', "hop_samples .801. must not exceed window_samples"),
     ],
 )
