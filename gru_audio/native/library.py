@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -154,6 +154,10 @@ class Struct(ctypes.Structure):
             else:
                 self.held[name] = value
                 setattr(self, name, array.address(value))
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or pickled: the addresses would stay those of this struct's arrays, in this process."""
+        raise TypeError(f"{type(self).__name__} holds addresses, and can neither be copied nor pickled")
 
 
 @cache

@@ -1,17 +1,19 @@
 """One stream of mel frames in and audio out, whose state can be put away and taken up again."""
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from gru_audio.arrays import FloatArray
 from gru_audio.config import CONTEXT_FRAMES
-from gru_audio.errors import AudioError, CheckpointError, ConfigError, MelError, first_line
+from gru_audio.errors import AudioError, CheckpointError, ConfigError, GruAudioError, MelError, first_line
 from gru_audio.progress import Progress, ProgressCallback
 from gru_audio.signal.mel import MelFrames, check_mel
 from gru_audio.signal.mel_check.judge import MelJudge, MelWatch
@@ -87,7 +89,17 @@ class Stream:
         self._random, self._sampling = np.random.default_rng(sampling.seed), sampling
         self._recent = np.zeros((0, self._config.mel.n_mels), np.float32)  # the last frames pushed
         self._n_generated = 0  # frames
-        self._ended = False
+        self._ended, self._turn = False, threading.Lock()
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied or pickled: what works on a stream holds addresses; `save` gives plain arrays.
+
+        Raises:
+            GruAudioError: always.
+        """
+        raise GruAudioError(
+            "a stream can neither be copied nor pickled; take what its save() gives, and restore that with the vocoder"
+        )
 
     def push(self, frames: npt.ArrayLike) -> FloatArray:
         """Take the next frames.
@@ -101,16 +113,17 @@ class Stream:
         Raises:
             MelError: the frames do not fit, or are not what the voice wants, and nothing was taken; or the stream has
                 ended.
+            GruAudioError: another thread is at work on the stream.
         """
         return self.push_checked(MelFrames(check_mel(frames, self._config.mel)))
 
     def push_checked(self, frames: MelFrames) -> FloatArray:
         """Take the next frames, which `check_mel` has seen or whose form is known anyhow; see `push`."""
-        self._require_open()
-        mel, linear = self._watch.push(frames.stored) if self._watch else frames
-        self.n_frames += len(mel)
-        self._recent = np.concatenate([self._recent, mel[-_REMEMBERED_FRAMES:]])[-_REMEMBERED_FRAMES:]
-        return self._generate(self._front_end.push(mel, linear))
+        with self._alone():
+            mel, linear = self._watch.push(frames.stored) if self._watch else frames
+            self.n_frames += len(mel)
+            self._recent = np.concatenate([self._recent, mel[-_REMEMBERED_FRAMES:]])[-_REMEMBERED_FRAMES:]
+            return self._generate(self._front_end.push(mel, linear))
 
     def finish(self) -> FloatArray:
         """End the stream: the audio of the frames still waiting for their lookahead, with silence after them.
@@ -118,14 +131,14 @@ class Stream:
         Raises:
             MelError: the stream has ended before.
         """
-        self._require_open()
-        self._ended = True
-        if not self.n_frames:
-            return np.zeros(0, np.float32)
-        last = self._generate(self._front_end.finish())
-        rest = self._corrections.finish()
-        require_finite(rest, self._n_generated - self._corrections.delay, self.hop_samples)
-        return np.concatenate([last, rest])
+        with self._alone():
+            self._ended = True
+            if not self.n_frames:
+                return np.zeros(0, np.float32)
+            last = self._generate(self._front_end.finish())
+            rest = self._corrections.finish()
+            require_finite(rest, self._n_generated - self._corrections.delay, self.hop_samples)
+            return np.concatenate([last, rest])
 
     def save(self) -> dict[str, Array]:
         """All that the stream needs to go on, as plain arrays that np.savez and safetensors can hold.
@@ -133,7 +146,10 @@ class Stream:
         Raises:
             MelError: the stream has ended.
         """
-        self._require_open()
+        with self._alone():
+            return self._saved()
+
+    def _saved(self) -> dict[str, Array]:
         temperature = self._sampling.temperature_of(self._ready.engine.own)
         return {
             "voice": self._ready.digest.copy(),
@@ -203,9 +219,19 @@ class Stream:
         require_finite(corrected, max(0, first - self._corrections.delay), hop)
         return corrected
 
-    def _require_open(self) -> None:
-        if self._ended:
-            raise MelError("the stream has ended; start another")
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Work on the stream, as long as it has not ended and no other thread does: its arrays are one thread's."""
+        if not self._turn.acquire(blocking=False):
+            raise GruAudioError(
+                "the stream is at work in another thread; give each thread a stream of its own"
+            )
+        try:
+            if self._ended:
+                raise MelError("the stream has ended; start another")
+            yield
+        finally:
+            self._turn.release()
 
 
 def chunks_of(frames: MelFrames) -> list[MelFrames]:

@@ -69,6 +69,12 @@ class Vocoder:
         n_rounds = default_corrections(voice.config.mel) if corrections is None else corrections
         self.lookahead_frames = CONTEXT_FRAMES + check_corrections(voice.config.mel, n_rounds)
         self.ready = ReadyVoice(voice, weights, self.engine, n_rounds)
+        self._device = device
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, also in another process, is made anew of the voice: what an engine holds are addresses."""
+        made_of = self.voice, self.engine_name, self._device, self.ready.n_corrections
+        return type(self), made_of, {"engine_reason": self.engine_reason}
 
     @property
     def sample_rate(self) -> int:

@@ -1,7 +1,9 @@
 """The C core's loader, and that every instruction set of this machine gives the same bits."""
 
+import copy
 import ctypes
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -209,6 +211,14 @@ def test_a_struct_holds_on_to_its_arrays_and_knows_its_fields() -> None:
         _Pair(n=3, m=4)
     with pytest.raises(TypeError, match="Doubles: an array of float32"):
         _Pair(n=3, numbers=np.zeros(3, np.float32))
+
+
+def test_a_struct_can_neither_be_copied_nor_pickled() -> None:
+    """Its addresses would be those of the arrays of the first, which need not live as long, nor in this process."""
+    struct = _Pair(n=3, numbers=np.arange(3.0))
+    for way in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="_Pair holds addresses, and can neither be copied nor pickled"):
+            way(struct)
 
 
 def test_aligned_memory_begins_where_a_cache_line_does() -> None:

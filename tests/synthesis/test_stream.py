@@ -1,6 +1,12 @@
 """One stream: saved after any frame it goes on bit for bit; what is not a saved stream is refused."""
 
+import copy
 import io
+import pickle
+import subprocess
+import sys
+import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from support.small import N_MELS, small_config
 
-from gru_audio.errors import ConfigError, MelError
+from gru_audio.errors import ConfigError, GruAudioError, MelError
 from gru_audio.network.model import Network
 from gru_audio.synthesis.engines import ENGINES
 from gru_audio.synthesis.sampling import Sampling
@@ -62,6 +68,64 @@ def through_npz(arrays: Saved) -> Any:
 
 def through_safetensors(arrays: Saved) -> Saved:
     return safetensors.numpy.load(safetensors.numpy.save(arrays))
+
+
+# Copies
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_vocoder_that_is_sent_to_another_process_speaks_the_same(
+    engine: str, mel: Floats, tmp_path: Path
+) -> None:
+    """What its engine holds are addresses of this process: there they led nowhere, and the process crashed."""
+    vocoder = Vocoder(voice_of(), engine, "cpu", 1)
+    (tmp_path / "sent").write_bytes(pickle.dumps((vocoder, mel)))
+    there = (
+        "import pickle, sys\nfrom pathlib import Path\nvocoder, mel = pickle.loads(Path('sent').read_bytes())\n"
+        "sys.stdout.buffer.write(vocoder.synthesize(mel, seed=3, check=False).tobytes())"
+    )
+    done = subprocess.run([sys.executable, "-c", there], cwd=tmp_path, capture_output=True, check=True)
+    expected = vocoder.synthesize(mel, seed=3, check=False)
+    assert done.stdout == expected.tobytes()
+    copied = copy.deepcopy(vocoder)
+    assert (copied.engine_name, copied.engine_reason) == (vocoder.engine_name, vocoder.engine_reason)
+    assert (copied.synthesize(mel, seed=3, check=False) == expected).all()
+
+
+def test_a_stream_is_saved_and_not_copied(vocoder: Vocoder) -> None:
+    stream = vocoder.start()
+    for way in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(
+            GruAudioError, match=r"a stream can neither be copied nor pickled; take what its save"
+        ):
+            way(stream)
+
+
+def test_two_threads_at_one_stream_are_told(mel: Floats, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It made audio of both at once, and then said that the voice was damaged."""
+    vocoder = Vocoder(voice_of(), "float32", corrections=0)
+    stream, told = vocoder.start(seed=3), list[str]()
+    generate = vocoder.engine.generate
+
+    def meanwhile(*given: Any) -> Floats:
+        monkeypatch.undo()
+
+        def push() -> None:
+            for work in (lambda: stream.push(mel[:1]), stream.finish, stream.save):
+                with pytest.raises(GruAudioError) as caught:
+                    work()
+                told.append(str(caught.value))
+
+        other = threading.Thread(target=push)
+        other.start()
+        other.join()
+        return generate(*given)
+
+    monkeypatch.setattr(vocoder.engine, "generate", meanwhile)
+    first = stream.push(mel)
+    assert told == ["the stream is at work in another thread; give each thread a stream of its own"] * 3
+    expected = vocoder.synthesize(mel, seed=3, check=False)
+    assert (np.concatenate([first, stream.finish()]) == expected).all()
 
 
 # Frames in, audio out
