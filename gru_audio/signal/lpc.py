@@ -6,6 +6,7 @@ synthesis have the same predictor. Source: Valin & Skoglund, LPCNet (2019), sect
 the mel's inversion are this project's (docs/design.md, 1.2).
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig, SignalConfig
 from gru_audio.native import library
+from gru_audio.reproducible import rounded
 from gru_audio.signal.mel import analysis_window, filterbank, to_linear
 
 DoubleArray = npt.NDArray[np.float64]
@@ -125,21 +127,24 @@ def _tables(mel_config: MelConfig, preemphasis: float, order: int) -> Prediction
     sides = np.full(n_bins, 2.0)  # every bin but the first and the last stands for two of the whole circle
     sides[[0, -1]] = 1.0
     lags = np.arange(order + 1)
-    pseudo_inverse = np.asarray(np.linalg.pinv(filters), np.float64)  # (K, M)
+    # Two filters that are the same up to rounding, as those of narrow low bands may be, count as one.
+    pseudo_inverse = np.asarray(np.linalg.pinv(filters, rcond=1e-4), np.float64)  # (K, M)
     return PredictionTables(
         n_mels=mel_config.n_mels,
         order=order,
         n_bins=n_bins,
         floor=_SPECTRUM_FLOOR**mel_config.spectrum_power,
-        window_energy=float(np.sum(analysis_window(mel_config).astype(np.float64) ** 2)),
+        window_energy=math.fsum(analysis_window(mel_config).astype(np.float64) ** 2),
         is_power=mel_config.spectrum == "power",
         band=band.astype(np.int64),
         lower=filters[band, nearest],
         upper=np.concatenate([filters, np.zeros((1, n_bins))])[band + 1, nearest],
-        inverse=pseudo_inverse.T @ pseudo_inverse,
-        weight=sides * emphasis / mel_config.n_fft,
-        cosines=np.cos(lags[:, None] * omega[: (n_bins - 1) // 2 + 1]),
-        lag_window=np.exp(-0.5 * (2 * np.pi * _LAG_WINDOW_HZ * lags / mel_config.sample_rate_hz) ** 2),
+        inverse=rounded(pseudo_inverse.T @ pseudo_inverse),
+        weight=rounded(sides * emphasis / mel_config.n_fft),
+        cosines=rounded(np.cos(lags[:, None] * omega[: (n_bins - 1) // 2 + 1])),
+        lag_window=rounded(
+            np.exp(-0.5 * (2 * np.pi * _LAG_WINDOW_HZ * lags / mel_config.sample_rate_hz) ** 2)
+        ),
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from gru_audio.arrays import FloatArray
 from gru_audio.config import GATES, Config
 from gru_audio.errors import CheckpointError, ConfigError
+from gru_audio.reproducible import product
 from gru_audio.voice.tensor_file import Array
 from gru_audio.voice.voice import Voice
 
@@ -64,7 +65,7 @@ def fold(voice: Voice) -> FoldedNetwork:
     inside[2 * size :] = model.cell == "gru"
     n_step_tables, n_readout_tables = config.table_counts
     embedding = take("step_embedding.weight", n_step_tables, config.signal.n_classes, model.conditioning_size)
-    rows = embedding.reshape(-1, model.conditioning_size) @ input_weight.T  # one product, not one a table
+    rows = product(embedding.reshape(-1, model.conditioning_size), input_weight)  # one, not one a table
     return FoldedNetwork(
         config=config,
         step_tables=rows.reshape(*embedding.shape[:2], width),
