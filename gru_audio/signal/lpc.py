@@ -16,7 +16,7 @@ import numpy.typing as npt
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig, SignalConfig
 from gru_audio.native import library
-from gru_audio.reproducible import rounded
+from gru_audio.native.reproducible import rounded
 from gru_audio.signal.mel import analysis_window, filterbank, to_linear
 
 DoubleArray = npt.NDArray[np.float64]

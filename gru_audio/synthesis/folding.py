@@ -11,7 +11,7 @@ import numpy as np
 from gru_audio.arrays import FloatArray
 from gru_audio.config import GATES, Config
 from gru_audio.errors import CheckpointError, ConfigError
-from gru_audio.reproducible import product
+from gru_audio.native.reproducible import product
 from gru_audio.voice.tensor_file import Array
 from gru_audio.voice.voice import Voice
 

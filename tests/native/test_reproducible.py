@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from gru_audio.reproducible import product, rounded
+from gru_audio.native.reproducible import product, rounded
 
 # What NumPy's BLAS is told to be: each sums in another order.
 KERNELS = {"x86_64": ("Nehalem", "Haswell"), "aarch64": ("ARMV8", "NEOVERSEN1")}

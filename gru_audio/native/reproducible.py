@@ -1,4 +1,4 @@
-"""Tables that come out the same on every processor, so that a voice speaks the same samples on each.
+"""Tables of the C core that come out the same on every processor, so that a voice speaks the same samples on each.
 
 A BLAS sums in an order that hangs on the processor, and cosines differ in their last bit with what it can do.
 """
