@@ -34,10 +34,22 @@ CONFIG = Config(prep=PrepConfig(min_duration_s=0.25))
 N_SHARDS = 24
 
 
+N_WORKERS = 3
+
+
 @pytest.fixture(scope="module")
-def dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with dask_cluster(tmp_path_factory.mktemp("dask"), 3) as started:
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with dask_cluster(tmp_path_factory.mktemp("dask"), N_WORKERS) as started:
         yield started
+
+
+@pytest.fixture
+def dask(started: Cluster) -> Cluster:
+    """With its three workers, whichever tests came before: where they are stolen, they come in any order."""
+    while len(started.living) < N_WORKERS:
+        started.add_worker()
+    wait_for_workers(started, len(started.living))
+    return started
 
 
 @pytest.fixture
@@ -63,18 +75,18 @@ def typed(*arguments: str) -> Result:
 
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_nothing_is_lost(dask: Cluster, corpus: Path, tmp_path: Path) -> None:
-    reports = list[float]()
+    reports, victim = list[float](), dask.living[0]
 
     def kill_one(report: Progress) -> None:
         reports.append(report.done)
         if len(reports) == 4:
-            dask.workers[0].kill()
+            victim.kill()
             dask.add_worker()
 
     with seam.on_cluster(dask.address):
         summary = prepare([corpus], Path("there"), CONFIG, progress=kill_one)
     assert prepare([corpus], Path("here"), CONFIG, jobs=1).skipped == summary.skipped
-    assert dask.workers[0].wait() == -signal.SIGKILL
+    assert victim.wait() == -signal.SIGKILL
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
     assert len(list(Path("there").glob("*.safetensors"))) == N_SHARDS + 1
     assert reports == sorted(reports)
@@ -157,13 +169,13 @@ def test_what_is_wrong_with_a_cluster_is_one_line(
             r"the worker tcp://\S+ cannot run gru-audio \(.*; install",
         ),
     ):
-        odd, n_before = dask.add_worker(before), len(dask.workers) - 1
-        wait_for_workers(dask, sum(worker.poll() is None for worker in dask.workers[:n_before]) + 1)
+        n_before, odd = len(dask.living), dask.add_worker(before)
+        wait_for_workers(dask, n_before + 1)
         with pytest.raises(ClusterError, match=line), seam.on_cluster(dask.address):
             raise AssertionError
         odd.kill()
         odd.wait()
-        wait_for_workers(dask, sum(worker.poll() is None for worker in dask.workers[:n_before]))
+        wait_for_workers(dask, n_before)
 
     monkeypatch.setattr(seam, "LOOK_S", 0.2)
     notes = list[str]()

@@ -180,7 +180,7 @@ def test_blind_comparison_by_keyboard_alone(browser: Any, page: Path, tmp_path: 
             break
     press(browser, Keys.ENTER)
     file = tmp_path / "blind-voice-reference.json"
-    wait_for(file.exists, "the saved answers")
+    wait_for(lambda: file.exists() and file.read_text().endswith("\n}"), "the saved answers")
     saved = json.loads(file.read_text())
     answers = saved["answers"]
     assert sorted(answer["clip"] for answer in answers) == sorted(CLIPS)

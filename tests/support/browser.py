@@ -40,7 +40,7 @@ def chromium(*arguments: str) -> Iterator[Any]:
         driver.quit()
 
 
-def wait_for(condition: Callable[[], Any], what: str, limit_s: float = 20) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, limit_s: float = 60) -> Any:
     """The first true value of a condition."""
     end_s = time.monotonic() + limit_s
     while not (result := condition()):

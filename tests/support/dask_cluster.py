@@ -29,6 +29,11 @@ class Cluster:
     folder: Path
     workers: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
+    @property
+    def living(self) -> list["subprocess.Popen[bytes]"]:
+        """Those that have not ended."""
+        return [worker for worker in self.workers if worker.poll() is None]
+
     def add_worker(self, before: str = "") -> "subprocess.Popen[bytes]":
         """Start a worker in an empty folder of its own; `before` is run in it first."""
         work = self.folder / f"worker-{len(self.workers)}"

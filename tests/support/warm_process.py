@@ -38,6 +38,8 @@ class WarmProcess:
         `patch` is Python to run in it first; it works in `folder`, and reads `stdin` from a file.
         """
         Path(f"{output}.in").write_bytes(stdin)
+        for suffix in (".out", ".err"):  # may be read although it is killed before it opens them
+            Path(f"{output}{suffix}").write_bytes(b"")
         return self._ask(
             {
                 "argv": list(arguments),

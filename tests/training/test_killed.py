@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.runs import assert_same_runs, kill, logged, tiny_config, wait_for
+from support.runs import assert_same_runs, is_running, kill, logged, tiny_config, wait_for
 from support.warm_process import WarmProcess
 
 from gru_audio.config import to_toml
@@ -99,10 +99,10 @@ def assert_undisturbed(world: World, run: Path) -> None:
     assert not list(run.rglob("*.partial*"))
 
 
-def wait_for_another_checkpoint(run: Path, seconds: float) -> None:
-    """Or until so much time has passed: a run that has all of its checkpoints makes no more."""
-    before, deadline = checkpoint_steps(run)[-1:], time.monotonic() + seconds
-    while checkpoint_steps(run)[-1:] == before and time.monotonic() < deadline:
+def wait_for_another_checkpoint(run: Path, pid: int) -> None:
+    """Or until the process has ended: a run that has all of its checkpoints makes no more."""
+    before = checkpoint_steps(run)[-1:]
+    while checkpoint_steps(run)[-1:] == before and is_running(pid):
         time.sleep(0.002)
 
 
@@ -120,7 +120,7 @@ def test_killed_at_any_moment(world: World) -> None:
             pid = world.start(run)
             if n_killed < N_KILLS:
                 if n_killed % 2:
-                    wait_for_another_checkpoint(run, world.seconds)
+                    wait_for_another_checkpoint(run, pid)
                 time.sleep(rng.uniform(0, world.seconds / (20 if n_killed % 2 else 1)))
                 kill(pid)
             code = world.warm.wait(pid)
@@ -132,6 +132,17 @@ def test_killed_at_any_moment(world: World) -> None:
             assert code == -9, world.stderr(run)
         assert_undisturbed(world, run)
     assert len(reached) > 2, "at several steps"
+
+
+def test_killed_before_it_does_anything(world: World) -> None:
+    """Before it has even opened where it says something."""
+    run = world.folder / "at-once"
+    pid = world.start(run)
+    kill(pid)
+    assert world.warm.wait(pid) == -9
+    assert world.stderr(run) == ""
+    world.finish(run)
+    assert_undisturbed(world, run)
 
 
 def test_killed_while_a_checkpoint_is_written(world: World) -> None:

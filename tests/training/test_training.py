@@ -926,7 +926,9 @@ def test_a_closed_terminal_saves_and_stops_the_command(
 ) -> None:
     """With a progress bar on a terminal that goes away, as when ssh is cut off."""
     run, config = tmp_path / "run", tmp_path / "config.toml"
-    config.write_text(to_toml(small_config("train.steps=1000000", "train.workers=1")))
+    config.write_text(
+        to_toml(small_config("train.steps=1000000", "train.checkpoint_every=1000000", "train.workers=1"))
+    )
     command = ["train", str(dataset), "-o", str(run), "--config", str(config)]
     terminal, its_end = pty.openpty()
     pid = warm.start(

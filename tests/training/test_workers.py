@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.runs import wait_for
+from support.runs import is_running, wait_for
 
 from gru_audio.errors import DatasetError
 from gru_audio.training.batches import workers as workers_module
@@ -157,11 +157,3 @@ def test_none_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
     os.kill(parent, signal.SIGKILL)
     os.waitpid(parent, 0)
     wait_for(lambda: not any(map(is_running, pids)))
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process that is not our child is there, and not but a name in the system's table."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
