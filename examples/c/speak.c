@@ -39,14 +39,14 @@ int main(int n_arguments, char **arguments) {
         const int fits = header <= mel_bytes && strstr(mel + 10, "'descr': '<f4', 'fortran_order': False");
         require(fits, arguments[2], "no array of float32; save it with np.save(path, mel.astype('<f4'))");
     }
-    const size_t n_frames = (mel_bytes - header) / sizeof(float) / (size_t)facts->n_mels;
+    const size_t n_values = (mel_bytes - header) / sizeof(float), n_frames = n_values / (size_t)facts->n_mels;
+    require(n_frames && n_values % (size_t)facts->n_mels == 0, arguments[2], "no whole frames of float32");
     float *audio = calloc(n_frames * (size_t)facts->hop_samples + 1, sizeof *audio);
     memmove(mel, mel + header, mel_bytes - header);
 
     gru_audio_stream *stream;
     check("start", gru_audio_start(voice, NULL, malloc(gru_audio_stream_size(voice)), &stream));
-    check(arguments[2],
-          gru_audio_push(stream, (float *)mel, n_frames, audio, &n)); // or some frames at a time
+    check(arguments[2], gru_audio_push(stream, (float *)mel, n_frames, audio, &n)); // or a few at a time
     check("finish", gru_audio_finish(stream, audio + n, &n_last));
 
     // A WAV of float32, one channel.

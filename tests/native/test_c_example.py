@@ -60,6 +60,9 @@ def test_what_it_cannot_use_is_told_in_one_line(folder: Path) -> None:
     np.save(folder / "doubles.npy", np.zeros((4, 80)))
     (folder / "cut.npy").write_bytes((folder / "doubles.npy").read_bytes()[:60])
     np.full((4, 80), np.nan, np.float32).tofile(folder / "nan.f32")
+    np.save(folder / "wide.npy", np.zeros((3, 100), np.float32))
+    (folder / "empty.f32").touch()
+    (folder / "torn.f32").write_bytes(bytes(4 * 80 + 4))
     (folder / "no.gru").write_bytes(b"no voice at all")
     for voice, mel, says in (
         ("no.gru", "nan.f32", "no.gru: the bytes are no exported voice"),
@@ -67,6 +70,9 @@ def test_what_it_cannot_use_is_told_in_one_line(folder: Path) -> None:
         ("voice.gru", "nan.f32", "nan.f32: the mel or the audio has NaN"),
         ("voice.gru", "doubles.npy", "doubles.npy: no array of float32"),
         ("voice.gru", "cut.npy", "cut.npy: no array of float32"),
+        ("voice.gru", "wide.npy", "wide.npy: no whole frames of float32"),
+        ("voice.gru", "empty.f32", "empty.f32: no whole frames of float32"),
+        ("voice.gru", "torn.f32", "torn.f32: no whole frames of float32"),
     ):
         done = run(folder / "speak", folder / voice, folder / mel, folder / "out.wav")
         assert done.returncode == 1
