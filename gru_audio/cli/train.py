@@ -1,6 +1,7 @@
 """`gru-audio train`: from a dataset to a voice."""
 
 import contextlib
+import math
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -118,7 +119,7 @@ def train(
             verify=verify and launch.leads, quiet=quiet or not launch.leads, leads=launch.leads,
         )  # fmt: skip
     if launch.leads:
-        _show(run, result, json=json, quiet=quiet)
+        show_result(run, result, json=json, quiet=quiet)
     if not result.finished:
         resume_it = f"stopped; go on with: gru-audio train {dataset} -o {run} --resume"
         note(resume_it, quiet=quiet or not launch.leads)
@@ -136,16 +137,17 @@ def _one_voice(launch: Launch) -> Iterator[None]:
         raise typer.Exit(1) from error
 
 
-def _show(run: Path, result: "TrainResult", *, json: bool, quiet: bool) -> None:
+def show_result(run: Path, result: "TrainResult", *, json: bool, quiet: bool) -> None:
     """How a run ended."""
     if json:
         print_json(asdict(result))
         return
     went_back = f", {result.returns} returns to a checkpoint" if result.returns else ""
     settled = ", free runs no longer better" if result.settled else ""
+    best = f" (best {result.best_bits:.3f})" if math.isfinite(result.best_bits) else ""
     say(
         f"{run}: step {result.step:,} of {result.steps:,}{settled}, validation {result.first_bits:.3f} -> "
-        f"{result.last_bits:.3f} bits a sample (best {result.best_bits:.3f}), "
+        f"{result.last_bits:.3f} bits a sample{best}, "
         f"{result.audio_s / result.wall_s:.1f} x real time in {result.wall_s:,.0f} s{went_back}"
     )
     if result.keeps_the_start:

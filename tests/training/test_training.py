@@ -27,6 +27,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from gru_audio.cli import app
+from gru_audio.cli.train import show_result
 from gru_audio.config import CONTEXT_FRAMES, TrainConfig, load_config, to_toml
 from gru_audio.data.dataset import Dataset
 from gru_audio.data.prepare import prepare
@@ -48,6 +49,7 @@ from gru_audio.training.judging.judge import Judge
 from gru_audio.training.judging.validation import Validation
 from gru_audio.training.learner import Learner
 from gru_audio.training.objective import Losses
+from gru_audio.training.result import TrainResult
 from gru_audio.training.run import train
 from gru_audio.training.saved.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from gru_audio.training.saved.metrics import MetricsLog
@@ -691,6 +693,16 @@ def test_so_is_what_takes_the_place_of_its_folders(dataset: Path, tmp_path: Path
     with pytest.raises(OutputError, match=rf"{name}: cannot be written: it is not a folder"):
         run_to_end(dataset, tmp_path, "train.steps=1")
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_run_without_a_validation_is_told_no_best(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where free runs end it before the first; it was told that the best is inf."""
+    for best, told in ((math.inf, "8.000 bits a sample, "), (7.5, "8.000 bits a sample (best 7.500), ")):
+        result = TrainResult(1, True, 8.0, 8.0, best, audio_s=1.0, wall_s=1.0, steps=3, settled=True)
+        show_result(tmp_path, result, json=False, quiet=True)
+        assert told in capsys.readouterr().out
 
 
 def test_a_taken_folder(dataset: Path, tmp_path: Path) -> None:
