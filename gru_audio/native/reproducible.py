@@ -14,6 +14,7 @@ DoubleArray = npt.NDArray[np.float64]
 
 _TABLE_BITS = 26  # a million times as coarse as what processors differ by: it is seldom that a number tips
 _EXACT_BITS = 53  # of a float64
+_ROWS_AT_ONCE = 256  # in float64 all of a voice's would take 20 MB
 
 
 def rounded(table: npt.NDArray[np.floating]) -> DoubleArray:
@@ -27,11 +28,15 @@ def product(left: FloatArray, right: FloatArray) -> FloatArray:
     The numbers of a row are rounded to so many bits of its largest, 23 for K up to 128, that all sums are exact.
     """
     bits = (_EXACT_BITS - math.ceil(math.log2(max(1, left.shape[1])))) // 2
-    rows, columns = (
-        _in_steps(matrix, np.abs(matrix).max(axis=1, keepdims=True, initial=0), bits)
-        for matrix in (left, right)
-    )
-    return np.asarray(rows @ columns.T, np.float32)
+    columns, found = _rows_in_steps(right, bits).T, np.empty((len(left), len(right)), np.float32)
+    for first in range(0, len(left), _ROWS_AT_ONCE):
+        part = slice(first, first + _ROWS_AT_ONCE)
+        found[part] = _rows_in_steps(left[part], bits) @ columns
+    return found
+
+
+def _rows_in_steps(matrix: FloatArray, bits: int) -> DoubleArray:
+    return _in_steps(matrix, np.abs(matrix).max(axis=1, keepdims=True, initial=0), bits)
 
 
 def _in_steps(numbers: npt.NDArray[np.floating], largest: npt.NDArray[np.floating], bits: int) -> DoubleArray:

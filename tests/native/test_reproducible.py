@@ -46,6 +46,7 @@ def test_a_product_has_the_same_bits_in_any_order(n_terms: int) -> None:
     for _ in range(20):
         order = rng.permutation(n_terms)
         assert_array_equal(product(left[:, order], right[:, order]), found)
+    assert_array_equal(product(np.tile(left, (90, 1)), right), np.tile(found, (90, 1)))  # some rows at a time
     exact = left.astype(np.float64) @ right.T.astype(np.float64)
     largest = np.abs(left).max(1, initial=0)[:, None] * np.abs(right).max(1, initial=0)
     assert found.dtype == np.float32
