@@ -74,7 +74,7 @@ def evaluate(
     sampling, loaded = Sampling(seed, temperature), load_voice(voice)
     if output is not None:
         require_writable(output)
-    originals, unreadable = find_originals(source, clips)
+    originals, unreadable = find_originals(source, clips, loaded.config.mel.sample_rate_hz)
     for line in unreadable:
         note(line, quiet=quiet)
     audio: dict[tuple[str, str], FloatArray] = {}

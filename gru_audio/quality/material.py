@@ -13,7 +13,7 @@ from gru_audio.data.sources import Source, plan_sources
 from gru_audio.data.stored.clips import Clip
 from gru_audio.data.stored.contents import DATASET_FILE
 from gru_audio.errors import AudioError, DatasetError
-from gru_audio.signal.audio import from_int16
+from gru_audio.signal.audio import from_int16, require_at_rate
 from gru_audio.signal.audio_file.reading import read_audio
 
 HELD_OUT_CLIPS = 24
@@ -46,7 +46,9 @@ class Original:
     contract: MelConfig | None = None
 
 
-def find_originals(source: Path, n_clips: int | None = None) -> tuple[list[Original], list[str]]:
+def find_originals(
+    source: Path, n_clips: int | None = None, rate_hz: int | None = None
+) -> tuple[list[Original], list[str]]:
     """The clips to evaluate with, always the same for the same source.
 
     A dataset's are of its test split, then valid, as evenly from its speakers as may be, and of each first those
@@ -55,6 +57,7 @@ def find_originals(source: Path, n_clips: int | None = None) -> tuple[list[Origi
     Args:
         source: a dataset, a folder of audio or a file.
         n_clips: how many; None for 24 of a dataset and all of a folder.
+        rate_hz: the voice's; a file that has no sample at it is left out.
 
     Returns:
         The clips, and a line for each file that cannot be read.
@@ -65,7 +68,7 @@ def find_originals(source: Path, n_clips: int | None = None) -> tuple[list[Origi
     """
     if (source / DATASET_FILE).is_file():
         return _of_dataset(Dataset.open(source), n_clips or HELD_OUT_CLIPS), []
-    return _of_files(source, n_clips)
+    return _of_files(source, n_clips, rate_hz)
 
 
 def _of_dataset(dataset: Dataset, n_clips: int) -> list[Original]:
@@ -98,13 +101,14 @@ def mel_of(dataset: Dataset, clip: Clip, n_samples: int | None = None) -> FloatA
     return dataset.given_mel(clip, 0, n_frames + (dataset.mel.padding == "center"))
 
 
-def _of_files(source: Path, n_clips: int | None) -> tuple[list[Original], list[str]]:
+def _of_files(source: Path, n_clips: int | None, rate_hz: int | None) -> tuple[list[Original], list[str]]:
     originals, unreadable = list[Original](), list[str]()
     for file in in_turn(plan_sources([source]).sources, _speaker):
         if n_clips is not None and len(originals) == n_clips:
             break
         try:
             audio, rate = read_audio(file.path)
+            require_at_rate(audio, rate, rate_hz or rate, str(file.path))
         except AudioError as error:
             unreadable.append(str(error))
         else:

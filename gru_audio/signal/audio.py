@@ -86,6 +86,18 @@ def resample(audio: NDArray[np.float32], from_hz: int, to_hz: int) -> NDArray[np
     return resampled
 
 
+def require_at_rate(audio: NDArray[np.float32], from_hz: int, to_hz: int, name: str) -> None:
+    """Make sure that audio (n_samples,), of a file or the like, has a sample at another rate, too.
+
+    Raises:
+        AudioError: it is shorter than that; `name` begins the message.
+    """
+    if audio.size * to_hz < 2 * from_hz and not resample(audio, from_hz, to_hz).size:
+        raise AudioError(
+            f"{name}: its {audio.size} samples at {from_hz} Hz are none at {to_hz} Hz; replace it, or leave it out"
+        )
+
+
 class ResampleStream:
     """Audio that comes in pieces, brought to another sample rate: bit for bit what `resample` gives of the whole."""
 

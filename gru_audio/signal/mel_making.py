@@ -12,7 +12,7 @@ from gru_audio.errors import AudioError, GruAudioError
 from gru_audio.folders import find_files, require_targets
 from gru_audio.parallel import map_in_order
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
-from gru_audio.signal.audio import resample
+from gru_audio.signal.audio import require_at_rate, resample
 from gru_audio.signal.audio_file.reading import AUDIO_SUFFIXES, read_audio
 from gru_audio.signal.mel import log_mel
 from gru_audio.signal.mel_file import write_mel
@@ -83,6 +83,7 @@ def _make(task: MelTask) -> MelMade:
         if task.error:
             raise AudioError(task.error)
         audio, sample_rate_hz = read_audio(task.source)
+        require_at_rate(audio, sample_rate_hz, contract.sample_rate_hz, str(task.source))
         samples = resample(audio, sample_rate_hz, contract.sample_rate_hz)
         mel = log_mel(np.pad(samples, (0, -samples.size % contract.hop_samples)), contract)
         write_mel(task.target, mel if task.layout == "frames" else mel.T, contract)

@@ -81,6 +81,15 @@ def test_a_bad_file_is_named_and_the_rest_goes_on(speech_folder: Path, tmp_path:
     assert read_mel(tmp_path / "mels/a.npz")[1] == MelConfig(log="log10")
 
 
+def test_a_file_without_a_sample_at_the_contracts_rate_is_named(tmp_path: Path) -> None:
+    """It became a mel without frames, which synthesize refuses."""
+    soundfile.write(tmp_path / "one.wav", np.full(1, 0.1), 48_000)
+    code, output = run(tmp_path / "one.wav", "-o", tmp_path / "mels", "--mel", "speech-16k")
+    assert code == 1
+    assert "one.wav: its 1 samples at 48000 Hz are none at 16000 Hz; replace it, or leave it out" in output
+    assert not list((tmp_path / "mels").glob("*.npz"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -193,6 +193,16 @@ def test_held_out_clips_go_from_speaker_to_speaker(tmp_path: Path, monkeypatch: 
         find_originals(tmp_path)
 
 
+def test_a_file_without_a_sample_at_the_voices_rate_is_left_out(tmp_path: Path, speech: Floats) -> None:
+    """The evaluation of all others ended in a traceback."""
+    soundfile.write(tmp_path / "one.wav", np.full(1, 0.1), 48_000)
+    soundfile.write(tmp_path / "whole.wav", speech[:1_000], 16_000)
+    found, unreadable = find_originals(tmp_path, rate_hz=16_000)
+    assert [clip.name for clip in found] == ["whole"]
+    assert len(unreadable) == 1
+    assert "one.wav: its 1 samples at 48000 Hz are none at 16000 Hz" in unreadable[0]
+
+
 # The evaluation
 
 
