@@ -32,10 +32,7 @@ from gru_audio.training.saved.checkpoint import (
 from gru_audio.training.saved.metrics import MetricsLog
 from gru_audio.training.saved.standing import Standing, is_restart, put_in_order, standing_of
 from gru_audio.training.trainer import Trainer
-from gru_audio.voice.run_folder import (
-    checkpoint_path,
-    require_places,
-)
+from gru_audio.voice.run_folder import checkpoint_path, require_places
 
 
 def train(

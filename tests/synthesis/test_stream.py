@@ -79,13 +79,13 @@ def test_a_vocoder_that_is_sent_to_another_process_speaks_the_same(
 ) -> None:
     """What its engine holds are addresses of this process: there they led nowhere, and the process crashed."""
     vocoder = Vocoder(voice_of(), engine, "cpu", 1)
+    expected = vocoder.synthesize(mel, seed=3, check=False)
     (tmp_path / "sent").write_bytes(pickle.dumps((vocoder, mel)))
     there = (
         "import pickle, sys\nfrom pathlib import Path\nvocoder, mel = pickle.loads(Path('sent').read_bytes())\n"
         "sys.stdout.buffer.write(vocoder.synthesize(mel, seed=3, check=False).tobytes())"
     )
     done = subprocess.run([sys.executable, "-c", there], cwd=tmp_path, capture_output=True, check=True)
-    expected = vocoder.synthesize(mel, seed=3, check=False)
     assert done.stdout == expected.tobytes()
     copied = copy.deepcopy(vocoder)
     assert (copied.engine_name, copied.engine_reason) == (vocoder.engine_name, vocoder.engine_reason)

@@ -4,7 +4,6 @@ That its samples are right is in test_synthesis.py.
 """
 
 import contextlib
-import pickle
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -233,16 +232,6 @@ def test_threads_may_share_an_engine() -> None:
     with ThreadPoolExecutor(4) as pool:
         for found, expected in zip(pool.map(one, range(4)), alone, strict=True):
             np.testing.assert_array_equal(found, expected)
-
-
-def test_an_engine_that_has_run_can_be_sent_to_another_process() -> None:
-    network = folded()
-    blocks, uniforms = [random_block(network.config, 2)], uniforms_of(1, 2)
-    engine = TorchEngine(network, CPU)
-    expected = generate(engine, blocks, uniforms, [2])
-    np.testing.assert_array_equal(
-        generate(pickle.loads(pickle.dumps(engine)), blocks, uniforms, [2]), expected
-    )
 
 
 def test_inference_mode_around_one_call_does_not_spoil_the_next() -> None:

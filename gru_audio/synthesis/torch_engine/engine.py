@@ -51,16 +51,6 @@ class TorchEngine:
             keep_freed_memory()  # of hundreds of clips' audio, piece after piece
             _ = self.choice  # while the voice is loaded, as everything else is made ready then
 
-    def __getstate__(self) -> dict[str, object]:
-        # Without the loops: pickled, tensors that share memory would come apart, and a graph cannot be.
-        state = {name: value for name, value in vars(self).items() if name != "_choosing"}
-        return {**state, "_idle": {}, "_choice": None, "_conditioner": None}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        """Go on as another process's engine."""
-        vars(self).update(state)
-        self._choosing = Lock()
-
     @property
     def streams_at_once(self) -> int:
         """See `Engine`; on a GPU as many as its processors have places for: more take turns."""
