@@ -14,7 +14,7 @@ DoubleArray = npt.NDArray[np.float64]
 
 _TABLE_BITS = 26  # a million times as coarse as what processors differ by: it is seldom that a number tips
 _EXACT_BITS = 53  # of a float64
-_ROWS_AT_ONCE = 256  # in float64 all of a voice's would take 20 MB
+_ROWS_AT_ONCE = 64  # in float64 all of a voice's would take 20 MB
 
 
 def rounded(table: npt.NDArray[np.floating]) -> DoubleArray:
