@@ -12,6 +12,7 @@ from gru_audio.errors import ConfigError
 from gru_audio.names import shown
 
 FloatArray = npt.NDArray[np.float32]
+DoubleArray = npt.NDArray[np.float64]
 Int16Array = npt.NDArray[np.int16]
 
 

@@ -17,7 +17,7 @@ from gru_audio.quality.compiled_librosa import compiled_librosa, griffin_lim_see
 from gru_audio.signal.audio import from_int16, resample, to_int16
 from gru_audio.signal.codec import de_emphasis, pre_emphasis, run_closed_loop
 from gru_audio.signal.lpc import frame_filters
-from gru_audio.signal.mel import filterbank, to_linear
+from gru_audio.signal.mel import filterbank, pseudo_inverse, to_linear
 
 _G722_HZ = 16_000
 _G722_DELAY_SAMPLES = 22  # of its two quadrature mirror filters, 24 taps each
@@ -95,7 +95,7 @@ def codec_input(audio: FloatArray, n_frames: int, config: MelConfig) -> FloatArr
 @lru_cache(maxsize=2)
 def _inverse(config: MelConfig) -> npt.NDArray[np.float32]:
     """(n_fft / 2 + 1, M), from filterbank outputs back to bins."""
-    return np.asarray(np.linalg.pinv(filterbank(config)), np.float32)
+    return np.asarray(pseudo_inverse(filterbank(config)), np.float32)
 
 
 def _ffmpeg(arguments: list[str], data: bytes) -> bytes:

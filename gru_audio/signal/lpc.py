@@ -11,15 +11,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
-from gru_audio.arrays import FloatArray
+from gru_audio.arrays import DoubleArray, FloatArray
 from gru_audio.config import MelConfig, SignalConfig
 from gru_audio.native import library
 from gru_audio.native.reproducible import rounded
-from gru_audio.signal.mel import analysis_window, filterbank, to_linear
-
-DoubleArray = npt.NDArray[np.float64]
+from gru_audio.signal.mel import analysis_window, filterbank, pseudo_inverse, to_linear
 
 _SPECTRUM_FLOOR = 1e-7  # of a magnitude: 40 dB under the default mel floor
 _LAG_WINDOW_HZ = 40.0  # widens formant peaks a little: no pole too near the circle
@@ -127,8 +124,7 @@ def _tables(mel_config: MelConfig, preemphasis: float, order: int) -> Prediction
     sides = np.full(n_bins, 2.0)  # every bin but the first and the last stands for two of the whole circle
     sides[[0, -1]] = 1.0
     lags = np.arange(order + 1)
-    # Two filters that are the same up to rounding, as those of narrow low bands may be, count as one.
-    pseudo_inverse = np.asarray(np.linalg.pinv(filters, rcond=1e-4), np.float64)  # (K, M)
+    to_bins = pseudo_inverse(filters)
     return PredictionTables(
         n_mels=mel_config.n_mels,
         order=order,
@@ -139,7 +135,7 @@ def _tables(mel_config: MelConfig, preemphasis: float, order: int) -> Prediction
         band=band.astype(np.int64),
         lower=filters[band, nearest],
         upper=np.concatenate([filters, np.zeros((1, n_bins))])[band + 1, nearest],
-        inverse=rounded(pseudo_inverse.T @ pseudo_inverse),
+        inverse=rounded(to_bins.T @ to_bins),
         weight=rounded(sides * emphasis / mel_config.n_fft),
         cosines=rounded(np.cos(lags[:, None] * omega[: (n_bins - 1) // 2 + 1])),
         lag_window=rounded(

@@ -178,6 +178,14 @@ def filterbank(config: MelConfig) -> FloatArray:
     return table
 
 
+def pseudo_inverse(filters: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """(K, M), from what filters (M, K) give back to bins.
+
+    Two filters that are the same up to rounding, as those of narrow low bands may be, count as one.
+    """
+    return np.asarray(np.linalg.pinv(filters, rcond=1e-4), filters.dtype)
+
+
 @lru_cache(maxsize=8)
 def analysis_window(config: MelConfig) -> FloatArray:
     """(n_fft,) periodic Hann window of `window_samples` with zeros around it; read-only."""
