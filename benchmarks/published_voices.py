@@ -154,9 +154,9 @@ def main() -> None:
         print(f"| {name} | {means[0]:.2f} ({worst[0]:.2f}) | {means[1]:.2f} | ", end="")
         print(f"{statistics.median(speeds[name]):.1f} |")
     print(f"| the original | | {np.mean([steady_distillmos(audio) for audio in originals]):.2f} | |")
-    theirs = {name: pairs for name, pairs in scores.items() if name != "gru-audio"}
-    for name, pairs in theirs.items():
-        better = [ours[0] > other[0] for ours, other in zip(scores["gru-audio"], pairs, strict=True)]
+    ours = scores.pop("gru-audio")
+    for name, theirs in scores.items():
+        better = [own[0] > other[0] for own, other in zip(ours, theirs, strict=True)]
         print(f"PESQ above {name}'s on {sum(better)} of {len(better)} clips")
 
 

@@ -222,7 +222,8 @@ def _settings(
     if init is None:
         stored = None if resumed is None else resumed / CONFIG_FILE
         if config is None and stored is not None and not stored.is_file():
-            from gru_audio.training.saved.checkpoint import newest_config, nothing_to_resume
+            from gru_audio.training.saved.checkpoint import newest_config
+            from gru_audio.training.saved.standing import nothing_to_resume
 
             if (kept := newest_config(stored.parent)) is None:
                 raise nothing_to_resume(stored.parent)

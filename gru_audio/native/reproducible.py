@@ -8,9 +8,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from gru_audio.arrays import FloatArray
-
-DoubleArray = npt.NDArray[np.float64]
+from gru_audio.arrays import DoubleArray, FloatArray
 
 _TABLE_BITS = 26  # a million times as coarse as what processors differ by: it is seldom that a number tips
 _EXACT_BITS = 53  # of a float64

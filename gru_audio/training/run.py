@@ -26,9 +26,7 @@ from gru_audio.training.loggers.logger import DEFAULT_LOGGERS, Logger, open_logg
 from gru_audio.training.memory import memory_errors, require_memory
 from gru_audio.training.recovery import Diverged
 from gru_audio.training.result import TrainResult
-from gru_audio.training.saved.checkpoint import (
-    load_checkpoint,
-)
+from gru_audio.training.saved.checkpoint import load_checkpoint
 from gru_audio.training.saved.metrics import MetricsLog
 from gru_audio.training.saved.standing import Standing, is_restart, put_in_order, standing_of
 from gru_audio.training.trainer import Trainer

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gru_audio.arrays import FloatArray
+from gru_audio.arrays import DoubleArray, FloatArray
 from gru_audio.native import library
 from gru_audio.network.blocks import BLOCK_COLUMNS, BLOCK_ROWS
 
@@ -15,7 +15,6 @@ TABLE_FACTOR = 127
 """A table row's byte counts so many units."""
 
 Int8Array = npt.NDArray[np.int8]
-DoubleArray = npt.NDArray[np.float64]
 
 
 def aligned(numbers: npt.NDArray[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:

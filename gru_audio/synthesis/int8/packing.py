@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gru_audio.arrays import FloatArray
+from gru_audio.arrays import DoubleArray, FloatArray
 from gru_audio.config import GATES, SignalConfig
 from gru_audio.errors import ConfigError
 from gru_audio.native import library
@@ -19,7 +19,6 @@ from gru_audio.signal.mulaw import expansion_table, thresholds
 from gru_audio.synthesis.folding import FoldedNetwork
 from gru_audio.synthesis.int8.layout import (
     QUAD_ROWS,
-    DoubleArray,
     aligned,
     in_blocks,
     in_pairs,

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from gru_audio.arrays import FloatArray
+from gru_audio.arrays import DoubleArray, FloatArray
 from gru_audio.network.blocks import BLOCK_COLUMNS, BLOCK_ROWS
-from gru_audio.synthesis.int8.layout import TABLE_FACTOR, DoubleArray
+from gru_audio.synthesis.int8.layout import TABLE_FACTOR
 
 FULL_ACTIVATION = 64
 """What an activation of 1 is stored as: 7 bits, so that two products fit into 16 bits where a processor needs that."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gru_audio.config import Config, config_from_dict
 from gru_audio.documents import Document, DocumentError
-from gru_audio.errors import CheckpointError, TrainingError
+from gru_audio.errors import CheckpointError
 from gru_audio.files import output_errors
 from gru_audio.voice.run_folder import checkpoint_path, checkpoint_paths
 from gru_audio.voice.tensor_file import read_tensor_file, write_tensor_file
@@ -158,11 +158,6 @@ def newest_config(run: Path) -> Config | None:
     """
     checkpoint, _ = newest_checkpoint(run)
     return None if checkpoint is None else config_of(run, checkpoint)
-
-
-def nothing_to_resume(run: Path) -> TrainingError:
-    """What a run is told that has neither settings nor checkpoints."""
-    return TrainingError(f"{run}: holds no checkpoint to resume from; start without --resume")
 
 
 def set_aside(damaged: Iterable[Path]) -> None:

@@ -16,7 +16,6 @@ from gru_audio.training.saved.checkpoint import (
     Checkpoint,
     config_of,
     newest_checkpoint,
-    nothing_to_resume,
     remove_half_written,
     remove_older,
     set_aside,
@@ -74,6 +73,11 @@ def is_restart(run: Path, launch: Launch) -> bool:
     """Whether torchrun starts again what it had started: another's run stays refused."""
     job = run / JOB_FILE
     return launch.n_restarts > 0 and job.is_file() and job.read_text(encoding="utf-8") == launch.job
+
+
+def nothing_to_resume(run: Path) -> TrainingError:
+    """What a run is told that has neither settings nor checkpoints."""
+    return TrainingError(f"{run}: holds no checkpoint to resume from; start without --resume")
 
 
 def _remove_leftovers(run: Path, config: Config, newest: Checkpoint | None) -> None:
