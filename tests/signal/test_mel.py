@@ -203,7 +203,7 @@ def test_univoc_preset_is_universal_vocodings_formula(speech: Floats) -> None:
 @pytest.mark.parametrize("preset", MEL_PRESETS)
 def test_no_bin_takes_a_band_many_times_over(preset: str, numbers: type) -> None:
     """Two of Whisper's filters are the same up to rounding, of which the inverse makes millions."""
-    filters = filterbank(MEL_PRESETS[preset]).astype(numbers)
+    filters: NDArray[Any] = filterbank(MEL_PRESETS[preset]).astype(numbers)
     found = pseudo_inverse(filters)
     assert found.dtype == numbers
     assert np.abs(found).max() * np.abs(filters).max() < 10
