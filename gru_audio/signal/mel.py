@@ -178,6 +178,13 @@ def filterbank(config: MelConfig) -> FloatArray:
     return table
 
 
+def heard_filters(config: MelConfig) -> FloatArray:
+    """(M, n_fft / 2 + 1) filters for audio as it is heard: what the contract's pre-emphasis does is in them."""
+    omega = 2 * np.pi * np.arange(config.n_fft // 2 + 1) / config.n_fft
+    emphasis = np.abs(1 - config.preemphasis * np.exp(-1j * omega)) ** config.spectrum_power
+    return np.asarray(filterbank(config) * emphasis, np.float32)
+
+
 def pseudo_inverse(filters: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     """(K, M), from what filters (M, K) give back to bins.
 

@@ -17,6 +17,7 @@ from gru_audio.signal.mel import (
     analysis_values,
     filterbank,
     first_of_window,
+    heard_filters,
     mirrored_samples,
     silent_up_to,
 )
@@ -99,13 +100,6 @@ def plan_of_contract(config: MelConfig) -> CorrectionPlan:
         contrast_limit=_CONTRAST_LIMIT * config.spectrum_power,
         **_low_end(config, values["window"], heard, shares),
     )
-
-
-def heard_filters(config: MelConfig) -> FloatArray:
-    """(M, K) filters over the bins of audio as it is heard: what the contract's pre-emphasis does is in them."""
-    omega = 2 * np.pi * np.arange(config.n_fft // 2 + 1) / config.n_fft
-    emphasis = np.abs(1 - config.preemphasis * np.exp(-1j * omega)) ** config.spectrum_power
-    return np.asarray(filterbank(config) * emphasis, np.float32)
 
 
 def low_division(config: MelConfig) -> int:

@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gru_audio.arrays import FloatArray, Made, require_several
-from gru_audio.config import CONTEXT_FRAMES, Config, MelConfig
+from gru_audio.config import CONTEXT_FRAMES, Config, MelConfig, load_mel_config
 from gru_audio.errors import CheckpointError
 from gru_audio.progress import ProgressCallback, ignore_progress
 from gru_audio.signal.audio import check_audio, resample
 from gru_audio.signal.mel import MelFrames, check_mel, log_mel, silent_frames
+from gru_audio.signal.mel_adapt import fit_mel
 from gru_audio.synthesis.correction import check_corrections, default_corrections
 from gru_audio.synthesis.engines import choose_engine, make_engine
 from gru_audio.synthesis.folding import fold
@@ -121,6 +122,24 @@ class Vocoder:
         """
         samples = resample(check_audio(audio), sample_rate, self.sample_rate)
         return log_mel(np.pad(samples, (0, -samples.size % self.mel_config.hop_samples)), self.mel_config)
+
+    def adapt(self, mel: npt.ArrayLike, contract: MelConfig | str) -> FloatArray:
+        """Another tool's mel as this voice wants it: converted exactly where that can be, else interpolated.
+
+        Args:
+            mel: (F, M) or (M, F) under `contract`.
+            contract: one of `gru_audio.config.MEL_PRESETS`, such as `"hifigan-22k"`; or as `load_mel_config` has it.
+
+        Returns:
+            (F', M') float32, for `synthesize`. Of a contract that differs from the voice's in its padding alone, all
+            audio comes half a hop late.
+
+        Raises:
+            ConfigError: no such contract.
+            MelError: not a mel of it.
+        """
+        given = contract if isinstance(contract, MelConfig) else load_mel_config(contract, self.mel_config)
+        return fit_mel(check_mel(mel, given), given, self.mel_config, adapt=True)[0]
 
     def check(self, mel: npt.ArrayLike, name: str = "mel") -> None:
         """Check that a mel is what this voice wants: its levels and its bands' profile; see docs/mels.md.

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from support.small import small_config
 
 from gru_audio.config import MEL_PRESETS, MelConfig
-from gru_audio.errors import AudioError, MelError
+from gru_audio.errors import AudioError, ConfigError, MelError
 from gru_audio.network.model import Network
+from gru_audio.signal.audio import resample
 from gru_audio.signal.mel import log_mel
 from gru_audio.signal.mel_adapt import convert_mel
 from gru_audio.synthesis.jobs.batch import synthesize_files
@@ -166,6 +167,25 @@ def test_adapt_is_asked_for(bundled: Vocoder, speech: Floats, tmp_path: Path) ->
         "interpolated from a mel with window_samples 1024, not 800; hop_samples 256"
     )
     assert abs(taken.audio_s - 1.25) < 0.03
+
+
+def test_python_adapts_as_the_command_does(bundled: Vocoder, speech: Floats, tmp_path: Path) -> None:
+    given = MEL_PRESETS["tacotron2-22k"]
+    mel = log_mel(resample(speech[:20_000], 16_000, given.sample_rate_hz), given)
+    np.save(tmp_path / "a.npy", mel)
+    assert results_of(bundled, tmp_path / "a.npy", contract=given, adapt=True).error is None
+    expected, _ = soundfile.read(tmp_path / "a.wav")
+    for contract in ("tacotron2-22k", given):
+        adapted = bundled.adapt(mel.T.tolist(), contract)
+        made = bundled.synthesize(adapted, seed=0)
+        np.testing.assert_allclose(made, expected, atol=1e-4)
+    np.testing.assert_array_equal(bundled.adapt(mel, "speech-16k"), mel)
+    log10 = bundled.adapt(mel / np.log(10), "log=log10")
+    np.testing.assert_allclose(log10, np.maximum(mel, np.log(1e-5)), atol=1e-4)
+    with pytest.raises(ConfigError, match="'waveglow' is not known; choose one of speech-16k"):
+        bundled.adapt(mel, "waveglow")
+    with pytest.raises(MelError, match=r"80 bands"):
+        bundled.adapt(mel[:, :70], given)
 
 
 def test_a_converted_mel_is_checked_after_its_conversion(

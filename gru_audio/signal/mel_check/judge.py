@@ -16,11 +16,11 @@ Shapes: F frames, M bands.
 
 import numpy as np
 
-from gru_audio.arrays import FloatArray
+from gru_audio.arrays import DoubleArray, FloatArray
 from gru_audio.config import MEL_PRESETS, MelConfig
 from gru_audio.errors import MelError
 from gru_audio.signal.mel import MelFrames, to_linear
-from gru_audio.signal.mel_check.levels import Doubles, frame_levels
+from gru_audio.signal.mel_check.levels import frame_levels
 from gru_audio.signal.mel_check.storages import NORMALISED, SIZES, Storage, line_of, storages_of
 from gru_audio.signal.mel_check.tally import LOUDEST_FRAME_DBFS, MOST_FRAMES, Bands, MelTally
 
@@ -99,7 +99,7 @@ class MelJudge:
             )
         return None
 
-    def _wrong_order(self, tally: MelTally, figures: Doubles) -> str | None:
+    def _wrong_order(self, tally: MelTally, figures: DoubleArray) -> str | None:
         """What the order of the mel's values looks like, and what to do; None where it is as wanted."""
         if tally.order.is_transposed:
             return "bands x frames, not like frames x bands; transpose it (in NumPy: mel.T.copy())"
@@ -135,7 +135,7 @@ class MelJudge:
             for key, value in changes.items()
         )
 
-    def _best(self, tally: MelTally, figures: Doubles, limit: float) -> tuple[Storage | None, float]:
+    def _best(self, tally: MelTally, figures: DoubleArray, limit: float) -> tuple[Storage | None, float]:
         """The storage that fits best, if any fits, and by how much better than the voice's own it does."""
         factor, offset = line_of(self.config)
         found: list[tuple[float, Storage]] = []
@@ -159,10 +159,10 @@ class MelJudge:
         distance, best = min(found, key=lambda pair: pair[0])
         return (best, _distance(figures) - distance) if distance < limit else (None, 0.0)
 
-    def figures(self, bands: Bands) -> Doubles:
+    def figures(self, bands: Bands) -> DoubleArray:
         """Six figures of a mel's bands, of which its distance from speech is taken: see `_FIGURES_MEAN`."""
 
-        def deviations(values: Doubles) -> Doubles:
+        def deviations(values: DoubleArray) -> DoubleArray:
             return np.asarray((values - self._mean) / self._deviation)
 
         level = deviations(bands.mean)
@@ -178,7 +178,7 @@ class MelJudge:
         )
 
 
-def _distance(figures: Doubles) -> float:
+def _distance(figures: DoubleArray) -> float:
     from_mean = figures - _FIGURES_MEAN
     return float(from_mean @ _PRECISION @ from_mean)
 

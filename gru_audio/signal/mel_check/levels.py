@@ -3,16 +3,13 @@
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
-from gru_audio.arrays import FloatArray
+from gru_audio.arrays import DoubleArray, FloatArray
 from gru_audio.config import MelConfig
-from gru_audio.signal.mel import analysis_window, filterbank
-
-Doubles = npt.NDArray[np.float64]
+from gru_audio.signal.mel import analysis_window, filterbank, heard_filters
 
 
-def frame_levels(linear: FloatArray, config: MelConfig) -> Doubles:
+def frame_levels(linear: FloatArray, config: MelConfig) -> DoubleArray:
     """(F,) about how loud the audio of each frame is, in dBFS: exact for noise, too little for high tones.
 
     Args:
@@ -25,14 +22,10 @@ def frame_levels(linear: FloatArray, config: MelConfig) -> Doubles:
 
 
 @lru_cache(maxsize=8)
-def noise_gains(config: MelConfig) -> tuple[Doubles, Doubles]:
+def noise_gains(config: MelConfig) -> tuple[DoubleArray, DoubleArray]:
     """What a band holds, in power, of noise of power 1 a sample; and which share of the spectrum a band is."""
-    filters, window = filterbank(config).astype(np.float64), analysis_window(config).astype(np.float64)
-    omega = 2 * np.pi * np.arange(filters.shape[1]) / config.n_fft
-    emphasis = np.abs(1 - config.preemphasis * np.exp(-1j * omega))
-    energy = float(np.sum(window**2))
-    if config.spectrum == "power":
-        gains = energy * (filters @ emphasis**2)
-    else:
-        gains = energy * np.pi / 4 * (filters @ emphasis) ** 2  # a bin's size is Rayleigh's
-    return np.maximum(gains, 1e-30), np.count_nonzero(filters, axis=1) / 2 / filters.shape[1]
+    heard, filters = heard_filters(config).astype(np.float64).sum(1), filterbank(config)
+    # Of magnitudes, a bin's size is Rayleigh's.
+    gains = heard if config.spectrum == "power" else np.pi / 4 * heard**2
+    energy = float(np.sum(analysis_window(config).astype(np.float64) ** 2))
+    return np.maximum(energy * gains, 1e-30), np.count_nonzero(filters, axis=1) / 2 / filters.shape[1]

@@ -10,7 +10,7 @@ low bands differ more from their neighbours. Where the last bands do, they come 
 
 import numpy as np
 
-from gru_audio.signal.mel_check.levels import Doubles
+from gru_audio.arrays import DoubleArray
 
 # Of 880 clips of audio the first was 0.94 and more, the second 2.5 and less; of the same transposed, below 0.6 and from
 # 2.5 on in 99 of 100. Sounds that beat pass the second limit, but not the first; the third is for bands without sound.
@@ -28,9 +28,9 @@ class Order:
         self._inner = self._rows = self._onward = 0.0
         self._n_frames, self._n_bands, self._neper = 0, n_bands, neper
         self._roughness = np.zeros(max(n_bands - 2, 1))
-        self._last: Doubles | None = None
+        self._last: DoubleArray | None = None
 
-    def add(self, values: Doubles) -> None:
+    def add(self, values: DoubleArray) -> None:
         """Take frames (k, M)."""
         steps = values[:, 1:] - values[:, :-1]
         self._inner += float(np.abs(steps).sum()) / steps.shape[1]

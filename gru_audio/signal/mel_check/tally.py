@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gru_audio.arrays import FloatArray
+from gru_audio.arrays import DoubleArray, FloatArray
 from gru_audio.config import MelConfig
-from gru_audio.signal.mel_check.levels import Doubles
 from gru_audio.signal.mel_check.order import Order
 from gru_audio.signal.mel_check.storages import line_of
 
@@ -21,12 +20,12 @@ MOST_FRAMES = 1000  # are looked at; what was speech so far stays so
 class Bands:
     """Each band's mean, deviation, lowest and highest value, (M,) each."""
 
-    mean: Doubles
-    deviation: Doubles
-    lowest: Doubles
-    highest: Doubles
+    mean: DoubleArray
+    deviation: DoubleArray
+    lowest: DoubleArray
+    highest: DoubleArray
 
-    def moved(self, factor: "float | Doubles", offset: "float | Doubles") -> "Bands":
+    def moved(self, factor: "float | DoubleArray", offset: "float | DoubleArray") -> "Bands":
         """Those of the same mel times a positive factor, and an offset added; of all bands, or (M,) of each."""
         return Bands(
             factor * self.mean + offset,
@@ -48,14 +47,16 @@ class _Sums:
         self._first, self._second = np.zeros(n_bands), np.zeros(n_bands)
         self._lowest, self._highest = np.full(n_bands, np.inf), np.full(n_bands, -np.inf)
 
-    def add(self, values: Doubles) -> None:
+    def add(self, values: DoubleArray) -> None:
         self._n += len(values)
         if len(values) == 1:  # of a stream: its sums over frames are itself
             self._add(values[0], np.square(values[0]), values[0], values[0])
         else:
             self._add(values.sum(0), np.square(values).sum(0), values.min(0), values.max(0))
 
-    def _add(self, first: Doubles, second: Doubles, lowest: Doubles, highest: Doubles) -> None:
+    def _add(
+        self, first: DoubleArray, second: DoubleArray, lowest: DoubleArray, highest: DoubleArray
+    ) -> None:
         self._first += first
         self._second += second
         self._lowest = np.minimum(self._lowest, lowest)
@@ -91,7 +92,7 @@ class MelTally:
         self._power = 0.0
         self._loudest = (-np.inf, 0)  # dBFS, and which frame
 
-    def add(self, mel: FloatArray, levels: Doubles) -> None:
+    def add(self, mel: FloatArray, levels: DoubleArray) -> None:
         """Take frames (k, M) and their `frame_levels` (k,)."""
         if not len(mel):
             return

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
-from gru_audio.signal.mel import analysis_values, filterbank
-from gru_audio.synthesis.correction_plan import delay_of, heard_filters, plan_of_contract
+from gru_audio.signal.mel import analysis_values, filterbank, heard_filters
+from gru_audio.synthesis.correction_plan import delay_of, plan_of_contract
 from gru_audio.synthesis.torch_engine.correction_frames import LEAST, OverlappingFrames
 from gru_audio.synthesis.torch_engine.correction_low import LowEnd
 from gru_audio.synthesis.torch_engine.graph import replayable
