@@ -16,7 +16,7 @@ from gru_audio.quality.measures import pesq
 from gru_audio.signal.audio import resample
 from gru_audio.signal.audio_file.reading import AUDIO_SUFFIXES, read_audio
 from gru_audio.signal.mel import log_mel, to_linear
-from gru_audio.signal.mel_adapt import fit_mel
+from gru_audio.signal.mel_adapt import Fitting, fit_mel
 from gru_audio.synthesis.vocoder import load
 from gru_audio.voice.bundled import DEFAULT_VOICE
 
@@ -41,8 +41,9 @@ def main() -> None:
             clip = resample(audio, rate, wanted.sample_rate_hz)
             own = vocoder.mel(clip, wanted.sample_rate_hz)
             mel = log_mel(resample(audio, rate, contract.sample_rate_hz), contract)
-            fitted, lead, _ = fit_mel(mel, contract, wanted, name, adapt=True)
-            made = vocoder.synthesize(fitted, seed=0, check=False)[lead:]
+            fitting = Fitting(contract, wanted, name, adapt=True)
+            fitted = fit_mel(mel, fitting)
+            made = vocoder.synthesize(fitted, seed=0, check=False)[fitting.lead_samples :]
             n = min(made.size, clip.size)
             scores.append(pesq(clip[:n], made[:n], wanted.sample_rate_hz))
             levels = [20 * np.log10(to_linear(found, wanted)) for found in (own, fitted)]

@@ -148,7 +148,7 @@ def synthesize(
                 )
             output = None
         if piped:
-            _check_pipe(inputs, output, json, adapt, cluster)
+            _check_pipe(inputs, output, json, cluster)
         planned = [] if piped else plan_jobs(inputs, output, f".{format.value}")
         sampling = Sampling(seed, temperature, tail_cut)
         contract = load_mel_config(mel) if mel is not None and "=" not in mel else None
@@ -164,7 +164,7 @@ def synthesize(
         how: _How = {"sampling": sampling, "contract": contract, "adapt": adapt, "check": not force}
         made: Iterable[Result]
         if piped:
-            made = _from_stdin(vocoder, stdin.value, output, sampling, contract, not force, quiet)
+            made = _from_stdin(vocoder, stdin.value, output, how, quiet)
         elif cluster is not None:
             from gru_audio.synthesis.jobs.spread import SentVoice, synthesize_in_processes
 
@@ -189,16 +189,10 @@ class _How(TypedDict):
     check: bool
 
 
-def _check_pipe(
-    inputs: "Sequence[Path]", output: Path | None, json: bool, adapt: bool, cluster: str | None
-) -> None:
+def _check_pipe(inputs: "Sequence[Path]", output: Path | None, json: bool, cluster: str | None) -> None:
     """Refuse, as a wrong use of the command, what cannot be done with a pipe."""
     if cluster is not None:
         raise typer.BadParameter("a cluster cannot work on a stream; name files", param_hint="--cluster")
-    if adapt:
-        raise typer.BadParameter(
-            "only whole mels are interpolated, not a stream; name files", param_hint="--adapt"
-        )
     if len(inputs) > 1:
         raise typer.BadParameter("- must be the only input; give it alone", param_hint="INPUT")
     if sys.stdin is None or sys.stdin.isatty():
@@ -224,9 +218,7 @@ def _from_stdin(
     vocoder: "Vocoder",
     content: Literal["mel", "pcm"],
     output: Path | None,
-    sampling: "Sampling",
-    contract: "MelConfig | None",
-    check: bool,
+    how: _How,
     quiet: bool,
 ) -> "Iterator[Result]":
     """The one result of a pipe."""
@@ -236,22 +228,25 @@ def _from_stdin(
     if output is not None:
         require_writable(output.parent)
     vocoder.warm_up()
-    pcm, mel = f"s16le, mono, {vocoder.sample_rate} Hz", contract or vocoder.mel_config
-    whose = "the contract of --mel" if contract else "the voice's own contract, as no --mel names another"
+    pcm, mel = f"s16le, mono, {vocoder.sample_rate} Hz", how["contract"] or vocoder.mel_config
+    whose = (
+        "the contract of --mel" if how["contract"] else "the voice's own contract, as no --mel names another"
+    )
     frames = f"mel frames of {mel.n_mels} float32 values, {mel.frame_rate_hz:g} a second, under {whose}"
     goes_to = f"stdout: {pcm}" if output is None else str(output)
     note(f"stdin: {pcm if content == 'pcm' else frames}; {goes_to}", quiet=quiet)
     try:
-        yield synthesize_pipe(vocoder, content, output, sampling=sampling, contract=contract, check=check)
+        yield synthesize_pipe(vocoder, content, output, **how)
     except BrokenPipeError:
         raise typer.Exit(_READER_LEFT) from None
 
 
 def _tell(result: "Result", told: set[str], quiet: bool) -> None:
     """What a user should know of a result; what is so of many files, of the first."""
+    source = "stdin" if result.job.source == STANDARD else result.job.source
     for text in result.notes:
         if text not in told:
-            note(f"{result.job.source}: {text}", quiet=quiet)
+            note(f"{source}: {text}", quiet=quiet)
             told.add(text)
     if result.n_clipped:
         name = "stdout" if result.job.target == STANDARD else result.job.target

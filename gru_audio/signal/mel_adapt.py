@@ -10,7 +10,7 @@ from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.errors import MelError
 from gru_audio.signal.mel import filterbank, from_linear, silent_up_to, to_linear
-from gru_audio.signal.mel_interpolation import interpolate_mel
+from gru_audio.signal.mel_interpolation import MelInterpolation
 
 _CONVERTED = ("log", "scale", "offset", "floor", "filter_norm", "padding")
 """Fields of a contract that may differ, as a mel can be brought from one to the other without loss."""
@@ -68,32 +68,58 @@ def convert_mel(
     return from_linear(linear, wanted)
 
 
-def fit_mel(
-    mel: FloatArray, given: MelConfig, wanted: MelConfig, name: str = "mel", *, adapt: bool = False
-) -> tuple[FloatArray, int, str]:
-    """Bring a mel (F, M) to another contract.
+class Fitting:
+    """Frames brought to another contract as they come; however they are cut, what comes out is the same.
 
-    Args:
-        mel: under `given`.
-        given: its contract.
-        wanted: the other one.
-        name: begins the message of an error.
-        adapt: interpolate what cannot be converted.
-
-    Returns:
-        The mel (F', M'); how many samples of its audio come before the beginning of what was analysed; and what had
-        to be interpolated, empty where nothing was.
-
-    Raises:
-        MelError: the contracts differ in more than can be converted, and `adapt` is False.
+    Attributes:
+        lead_samples: how many samples of audio come before the beginning of what was analysed.
+        notes: what the user should know of what is lost.
     """
-    differences = contract_differences(restated(given, wanted), wanted)
-    if not (adapt and differences):
-        mend = f"{_MEND}, or add --adapt, at some loss"
-        return convert_mel(mel, given, wanted, name, mend=mend), lead_between(given, wanted), ""
-    return interpolate_mel(mel, given, wanted), 0, "; ".join(differences)
+
+    def __init__(
+        self, given: MelConfig, wanted: MelConfig, name: str = "mel", *, adapt: bool = False
+    ) -> None:
+        """Begin a mel.
+
+        Args:
+            given: its contract.
+            wanted: the other one.
+            name: begins the message of an error.
+            adapt: interpolate what cannot be converted.
+
+        Raises:
+            MelError: the contracts differ in more than can be converted, and `adapt` is False.
+        """
+        self._given, self._wanted = given, wanted
+        self._interpolation, self.lead_samples, self.notes = None, 0, tuple[str, ...]()
+        differences = contract_differences(restated(given, wanted), wanted)
+        if adapt and differences:
+            self._interpolation = MelInterpolation(given, wanted)
+            self.notes = (f"interpolated from a mel with {'; '.join(differences)}, at some loss of quality",)
+        else:
+            none = np.zeros((0, given.n_mels), np.float32)
+            convert_mel(none, given, wanted, name, mend=f"{_MEND}, or add --adapt, at some loss")
+            if given.padding != wanted.padding:  # frames are taken as they stand for those of a voice
+                self.lead_samples = max(0, given.lead_samples - wanted.lead_samples)
+
+    def push(self, frames: FloatArray) -> FloatArray:
+        """Take frames (k, M); those (k', M') that are ready."""
+        if self._interpolation is not None:
+            return self._interpolation.push(frames)
+        return convert_mel(frames, self._given, self._wanted)
+
+    def finish(self) -> FloatArray:
+        """The last frames."""
+        if self._interpolation is not None:
+            return self._interpolation.finish()
+        return np.zeros((0, self._wanted.n_mels), np.float32)
+
+    def n_samples(self, n_frames: int) -> int:
+        """How long the audio of so many frames is."""
+        n_fitted = n_frames if self._interpolation is None else self._interpolation.n_frames(n_frames)
+        return max(0, n_fitted * self._wanted.hop_samples - self.lead_samples)
 
 
-def lead_between(given: MelConfig, wanted: MelConfig) -> int:
-    """Samples of audio that come too early, where a mel's frames are taken as they stand for those of a voice."""
-    return max(0, given.lead_samples - wanted.lead_samples) if given.padding != wanted.padding else 0
+def fit_mel(mel: FloatArray, fitting: Fitting) -> FloatArray:
+    """A whole mel (F, M) brought to another contract: (F', M')."""
+    return np.concatenate([fitting.push(mel), fitting.finish()])

@@ -26,6 +26,8 @@ _FALL = 10.0  # below the lowest band power goes with this power of the frequenc
 _LOWEST = 1 / 4  # of the lowest band's frequency; from there on down it stays
 _APART = 0.01  # of a bin
 _NOTHING = -70.0  # log density far below any floor
+_GRAIN = 2.0**-20  # of a log density
+_NEIGHBOURS = 2  # before the frame after, which a curve between two hangs on
 _LOUDEST = 1e15  # no audio is as loud
 _ALL = 1 - 1e-6  # the share that all neighbours together have, but for rounding
 _NUMBERS_TOGETHER = 1 << 20  # of a spectrum, so that a long mel takes no more memory
@@ -51,47 +53,80 @@ class _Bands(NamedTuple):
     gains: DoubleArray
 
 
-def interpolate_mel(mel: FloatArray, given: MelConfig, wanted: MelConfig) -> FloatArray:
-    """A mel (F, M) made under one contract under another, (F', M'), of the same duration.
+class MelInterpolation:
+    """Frames (k, M) made under one contract, brought to another as they come, (k', M'), of the same duration in all.
 
     What lies above the given contract's highest frequency is silent. What is at its floor comes to the wanted one.
-
-    Args:
-        mel: under `given`.
-        given: its contract.
-        wanted: the other one.
+    However the frames are cut, what comes out is the same.
     """
-    if not len(mel):
-        return np.zeros((0, wanted.n_mels), np.float32)
-    source, target = _apart(_bands(given)), _bands(wanted)
-    size = np.clip(to_linear(mel, given).astype(np.float64)[:, source.are_known], given.floor, _LOUDEST)
-    power = size ** (2 / given.spectrum_power)
-    density = np.log(power / source.gains / given.sample_rate_hz)  # (F, K), of a Hz
-    n_frames = max(1, round(len(mel) * wanted.frame_rate_hz / given.frame_rate_hz))
-    times = np.arange(n_frames) / wanted.frame_rate_hz + _first_middle_s(wanted)
-    given_times = np.arange(len(mel)) / given.frame_rate_hz + _first_middle_s(given)
-    silence = (size <= silent_up_to(given)).astype(np.float64)  # which of the values around are at the floor
-    silence = _along_lines(times, given_times, silence)
-    silence = _along_lines(target.middles_hz, source.middles_hz, silence.T).T
-    density = _along_curves(times, given_times, density)
-    n_together = max(1, _NUMBERS_TOGETHER // max(len(source.bins_hz), len(target.bins_hz)))
-    parts = [
-        _refiltered(density[first : first + n_together], source, target)
-        for first in range(0, n_frames, n_together)
-    ]
-    power = np.zeros((n_frames, wanted.n_mels))
-    power[:, target.are_known] = np.where(silence > _ALL, 0.0, np.exp(np.concatenate(parts)))
-    power[:, target.are_known] *= wanted.sample_rate_hz * target.gains
-    return from_linear((power ** (wanted.spectrum_power / 2)).astype(np.float32), wanted)
 
+    def __init__(self, given: MelConfig, wanted: MelConfig) -> None:
+        """Begin a mel."""
+        self._given, self._wanted = given, wanted
+        self._source, self._target = _apart(_bands(given)), _bands(wanted)
+        self._to_own = _spectrum_of(self._source, self._source.bins_hz)
+        self._to_other = _spectrum_of(self._source, self._target.bins_hz)
+        # What the next frames still need of those that came: log densities of a Hz, and which were at the floor.
+        self._density = self._silence = np.zeros((0, len(self._source.gains)))
+        self._first = self._n_given = self._n_made = 0
 
-def _refiltered(density: DoubleArray, source: _Bands, target: _Bands) -> DoubleArray:
-    """Log densities (F, K) of one contract's bands as another's filters find them, (F, K')."""
-    to_own, to_other = _spectrum_of(source, source.bins_hz), _spectrum_of(source, target.bins_hz)
-    moved = density.copy()
-    for _ in range(_ROUNDS):
-        moved += np.clip(density - _filtered(to_own(moved), source), -_STEP, _STEP)
-    return _filtered(to_other(moved), target)
+    def push(self, mel: FloatArray) -> FloatArray:
+        """Take frames (k, M); the frames (k', M') whose neighbours are known now."""
+        size = to_linear(mel, self._given).astype(np.float64)[:, self._source.are_known]
+        size = np.clip(size, self._given.floor, _LOUDEST)
+        power = size ** (2 / self._given.spectrum_power)
+        density = np.log(power / self._source.gains / self._given.sample_rate_hz)
+        self._density = np.concatenate([self._density, density])
+        self._silence = np.concatenate([self._silence, size <= silent_up_to(self._given)])
+        self._n_given += len(mel)
+        if self._n_given <= _NEIGHBOURS:
+            return self._made_up_to(0)
+        # A curve between two frames hangs on one more on each side.
+        until = _middles_s(self._given, self._n_given - 2, self._n_given - 1)[0]
+        n_about = int(until * self._wanted.frame_rate_hz) + 2
+        ready = _middles_s(self._wanted, self._n_made, max(self._n_made, n_about)) <= until
+        n_ready = self._n_made + int(np.count_nonzero(ready))
+        return self._made_up_to(min(n_ready, self.n_frames(self._n_given)))
+
+    def finish(self) -> FloatArray:
+        """The last frames."""
+        return self._made_up_to(self.n_frames(self._n_given))
+
+    def n_frames(self, n_given: int) -> int:
+        """How many frames so many become."""
+        return (
+            max(1, round(n_given * self._wanted.frame_rate_hz / self._given.frame_rate_hz)) if n_given else 0
+        )
+
+    def _made_up_to(self, end: int) -> FloatArray:
+        """The frames from the first that was not made on."""
+        places = _middles_s(self._given, self._first, self._n_given)
+        n_together = max(1, _NUMBERS_TOGETHER // max(len(self._source.bins_hz), len(self._target.bins_hz)))
+        parts = [np.zeros((0, self._wanted.n_mels), np.float32)]
+        for first in range(self._n_made, end, n_together):
+            times = _middles_s(self._wanted, first, min(end, first + n_together))
+            silence = _along_lines(times, places, self._silence)
+            parts.append(self._refiltered(_along_curves(times, places, self._density), silence))
+        self._n_made = max(self._n_made, end)
+        next_s = _middles_s(self._wanted, self._n_made, self._n_made + 1)
+        n_over = max(0, int(np.searchsorted(places, next_s)[0]) - _NEIGHBOURS)
+        n_over = min(n_over, max(0, len(places) - _NEIGHBOURS - 1))
+        self._density, self._silence = self._density[n_over:], self._silence[n_over:]
+        self._first += n_over
+        return np.concatenate(parts)
+
+    def _refiltered(self, density: DoubleArray, silence: DoubleArray) -> FloatArray:
+        """What the wanted filters find (k, M'), where the given ones find log densities (k, K), some of them silent."""
+        moved = density.copy()
+        for _ in range(_ROUNDS):
+            moved += np.clip(density - _filtered(self._to_own(moved), self._source), -_STEP, _STEP)
+        # Sums in a product hang on how many frames go together; so few bits do not.
+        found = np.rint(_filtered(self._to_other(moved), self._target) / _GRAIN) * _GRAIN
+        silence = _along_lines(self._target.middles_hz, self._source.middles_hz, silence.T).T
+        power = np.zeros((len(found), self._wanted.n_mels))
+        power[:, self._target.are_known] = np.where(silence > _ALL, 0.0, np.exp(found)) * self._target.gains
+        size = (power * self._wanted.sample_rate_hz) ** (self._wanted.spectrum_power / 2)
+        return from_linear(size.astype(np.float32), self._wanted)
 
 
 def _spectrum_of(source: _Bands, at_hz: DoubleArray) -> Callable[[DoubleArray], DoubleArray]:
@@ -130,9 +165,10 @@ def _apart(bands: _Bands) -> _Bands:
     )
 
 
-def _first_middle_s(config: MelConfig) -> float:
-    """The time in the middle of frame 0's stretch."""
-    return (config.hop_samples / 2 - config.lead_samples) / config.sample_rate_hz
+def _middles_s(config: MelConfig, first: int, end: int) -> DoubleArray:
+    """The times in the middle of the stretches of frames."""
+    begin = (config.hop_samples / 2 - config.lead_samples) / config.sample_rate_hz
+    return np.asarray(np.arange(first, end) / config.frame_rate_hz + begin)
 
 
 def _along_lines(at: DoubleArray, places: DoubleArray, rows: DoubleArray) -> DoubleArray:

@@ -13,7 +13,7 @@ from gru_audio.errors import CheckpointError
 from gru_audio.progress import ProgressCallback, ignore_progress
 from gru_audio.signal.audio import check_audio, resample
 from gru_audio.signal.mel import MelFrames, check_mel, log_mel, silent_frames
-from gru_audio.signal.mel_adapt import fit_mel
+from gru_audio.signal.mel_adapt import Fitting, fit_mel
 from gru_audio.synthesis.correction import check_corrections, default_corrections
 from gru_audio.synthesis.engines import choose_engine, make_engine
 from gru_audio.synthesis.folding import fold
@@ -138,8 +138,37 @@ class Vocoder:
             ConfigError: no such contract.
             MelError: not a mel of it.
         """
-        given = contract if isinstance(contract, MelConfig) else load_mel_config(contract, self.mel_config)
-        return fit_mel(check_mel(mel, given), given, self.mel_config, adapt=True)[0]
+        given = self._contract(contract)
+        return fit_mel(check_mel(mel, given), Fitting(given, self.mel_config, adapt=True))
+
+    def adapt_stream(
+        self, frames: Iterable[npt.ArrayLike], contract: MelConfig | str
+    ) -> Iterator[FloatArray]:
+        """The same of frames as they come, for `stream`; two of them are waited for, and any cutting gives the same.
+
+        Args:
+            frames: pieces (k, M).
+            contract: see `adapt`.
+
+        Returns:
+            Pieces (k', M') float32, together what `adapt` gives.
+
+        Raises:
+            ConfigError: no such contract.
+            MelError: not a mel of it.
+        """
+        given = self._contract(contract)
+        fitting = Fitting(given, self.mel_config, adapt=True)
+
+        def fitted() -> Iterator[FloatArray]:
+            for piece in frames:
+                yield fitting.push(check_mel(piece, given))
+            yield fitting.finish()
+
+        return fitted()
+
+    def _contract(self, contract: MelConfig | str) -> MelConfig:
+        return contract if isinstance(contract, MelConfig) else load_mel_config(contract, self.mel_config)
 
     def check(self, mel: npt.ArrayLike, name: str = "mel") -> None:
         """Check that a mel is what this voice wants: its levels and its bands' profile; see docs/mels.md.

@@ -201,9 +201,33 @@ def test_mel_bytes_of_another_log_are_converted(vocoder: Vocoder, mel: Floats) -
     found = np.concatenate(list(synthesize_pieces(vocoder, [data], "mel", Sampling(), decibels)))
     np.testing.assert_allclose(found[:100], vocoder.synthesize(mel)[:100], atol=1e-4)
     other = vocoder.mel_config.model_copy(update={"hop_samples": 160})
-    mend = "name a file of it and add --adapt, at some loss"  # stdin itself refuses that option
-    with pytest.raises(GruAudioError, match=f"hop_samples 160, not 200; .*{mend}$"):
+    with pytest.raises(GruAudioError, match=r"hop_samples 160, not 200; .* or add --adapt, at some loss$"):
         next(synthesize_pieces(vocoder, iter([b""]), "mel", Sampling(), other))
+
+
+@pytest.mark.parametrize("size", [4, 317, 5_000])
+def test_mel_bytes_of_another_hop_are_interpolated_as_they_come(
+    vocoder: Vocoder, mel: Floats, size: int
+) -> None:
+    other = vocoder.mel_config.model_copy(update={"hop_samples": 160})
+    data, adapted = mel.tobytes(), vocoder.adapt(mel, other)
+    assert len(adapted) == round(len(mel) * 0.8)
+    found = list(
+        synthesize_pieces(vocoder, pieces_of(data, size), "mel", Sampling(), other, adapt=True, check=False)
+    )
+    np.testing.assert_array_equal(np.concatenate(found), vocoder.synthesize(adapted, check=False))
+
+
+def test_a_pipe_tells_what_it_interpolates(run: Run, vocoder: Vocoder, mel: Floats) -> None:
+    data, other = mel.tobytes(), vocoder.mel_config.model_copy(update={"hop_samples": 180})
+    refused = run(f"- {VOICE} --mel hop_samples=180 --force", data)
+    assert refused.returncode == 1
+    assert b"hop_samples 180, not 200" in refused.stderr
+    done = run(f"- {VOICE} --mel hop_samples=180 --force --adapt", data)
+    assert done.returncode == 0
+    assert b"stdin: interpolated from a mel with hop_samples 180, not 200, at some loss" in done.stderr
+    expected = vocoder.synthesize(vocoder.adapt(mel, other), check=False)
+    np.testing.assert_allclose(np.frombuffer(done.stdout, "<i2") / 2**15, expected, atol=1e-4)
 
 
 def test_what_is_said_of_stdin_is_of_the_contract_that_was_given(run: Run, mel: Floats) -> None:

@@ -10,11 +10,18 @@ from gru_audio.config import MEL_PRESETS, MelConfig
 from gru_audio.signal import mel_interpolation
 from gru_audio.signal.audio import resample
 from gru_audio.signal.mel import filterbank, from_linear, log_mel, silent_frames
-from gru_audio.signal.mel_interpolation import interpolate_mel
+from gru_audio.signal.mel_interpolation import MelInterpolation
 
 Floats = NDArray[np.float32]
 DB = 20 / np.log(10)
 OTHERS = sorted(set(MEL_PRESETS) - {"speech-16k"})
+
+
+def interpolate_mel(mel: Floats, given: MelConfig, wanted: MelConfig, size: int | None = None) -> Floats:
+    """In pieces of `size` frames, all at once by default."""
+    interpolation = MelInterpolation(given, wanted)
+    pieces = [mel] if size is None else [mel[i : i + size] for i in range(0, len(mel), size)]
+    return np.concatenate([*map(interpolation.push, pieces), interpolation.finish()])
 
 
 def off_db(found: Floats, exact: Floats) -> float:
@@ -54,12 +61,43 @@ def test_its_own_filters_find_what_they_found(preset: str, speech: Floats) -> No
     assert off_db(interpolate_mel(mel, config, config), mel) < 0.1
 
 
-def test_a_long_mel_is_what_its_parts_are(speech: Floats, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = MEL_PRESETS["wavernn-22k"]
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 40])
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        (MEL_PRESETS["hifigan-22k"], MelConfig()),
+        (MEL_PRESETS["espnet-24k"], MelConfig()),
+        (MelConfig(), MEL_PRESETS["vocos-24k"]),
+        (MelConfig(hop_samples=50), MelConfig(padding="center")),
+        (MelConfig(n_fft=2048, window_samples=1600, hop_samples=800), MelConfig(hop_samples=100)),
+    ],
+    ids=["hifigan", "espnet", "vocos", "a quarter", "eight times"],
+)
+def test_any_cutting_gives_the_same(
+    given: MelConfig, wanted: MelConfig, size: int, speech: Floats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mel = log_mel(resample(speech[:16_000], 16_000, given.sample_rate_hz), given)
+    whole = interpolate_mel(mel, given, wanted)
+    np.testing.assert_array_equal(interpolate_mel(mel, given, wanted, size), whole)
+    monkeypatch.setattr(mel_interpolation, "_NUMBERS_TOGETHER", 7 * 1025)  # as a long mel is
+    np.testing.assert_array_equal(interpolate_mel(mel, given, wanted), whole)
+    for n_frames in range(1, 12):
+        expected = max(1, round(n_frames * wanted.frame_rate_hz / given.frame_rate_hz))
+        assert MelInterpolation(given, wanted).n_frames(n_frames) == expected
+        for cut in (None, size):
+            assert len(interpolate_mel(mel[:n_frames], given, wanted, cut)) == expected
+
+
+def test_it_waits_for_two_frames_and_keeps_no_more_than_it_needs(speech: Floats) -> None:
+    given, wanted = MEL_PRESETS["hifigan-22k"], MelConfig()
     mel = log_mel(resample(speech, 16_000, given.sample_rate_hz), given)
-    whole = interpolate_mel(mel, given, MelConfig())
-    monkeypatch.setattr(mel_interpolation, "_NUMBERS_TOGETHER", 7 * 1025)
-    np.testing.assert_allclose(interpolate_mel(mel, given, MelConfig()), whole, atol=1e-5)
+    interpolation, n_made = MelInterpolation(given, wanted), 0
+    for n_given, frame in enumerate(mel, 1):
+        n_made += len(interpolation.push(frame[None]))
+        assert (
+            n_made / wanted.frame_rate_hz > (n_given - 2) / given.frame_rate_hz - 0.5 / wanted.frame_rate_hz
+        )
+        assert len(interpolation._density) <= 4
 
 
 def test_noise_keeps_its_level_in_every_contract() -> None:

@@ -179,11 +179,18 @@ def test_python_adapts_as_the_command_does(bundled: Vocoder, speech: Floats, tmp
         adapted = bundled.adapt(mel.T.tolist(), contract)
         made = bundled.synthesize(adapted, seed=0)
         np.testing.assert_allclose(made, expected, atol=1e-4)
+        pieces = (mel[i : i + 5] for i in range(0, len(mel), 5))
+        streamed = np.concatenate(list(bundled.stream(bundled.adapt_stream(pieces, contract), seed=0)))
+        np.testing.assert_array_equal(streamed, made)
     np.testing.assert_array_equal(bundled.adapt(mel, "speech-16k"), mel)
     log10 = bundled.adapt(mel / np.log(10), "log=log10")
     np.testing.assert_allclose(log10, np.maximum(mel, np.log(1e-5)), atol=1e-4)
     with pytest.raises(ConfigError, match="'waveglow' is not known; choose one of speech-16k"):
         bundled.adapt(mel, "waveglow")
+    with pytest.raises(ConfigError, match="'waveglow' is not known"):
+        bundled.adapt_stream([mel], "waveglow")
+    with pytest.raises(MelError, match="80 bands"):
+        list(bundled.adapt_stream([mel[:, :70]], given))
     with pytest.raises(MelError, match=r"80 bands"):
         bundled.adapt(mel[:, :70], given)
 

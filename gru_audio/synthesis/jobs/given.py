@@ -6,7 +6,7 @@ from threading import Lock
 from gru_audio.config import MelConfig
 from gru_audio.errors import MelError
 from gru_audio.signal.mel import MelFrames
-from gru_audio.signal.mel_adapt import fit_mel, summary
+from gru_audio.signal.mel_adapt import Fitting, fit_mel, summary
 from gru_audio.signal.mel_file import MEL_SUFFIXES, read_mel
 from gru_audio.synthesis.jobs.plan import Job
 from gru_audio.synthesis.vocoder import Vocoder
@@ -53,8 +53,8 @@ def load_mel(vocoder: Vocoder, job: Job, given: Given) -> LoadedMel:
         notes.append(
             f"states no mel contract; taken for the voice's own, {summary(wanted)}; --mel names another"
         )
-    fitted, lead, interpolated = fit_mel(mel, stated or wanted, wanted, name, adapt=given.adapt)
-    if interpolated:
-        notes.append(f"interpolated from a mel with {interpolated}, at some loss of quality")
+    fitting = Fitting(stated or wanted, wanted, name, adapt=given.adapt)
+    fitted = fit_mel(mel, fitting)
+    notes += fitting.notes
     frames = vocoder.judged(fitted, name) if given.check else MelFrames(fitted)
-    return LoadedMel(frames, lead, tuple(notes))
+    return LoadedMel(frames, fitting.lead_samples, tuple(notes))

@@ -18,7 +18,7 @@ from gru_audio.signal.audio import from_int16
 from gru_audio.signal.audio_file.kinds import HEAD_BYTES, kind_of
 from gru_audio.signal.audio_file.writing import finite_int16, open_writer
 from gru_audio.signal.mel import MelFrames
-from gru_audio.signal.mel_adapt import convert_mel, lead_between
+from gru_audio.signal.mel_adapt import Fitting
 from gru_audio.synthesis.feeding import AudioFrames, Feed, drain
 from gru_audio.synthesis.jobs.plan import Job, Result
 from gru_audio.synthesis.sampling import Sampling
@@ -34,7 +34,6 @@ _PCM_HEAD_BYTES = 1_500  # the analysis waits for more than so many
 _LEAST_IN_MEL, _LARGEST_IN_MEL = 1e-30, 1e4
 _LEAST_AS_FLOAT, _LARGEST_AS_FLOAT, _FLOATS_TO_BELIEVE = 1e-7, 32.0, 24
 _VALUES_TO_BELIEVE = 16
-_MEND = "make the mel anew, use a voice trained with its contract, or name a file of it and add --adapt, at some loss"
 
 
 def synthesize_pipe(
@@ -44,6 +43,7 @@ def synthesize_pipe(
     *,
     sampling: Sampling,
     contract: MelConfig | None = None,
+    adapt: bool = False,
     check: bool = True,
     source: int = 0,
     target: int = 1,
@@ -58,6 +58,7 @@ def synthesize_pipe(
         output: a file to write, which stands at its place at the end, instead of `target`.
         sampling: how codes are drawn.
         contract: of the mel frames; None for the voice's own.
+        adapt: interpolate what of the contract cannot be converted.
         check: refuse mel frames that are not what the voice wants; see `Vocoder.check`.
         source: the descriptor to read from, stdin by default.
         target: the descriptor to write to, stdout by default.
@@ -68,11 +69,16 @@ def synthesize_pipe(
         OutputError: the file cannot be written.
         OSError: `target` cannot be written; BrokenPipeError where its reader has left.
     """
-    pieces = _read_pieces(source, _FRAMES_AT_ONCE * bytes_per_frame(vocoder.mel_config, content))
+    given, is_mel = contract or vocoder.mel_config, content == "mel"
+    frame_bytes = 4 * given.n_mels if is_mel else 2 * vocoder.mel_config.hop_samples
+    pieces = _read_pieces(source, _FRAMES_AT_ONCE * frame_bytes)
+    notes = _fitting(vocoder, contract, adapt).notes if is_mel else ()
     error, rate_hz = None, vocoder.sample_rate
     with _PcmWriter(target, rate_hz) if output is None else open_writer(output, rate_hz) as writer:
         try:
-            for audio in synthesize_pieces(vocoder, pieces, content, sampling, contract, check=check):
+            for audio in synthesize_pieces(
+                vocoder, pieces, content, sampling, contract, adapt=adapt, check=check
+            ):
                 writer.write(audio)
         except (AudioError, MelError) as caught:
             if not writer.n_samples:
@@ -82,7 +88,7 @@ def synthesize_pipe(
             what = "mel frames" if content == "mel" else "samples"
             raise AudioError(f"stdin: nothing came in; pipe {what} in")
     job = Job(Path("-"), output or Path("-"))
-    return Result(job, writer.n_samples / rate_hz, writer.n_clipped, error)
+    return Result(job, writer.n_samples / rate_hz, writer.n_clipped, error, notes)
 
 
 class _PcmWriter:
@@ -104,11 +110,6 @@ class _PcmWriter:
         _write_all(self._target, pcm.astype("<i2").tobytes())
 
 
-def bytes_per_frame(config: MelConfig, content: Content) -> int:
-    """How many bytes come in for a frame."""
-    return 4 * config.n_mels if content == "mel" else 2 * config.hop_samples
-
-
 def synthesize_pieces(
     vocoder: Vocoder,
     pieces: Iterable[bytes],
@@ -116,6 +117,7 @@ def synthesize_pieces(
     sampling: Sampling,
     contract: MelConfig | None = None,
     *,
+    adapt: bool = False,
     check: bool = True,
 ) -> Iterator[FloatArray]:
     """The audio of bytes that come in pieces cut anywhere; for arguments see `synthesize_pipe`.
@@ -128,7 +130,7 @@ def synthesize_pieces(
         MelError: a frame that is not finite, or a cut one at the end; the audio up to there has then been given.
         AudioError: half a sample at the end, likewise; or the pieces begin as a file with a header does.
     """
-    source = _MelSource(vocoder, contract) if content == "mel" else _PcmSource(vocoder)
+    source = _MelSource(vocoder, contract, adapt) if content == "mel" else _PcmSource(vocoder)
     frames = _frames(source, _refuse_files(pieces, content, source.head_bytes))
     stream = vocoder.start(sampling, check=check and content == "mel")
     yield from drain(
@@ -182,44 +184,50 @@ class _Source(Protocol):
         """The error of an end so many bytes into an item."""
 
 
+def _fitting(vocoder: Vocoder, contract: MelConfig | None, adapt: bool) -> Fitting:
+    """What brings frames to the voice's contract.
+
+    Raises:
+        MelError: the contract cannot be converted, and `adapt` is False.
+    """
+    return Fitting(contract or vocoder.mel_config, vocoder.mel_config, "stdin", adapt=adapt)
+
+
 class _MelSource:
     """Frames as they stand, brought to the voice's contract."""
 
-    def __init__(self, vocoder: Vocoder, contract: MelConfig | None) -> None:
-        self._wanted, self._given = vocoder.mel_config, contract or vocoder.mel_config
-        self.lead_samples = lead_between(self._given, self._wanted)
-        self.item_bytes = self.head_bytes = bytes_per_frame(self._given, "mel")
+    def __init__(self, vocoder: Vocoder, contract: MelConfig | None, adapt: bool) -> None:
+        self._n_mels = (contract or vocoder.mel_config).n_mels
+        self._fitting = _fitting(vocoder, contract, adapt)
+        self.lead_samples = self._fitting.lead_samples
+        self.item_bytes = self.head_bytes = 4 * self._n_mels
         self._n_frames = 0
         self.error: GruAudioError | None = None
-        self._convert(b"")  # a contract that cannot be converted is refused before anything has come
 
     @property
     def n_samples(self) -> int:
-        return max(0, self._n_frames * self._wanted.hop_samples - self.lead_samples)
+        return self._fitting.n_samples(self._n_frames)
 
     def push(self, items: bytes) -> Iterator[FloatArray]:
-        yield self._convert(items)
-
-    def finish(self) -> Iterator[FloatArray]:
-        return iter(())
-
-    def cut(self, n_bytes: int) -> GruAudioError:
-        return MelError(
-            f"stdin: ends with {n_bytes} byte{'s' if n_bytes > 1 else ''} of a mel frame's {self.item_bytes} "
-            f"({self._given.n_mels} float32 values); pipe in whole frames"
-        )
-
-    def _convert(self, items: bytes) -> FloatArray:
-        frames = np.frombuffer(items, "<f4").astype(np.float32).reshape(-1, self._given.n_mels)
+        frames = np.frombuffer(items, "<f4").astype(np.float32).reshape(-1, self._n_mels)
         finite = np.isfinite(frames).all(axis=1)
         if not finite.all():
             frames = frames[: np.argmin(finite)]
             self.error = MelError(
                 f"stdin: mel frame {self._n_frames + len(frames)} has NaN or infinite values; the audio ends before "
-                f"it, pipe in {self._given.n_mels} finite float32 values a frame"
+                f"it, pipe in {self._n_mels} finite float32 values a frame"
             )
         self._n_frames += len(frames)
-        return convert_mel(frames, self._given, self._wanted, "stdin", mend=_MEND)
+        yield self._fitting.push(frames)
+
+    def finish(self) -> Iterator[FloatArray]:
+        yield self._fitting.finish()
+
+    def cut(self, n_bytes: int) -> GruAudioError:
+        return MelError(
+            f"stdin: ends with {n_bytes} byte{'s' if n_bytes > 1 else ''} of a mel frame's {self.item_bytes} "
+            f"({self._n_mels} float32 values); pipe in whole frames"
+        )
 
 
 class _PcmSource:
