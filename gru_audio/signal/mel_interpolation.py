@@ -20,7 +20,7 @@ from gru_audio.config import MelConfig
 from gru_audio.signal.mel import from_linear, heard_filters, silent_up_to, to_linear
 from gru_audio.signal.mel_check.levels import noise_gains
 
-_ROUNDS = 6
+_ROUNDS = 4
 _STEP = 1.0  # a round's largest, in nepers of power
 _FALL = 10.0  # below the lowest band power goes with this power of the frequency, 30 dB an octave: there is no voice
 _LOWEST = 1 / 4  # of the lowest band's frequency; from there on down it stays
@@ -28,13 +28,14 @@ _APART = 0.01  # of a bin
 _NOTHING = -70.0  # log density far below any floor
 _GRAIN = 2.0**-20  # of a log density
 _NEIGHBOURS = 2  # before the frame after, which a curve between two hangs on
+_ABOVE = 2  # bands above the highest wanted frequency, which a curve up to there hangs on
 _LOUDEST = 1e15  # no audio is as loud
 _ALL = 1 - 1e-6  # the share that all neighbours together have, but for rounding
 _NUMBERS_TOGETHER = 1 << 20  # of a spectrum, so that a long mel takes no more memory
 
 
 class _Bands(NamedTuple):
-    """A contract's bands. Of filters narrower than a bin some hold nothing, and are left out.
+    """Bands of a contract. Of filters narrower than a bin some hold nothing, and are left out, as are bins in none.
 
     Attributes:
         config: the contract.
@@ -63,7 +64,7 @@ class MelInterpolation:
     def __init__(self, given: MelConfig, wanted: MelConfig) -> None:
         """Begin a mel."""
         self._given, self._wanted = given, wanted
-        self._source, self._target = _apart(_bands(given)), _bands(wanted)
+        self._source, self._target = _of_use(_bands(given), wanted.f_max_hz), _bands(wanted)
         self._to_own = _spectrum_of(self._source, self._source.bins_hz)
         self._to_other = _spectrum_of(self._source, self._target.bins_hz)
         # What the next frames still need of those that came: log densities of a Hz, and which were at the floor.
@@ -144,23 +145,29 @@ def _filtered(spectrum: DoubleArray, bands: _Bands) -> DoubleArray:
 
 
 def _bands(config: MelConfig) -> _Bands:
+    """Those that hold anything."""
     filters = heard_filters(config).astype(np.float64)
-    are_known = filters.sum(1) > 0
-    shares = filters[are_known] / filters[are_known].sum(1, keepdims=True)
     bins_hz = np.linspace(0, config.sample_rate_hz / 2, filters.shape[1])
+    are_known, are_heard = np.any(filters > 0, axis=1), np.any(filters > 0, axis=0)
+    filters, bins_hz = filters[are_known][:, are_heard], bins_hz[are_heard]
+    shares = filters / filters.sum(1, keepdims=True)
     return _Bands(config, are_known, shares, shares @ bins_hz, bins_hz, noise_gains(config)[0][are_known])
 
 
-def _apart(bands: _Bands) -> _Bands:
-    """Those that lie higher than all before them: two narrow ones may have the same bin."""
+def _of_use(bands: _Bands, highest_hz: float) -> _Bands:
+    """Those up to a frequency that lie higher than all before them: two narrow ones may have the same bin."""
     highest_before = np.maximum.accumulate(np.append(-1.0, bands.middles_hz[:-1]))
-    kept = bands.middles_hz > highest_before + _APART * bands.bins_hz[1]
+    kept = bands.middles_hz > highest_before + _APART * bands.config.sample_rate_hz / bands.config.n_fft
+    kept &= np.cumsum(bands.middles_hz > highest_hz) <= _ABOVE
     are_known = bands.are_known.copy()
     are_known[are_known] = kept
-    return bands._replace(
+    are_heard = bands.shares[kept].any(0)
+    return _Bands(
+        config=bands.config,
         are_known=are_known,
-        shares=bands.shares[kept],
+        shares=bands.shares[kept][:, are_heard],
         middles_hz=bands.middles_hz[kept],
+        bins_hz=bands.bins_hz[are_heard],
         gains=bands.gains[kept],
     )
 
