@@ -31,7 +31,7 @@ _NEIGHBOURS = 2  # before the frame after, which a curve between two hangs on
 _ABOVE = 2  # bands above the highest wanted frequency, which a curve up to there hangs on
 _LOUDEST = 1e15  # no audio is as loud
 _ALL = 1 - 1e-6  # the share that all neighbours together have, but for rounding
-_NUMBERS_TOGETHER = 1 << 20  # of a spectrum, so that a long mel takes no more memory
+_NUMBERS_TOGETHER = 1 << 17  # of a spectrum, so that they stay in the cache however long a mel is
 
 
 class _Bands(NamedTuple):
@@ -40,7 +40,7 @@ class _Bands(NamedTuple):
     Attributes:
         config: the contract.
         are_known: (M,) which they are.
-        shares: (K, bins), each of K bands' weight on a bin, 1 in all.
+        shares: (K, bins), each of K bands' weight on a bin that any of them hears, 1 in all.
         middles_hz: (K,).
         bins_hz: (bins,).
         gains: (K,) see `noise_gains`.
@@ -67,12 +67,33 @@ class MelInterpolation:
         self._source, self._target = _of_use(_bands(given), wanted.f_max_hz), _bands(wanted)
         self._to_own = _spectrum_of(self._source, self._source.bins_hz)
         self._to_other = _spectrum_of(self._source, self._target.bins_hz)
+        self._n_together = max(
+            1, _NUMBERS_TOGETHER // max(len(self._source.bins_hz), len(self._target.bins_hz))
+        )
+        self._nothing = np.zeros((0, wanted.n_mels), np.float32)
         # What the next frames still need of those that came: log densities of a Hz, and which were at the floor.
         self._density = self._silence = np.zeros((0, len(self._source.gains)))
         self._first = self._n_given = self._n_made = 0
 
     def push(self, mel: FloatArray) -> FloatArray:
         """Take frames (k, M); the frames (k', M') whose neighbours are known now."""
+        size = max(1, int(self._n_together * self._given.frame_rate_hz / self._wanted.frame_rate_hz))
+        return np.concatenate(
+            [self._nothing, *(self._pushed(mel[i : i + size]) for i in range(0, len(mel), size))]
+        )
+
+    def finish(self) -> FloatArray:
+        """The last frames."""
+        return self._made_up_to(self.n_frames(self._n_given))
+
+    def n_frames(self, n_given: int) -> int:
+        """How many frames so many become."""
+        return (
+            max(1, round(n_given * self._wanted.frame_rate_hz / self._given.frame_rate_hz)) if n_given else 0
+        )
+
+    def _pushed(self, mel: FloatArray) -> FloatArray:
+        """The same of about as many frames as are made together, as the curves are laid through all that wait."""
         size = to_linear(mel, self._given).astype(np.float64)[:, self._source.are_known]
         size = np.clip(size, self._given.floor, _LOUDEST)
         power = size ** (2 / self._given.spectrum_power)
@@ -89,23 +110,12 @@ class MelInterpolation:
         n_ready = self._n_made + int(np.count_nonzero(ready))
         return self._made_up_to(min(n_ready, self.n_frames(self._n_given)))
 
-    def finish(self) -> FloatArray:
-        """The last frames."""
-        return self._made_up_to(self.n_frames(self._n_given))
-
-    def n_frames(self, n_given: int) -> int:
-        """How many frames so many become."""
-        return (
-            max(1, round(n_given * self._wanted.frame_rate_hz / self._given.frame_rate_hz)) if n_given else 0
-        )
-
     def _made_up_to(self, end: int) -> FloatArray:
         """The frames from the first that was not made on."""
         places = _middles_s(self._given, self._first, self._n_given)
-        n_together = max(1, _NUMBERS_TOGETHER // max(len(self._source.bins_hz), len(self._target.bins_hz)))
-        parts = [np.zeros((0, self._wanted.n_mels), np.float32)]
-        for first in range(self._n_made, end, n_together):
-            times = _middles_s(self._wanted, first, min(end, first + n_together))
+        parts = [self._nothing]
+        for first in range(self._n_made, end, self._n_together):
+            times = _middles_s(self._wanted, first, min(end, first + self._n_together))
             silence = _along_lines(times, places, self._silence)
             parts.append(self._refiltered(_along_curves(times, places, self._density), silence))
         self._n_made = max(self._n_made, end)

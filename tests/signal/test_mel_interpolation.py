@@ -1,11 +1,13 @@
 """Mels of other bands, hops, windows and rates, interpolated: how near they come, and what is not known."""
 
+import tracemalloc
 import warnings
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from gru_audio.arrays import DoubleArray
 from gru_audio.config import MEL_PRESETS, MelConfig
 from gru_audio.signal import mel_interpolation
 from gru_audio.signal.audio import resample
@@ -86,6 +88,26 @@ def test_any_cutting_gives_the_same(
         assert MelInterpolation(given, wanted).n_frames(n_frames) == expected
         for cut in (None, size):
             assert len(interpolate_mel(mel[:n_frames], given, wanted, cut)) == expected
+
+
+def test_a_long_mel_takes_no_more_memory_nor_time_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Curves through all of an hour, laid anew for each half a minute, took most of the time, and 1.8 GB."""
+    given, n_rows, along_curves = MEL_PRESETS["hifigan-22k"], list[int](), mel_interpolation._along_curves
+
+    def counted(at: DoubleArray, places: DoubleArray, rows: DoubleArray) -> DoubleArray:
+        n_rows.append(len(rows))
+        return along_curves(at, places, rows)
+
+    monkeypatch.setattr(mel_interpolation, "_along_curves", counted)
+    mel = np.random.default_rng(0).normal(-4, 1, (10_000, given.n_mels)).astype(np.float32)
+    tracemalloc.start()
+    try:
+        interpolate_mel(mel, given, MelConfig())
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sum(n_rows) < 1.1 * len(mel)
+    assert most < 8 * mel.nbytes  # was 24
 
 
 def test_it_waits_for_two_frames_and_keeps_no_more_than_it_needs(speech: Floats) -> None:
