@@ -20,6 +20,7 @@ from gru_audio.arrays import DoubleArray, FloatArray
 from gru_audio.config import MEL_PRESETS, MelConfig
 from gru_audio.errors import MelError
 from gru_audio.signal.mel import MelFrames, to_linear
+from gru_audio.signal.mel_adapt import contract_differences, restated
 from gru_audio.signal.mel_check.levels import frame_levels
 from gru_audio.signal.mel_check.storages import NORMALISED, SIZES, Storage, line_of, storages_of
 from gru_audio.signal.mel_check.tally import LOUDEST_FRAME_DBFS, MOST_FRAMES, Bands, MelTally
@@ -121,7 +122,20 @@ class MelJudge:
             return f"{looks}; {storage.mend}, or add --force (in Python: check=False)"
         return (
             f"{looks}; add --mel {self._spelt(storage)}, or --force (in Python: convert_mel, or check=False)"
+            f"{self._other_tools(storage)}"
         )
+
+    def _other_tools(self, storage: Storage) -> str:
+        """Whose mels are stored so, too, at another rate or hop, which the check does not see."""
+        line = _line_of_magnitudes(self.config.model_copy(update=storage.changes))
+        names = [
+            name
+            for name, preset in MEL_PRESETS.items()
+            if preset.n_mels == self.config.n_mels
+            and np.allclose(_line_of_magnitudes(preset), line)
+            and contract_differences(restated(preset, self.config), self.config)
+        ]
+        return f"; for a mel of {' or '.join(names)} add that --mel and --adapt instead" if names else ""
 
     def _spelt(self, storage: Storage) -> str:
         """The contract as --mel takes it: a preset's name, or the fields that differ from the voice's."""
@@ -176,6 +190,11 @@ class MelJudge:
                 deviations(bands.highest).mean(),
             ]
         )
+
+
+def _line_of_magnitudes(config: MelConfig) -> tuple[float, float]:
+    factor, offset = line_of(config)
+    return factor * config.spectrum_power, offset
 
 
 def _distance(figures: DoubleArray) -> float:

@@ -98,6 +98,27 @@ def test_what_is_told_to_add_mends_it(sample_clips: dict[str, Floats]) -> None:
     np.testing.assert_allclose(convert_mel(stored, contract, CONTRACT), mel, atol=2e-3)
 
 
+@pytest.mark.parametrize(
+    ("name", "tools"),
+    [
+        ("log10", "espnet-24k"),
+        ("to 1", "univoc-16k or wavernn-22k"),
+        ("to 4", "coqui-22k"),
+        ("whisper", "whisper-16k"),
+        ("decibels", ""),
+        ("16 bits", ""),
+    ],
+)
+def test_tools_that_store_so_are_named(name: str, tools: str, sample_clips: dict[str, Floats]) -> None:
+    """The check cannot tell another rate or hop: with the storage alone such a mel would be spoken too slowly."""
+    change, _ = STORED[name]
+    (mel, *_) = speech_mels(sample_clips)
+    with pytest.raises(MelError) as error:
+        JUDGE.require(np.asarray(change(mel), np.float32))
+    _, _, told = str(error.value).partition("check=False)")
+    assert told == (f"; for a mel of {tools} add that --mel and --adapt instead" if tools else "")
+
+
 def test_a_voice_with_another_contract(sample_clips: dict[str, Floats]) -> None:
     """The figures are in units of the voice's own bands, so that they serve every way of storing."""
     wanted = MEL_PRESETS["univoc-16k"]
