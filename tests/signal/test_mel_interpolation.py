@@ -34,7 +34,8 @@ def off_db(found: Floats, exact: Floats) -> float:
     return float(DB * np.abs(found - exact)[heard].mean())
 
 
-# Measured on all of samples/, of which every second is heard here, and in brackets along lines through the bands' middles alone.
+# Measured on all of samples/, of which every second is heard here, and in brackets along lines through the bands'
+# middles alone.
 @pytest.mark.parametrize(
     ("preset", "most_db"),
     [
