@@ -122,7 +122,8 @@ def synthesize(
     of n_mels float32 values (--stdin mel), or 16-bit mono samples at the voice's rate (--stdin pcm); the output is such
     samples. Both are little-endian and have no header. A frame's audio comes after the next 6 frames, or 2 with
     --corrections 0: with the default contract that is a lookahead of 75 or 25 ms, and the first audio comes after
-    87.5 or 37.5 ms of mel. PCM takes another 18.8 ms, because its analysis also looks ahead.
+    87.5 or 37.5 ms of mel. PCM takes another 18.8 ms, because its analysis also looks ahead; --adapt up to two frames
+    of what it is given.
 
     **Examples**
 

@@ -28,6 +28,7 @@ _APART = 0.01  # of a bin
 _NOTHING = -70.0  # log density far below any floor
 _GRAIN = 2.0**-20  # of a log density
 _NEIGHBOURS = 2  # before the frame after, which a curve between two hangs on
+_BEYOND = 0.5  # the levels of both frames beside, a curve goes so far at most: 2 dB
 _ABOVE = 2  # bands above the highest wanted frequency, which a curve up to there hangs on
 _LOUDEST = 1e15  # no audio is as loud
 _ALL = 1 - 1e-6  # the share that all neighbours together have, but for rounding
@@ -117,7 +118,7 @@ class MelInterpolation:
         for first in range(self._n_made, end, self._n_together):
             times = _middles_s(self._wanted, first, min(end, first + self._n_together))
             silence = _along_lines(times, places, self._silence)
-            parts.append(self._refiltered(_along_curves(times, places, self._density), silence))
+            parts.append(self._refiltered(_along_held_curves(times, places, self._density), silence))
         self._n_made = max(self._n_made, end)
         next_s = _middles_s(self._wanted, self._n_made, self._n_made + 1)
         n_over = max(0, int(np.searchsorted(places, next_s)[0]) - _NEIGHBOURS)
@@ -208,6 +209,17 @@ def _along_curves(at: DoubleArray, places: DoubleArray, rows: DoubleArray) -> Do
     gap, rest = gaps[upper - 1], 1 - share
     values = rest**2 * (1 + 2 * share) * rows[upper - 1] + share**2 * (1 + 2 * rest) * rows[upper]
     return np.asarray(values + gap * share * rest * (rest * slopes[upper - 1] - share * slopes[upper]))
+
+
+def _along_held_curves(at: DoubleArray, places: DoubleArray, rows: DoubleArray) -> DoubleArray:
+    """The same, held near both rows beside: after a silence of -200 dB a curve went 11 dB above what came next."""
+    if len(places) <= 2:
+        return _along_lines(at, places, rows)
+    upper, _ = _between(at, places)
+    beside = rows[upper - 1], rows[upper]
+    return np.clip(
+        _along_curves(at, places, rows), np.minimum(*beside) - _BEYOND, np.maximum(*beside) + _BEYOND
+    )
 
 
 def _between(at: DoubleArray, places: DoubleArray) -> tuple[npt.NDArray[np.intp], DoubleArray]:

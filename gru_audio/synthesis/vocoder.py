@@ -131,8 +131,8 @@ class Vocoder:
             contract: one of `gru_audio.config.MEL_PRESETS`, such as `"hifigan-22k"`; or as `load_mel_config` has it.
 
         Returns:
-            (F', M') float32, for `synthesize`. Of a contract that differs from the voice's in its padding alone, all
-            audio comes half a hop late.
+            (F', M') float32, for `synthesize`. Where the frames are centred, those of the voice are not, and nothing
+            had to be interpolated, all audio comes half a hop late.
 
         Raises:
             ConfigError: no such contract.

@@ -161,6 +161,17 @@ def test_digital_silence_stays_silent(preset: str) -> None:
     assert (fitted[middle + 2 :, known] > np.log(wanted.floor) + 3).all()
 
 
+@pytest.mark.parametrize("preset", OTHERS)
+def test_silence_makes_nothing_beside_it_louder(preset: str) -> None:
+    """A curve from a floor of -200 dB went 11 dB above what came next."""
+    given = MEL_PRESETS[preset]
+    loud = from_linear(np.full((20, given.n_mels), 0.1, np.float32), given)
+    mel = np.concatenate([silent_frames(20, given), loud, silent_frames(20, given)])
+    fitted = DB * interpolate_mel(mel, given, MelConfig())[:, 5:70]
+    steady = DB * interpolate_mel(loud, given, MelConfig())[8, 5:70]
+    assert (fitted.max(0) - steady).max() < 2.5
+
+
 def test_bands_without_a_bin_and_two_of_one_bin() -> None:
     """Filters narrower than a bin: what such a band is said to hold is no matter."""
     given = MelConfig(n_fft=256, window_samples=256, hop_samples=200, n_mels=128)
