@@ -237,17 +237,18 @@ def _from_stdin(
     goes_to = f"stdout: {pcm}" if output is None else str(output)
     note(f"stdin: {pcm if content == 'pcm' else frames}; {goes_to}", quiet=quiet)
     try:
-        yield synthesize_pipe(vocoder, content, output, **how)
+        yield synthesize_pipe(
+            vocoder, content, output, tell=lambda text: note(f"stdin: {text}", quiet=quiet), **how
+        )
     except BrokenPipeError:
         raise typer.Exit(_READER_LEFT) from None
 
 
 def _tell(result: "Result", told: set[str], quiet: bool) -> None:
     """What a user should know of a result; what is so of many files, of the first."""
-    source = "stdin" if result.job.source == STANDARD else result.job.source
     for text in result.notes:
         if text not in told:
-            note(f"{source}: {text}", quiet=quiet)
+            note(f"{result.job.source}: {text}", quiet=quiet)
             told.add(text)
     if result.n_clipped:
         name = "stdout" if result.job.target == STANDARD else result.job.target

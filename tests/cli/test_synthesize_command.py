@@ -226,6 +226,10 @@ def test_a_pipe_tells_what_it_interpolates(run: Run, vocoder: Vocoder, mel: Floa
     done = run(f"- {VOICE} --mel hop_samples=180 --force --adapt", data)
     assert done.returncode == 0
     assert b"stdin: interpolated from a mel with hop_samples 180, not 200, at some loss" in done.stderr
+    broken = run(f"- {VOICE} --mel hop_samples=180 --adapt", np.full_like(mel, np.nan).tobytes())
+    assert b"stdin: interpolated" in broken.stderr  # so before it is read
+    quiet = run(f"- {VOICE} --mel hop_samples=180 --force --adapt --quiet", data)
+    assert b"interpolated" not in quiet.stderr
     expected = vocoder.synthesize(vocoder.adapt(mel, other), check=False)
     np.testing.assert_allclose(np.frombuffer(done.stdout, "<i2") / 2**15, expected, atol=1e-4)
 

@@ -5,7 +5,7 @@ channel at the voice's rate, both little-endian; what goes out is such PCM.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -45,6 +45,7 @@ def synthesize_pipe(
     contract: MelConfig | None = None,
     adapt: bool = False,
     check: bool = True,
+    tell: Callable[[str], None] = lambda _: None,
     source: int = 0,
     target: int = 1,
 ) -> Result:
@@ -60,6 +61,7 @@ def synthesize_pipe(
         contract: of the mel frames; None for the voice's own.
         adapt: interpolate what of the contract cannot be converted.
         check: refuse mel frames that are not what the voice wants; see `Vocoder.check`.
+        tell: is given, before anything is read, what the user should know of what is lost.
         source: the descriptor to read from, stdin by default.
         target: the descriptor to write to, stdout by default.
 
@@ -72,7 +74,8 @@ def synthesize_pipe(
     given, is_mel = contract or vocoder.mel_config, content == "mel"
     frame_bytes = 4 * given.n_mels if is_mel else 2 * vocoder.mel_config.hop_samples
     pieces = _read_pieces(source, _FRAMES_AT_ONCE * frame_bytes)
-    notes = _fitting(vocoder, contract, adapt).notes if is_mel else ()
+    for text in _fitting(vocoder, contract, adapt).notes if is_mel else ():
+        tell(text)
     error, rate_hz = None, vocoder.sample_rate
     with _PcmWriter(target, rate_hz) if output is None else open_writer(output, rate_hz) as writer:
         try:
@@ -88,7 +91,7 @@ def synthesize_pipe(
             what = "mel frames" if content == "mel" else "samples"
             raise AudioError(f"stdin: nothing came in; pipe {what} in")
     job = Job(Path("-"), output or Path("-"))
-    return Result(job, writer.n_samples / rate_hz, writer.n_clipped, error, notes)
+    return Result(job, writer.n_samples / rate_hz, writer.n_clipped, error)
 
 
 class _PcmWriter:
