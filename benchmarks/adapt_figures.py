@@ -16,7 +16,7 @@ from gru_audio.quality.measures import pesq
 from gru_audio.signal.audio import resample
 from gru_audio.signal.audio_file.reading import AUDIO_SUFFIXES, read_audio
 from gru_audio.signal.mel import log_mel, to_linear
-from gru_audio.signal.mel_adapt import Fitting, fit_mel
+from gru_audio.signal.mel_adapt.fitting import Fitting, fit_mel
 from gru_audio.synthesis.vocoder import load
 from gru_audio.voice.bundled import DEFAULT_VOICE
 

@@ -18,8 +18,8 @@ from gru_audio.data.dataset import Dataset
 from gru_audio.signal.audio import from_int16, resample
 from gru_audio.signal.audio_file.reading import read_audio
 from gru_audio.signal.mel import log_mel, to_linear
+from gru_audio.signal.mel_adapt.levels import frame_levels
 from gru_audio.signal.mel_check.judge import MelJudge
-from gru_audio.signal.mel_check.levels import frame_levels
 from gru_audio.signal.mel_check.tally import MelTally
 from gru_audio.voice.bundled import DEFAULT_VOICE
 from gru_audio.voice.voice import load_voice

@@ -56,7 +56,7 @@ def mel(
         gru-audio mel speech.wav -o mels/ --voice runs/mine --format npy --layout bands
     """
     from gru_audio.config import load_mel_config
-    from gru_audio.signal.mel_adapt import summary
+    from gru_audio.signal.mel_adapt.conversion import summary
     from gru_audio.signal.mel_making import make_mels, plan_mels
 
     if (contract is None) == (voice is None):

@@ -29,7 +29,7 @@ from gru_audio.data.stored.shards import (
 )
 from gru_audio.errors import DatasetError
 from gru_audio.progress import Progress, ProgressCallback, ignore_progress
-from gru_audio.signal.mel_adapt import contract_differences
+from gru_audio.signal.mel_adapt.conversion import contract_differences
 
 _LAG_MARGIN = 2  # a tracker's fractions go past the longest lag, by far less
 

@@ -13,7 +13,7 @@ from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.errors import MelError
 from gru_audio.signal.mel import log_mel, log_unit, silent_frames
-from gru_audio.signal.mel_adapt import convert_mel
+from gru_audio.signal.mel_adapt.conversion import convert_mel
 from gru_audio.signal.mel_file import read_mel
 
 TOLERATED_FRAMES = 4

@@ -33,7 +33,7 @@ from gru_audio.quality import measures
 from gru_audio.quality.material import Original
 from gru_audio.quality.pitch_measures import compare_pitch, track_f0
 from gru_audio.signal.audio import resample
-from gru_audio.signal.mel_adapt import convert_mel
+from gru_audio.signal.mel_adapt.conversion import convert_mel
 from gru_audio.synthesis.sampling import PLAIN_SAMPLING, Sampling
 from gru_audio.synthesis.vocoder import Vocoder
 from gru_audio.voice.voice import Voice

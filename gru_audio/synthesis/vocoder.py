@@ -13,7 +13,7 @@ from gru_audio.errors import CheckpointError
 from gru_audio.progress import ProgressCallback, ignore_progress
 from gru_audio.signal.audio import check_audio, resample
 from gru_audio.signal.mel import MelFrames, check_mel, log_mel, silent_frames
-from gru_audio.signal.mel_adapt import Fitting, fit_mel
+from gru_audio.signal.mel_adapt.fitting import Fitting, fit_mel
 from gru_audio.synthesis.correction import check_corrections, default_corrections
 from gru_audio.synthesis.engines import choose_engine, make_engine
 from gru_audio.synthesis.folding import fold

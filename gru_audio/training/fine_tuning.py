@@ -11,7 +11,7 @@ from gru_audio.data.dataset import Dataset
 from gru_audio.errors import CheckpointError, TrainingError
 from gru_audio.network.blocks import DENSITIES, kept_of, pruned_weights
 from gru_audio.network.model import Network
-from gru_audio.signal.mel_adapt import contract_differences
+from gru_audio.signal.mel_adapt.conversion import contract_differences
 from gru_audio.training.growing import grown
 from gru_audio.voice.bundled import voice_path
 from gru_audio.voice.run_folder import VOICE_FILE

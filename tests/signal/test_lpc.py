@@ -17,7 +17,7 @@ from gru_audio.config import MEL_PRESETS, MelConfig, SignalConfig
 from gru_audio.native import library
 from gru_audio.signal.lpc import frame_filters, linear_prediction
 from gru_audio.signal.mel import analysis_window, filterbank, from_linear, log_mel, silent_frames, to_linear
-from gru_audio.signal.mel_adapt import convert_mel
+from gru_audio.signal.mel_adapt.conversion import convert_mel
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

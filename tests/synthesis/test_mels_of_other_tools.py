@@ -17,7 +17,7 @@ from gru_audio.errors import AudioError, ConfigError, MelError
 from gru_audio.network.model import Network
 from gru_audio.signal.audio import resample
 from gru_audio.signal.mel import log_mel
-from gru_audio.signal.mel_adapt import convert_mel
+from gru_audio.signal.mel_adapt.conversion import convert_mel
 from gru_audio.synthesis.jobs.batch import synthesize_files
 from gru_audio.synthesis.jobs.pipe import synthesize_pieces
 from gru_audio.synthesis.jobs.plan import Job, Result

@@ -20,8 +20,8 @@ from gru_audio.arrays import DoubleArray, FloatArray
 from gru_audio.config import MEL_PRESETS, MelConfig
 from gru_audio.errors import MelError
 from gru_audio.signal.mel import MelFrames, to_linear
-from gru_audio.signal.mel_adapt import contract_differences, restated
-from gru_audio.signal.mel_check.levels import frame_levels
+from gru_audio.signal.mel_adapt.conversion import contract_differences, restated
+from gru_audio.signal.mel_adapt.levels import frame_levels
 from gru_audio.signal.mel_check.storages import NORMALISED, SIZES, Storage, line_of, storages_of
 from gru_audio.signal.mel_check.tally import LOUDEST_FRAME_DBFS, MOST_FRAMES, Bands, MelTally
 

@@ -6,7 +6,8 @@ from threading import Lock
 from gru_audio.config import MelConfig
 from gru_audio.errors import MelError
 from gru_audio.signal.mel import MelFrames
-from gru_audio.signal.mel_adapt import Fitting, fit_mel, summary
+from gru_audio.signal.mel_adapt.conversion import summary
+from gru_audio.signal.mel_adapt.fitting import Fitting, fit_mel
 from gru_audio.signal.mel_file import MEL_SUFFIXES, read_mel
 from gru_audio.synthesis.jobs.plan import Job
 from gru_audio.synthesis.vocoder import Vocoder

@@ -18,7 +18,7 @@ from gru_audio.signal.audio import from_int16
 from gru_audio.signal.audio_file.kinds import HEAD_BYTES, kind_of
 from gru_audio.signal.audio_file.writing import finite_int16, open_writer
 from gru_audio.signal.mel import MelFrames
-from gru_audio.signal.mel_adapt import Fitting
+from gru_audio.signal.mel_adapt.fitting import Fitting
 from gru_audio.synthesis.feeding import AudioFrames, Feed, drain
 from gru_audio.synthesis.jobs.plan import Job, Result
 from gru_audio.synthesis.sampling import Sampling

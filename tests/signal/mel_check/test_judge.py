@@ -11,7 +11,7 @@ from gru_audio.config import MEL_PRESETS, SignalConfig
 from gru_audio.errors import MelError
 from gru_audio.signal.lpc import linear_prediction
 from gru_audio.signal.mel import log_mel, silent_frames
-from gru_audio.signal.mel_adapt import convert_mel
+from gru_audio.signal.mel_adapt.conversion import convert_mel
 from gru_audio.signal.mel_check.judge import MelJudge, MelWatch
 from gru_audio.voice.bundled import DEFAULT_VOICE, voice_path
 from gru_audio.voice.voice import load_voice

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from gru_audio.config import MEL_PRESETS, MelConfig
 from gru_audio.signal.mel import log_mel, to_linear
-from gru_audio.signal.mel_check.levels import frame_levels
+from gru_audio.signal.mel_adapt.levels import frame_levels
 from gru_audio.signal.mel_check.order import Order
 from gru_audio.signal.mel_check.tally import MelTally
 

@@ -11,7 +11,8 @@ from gru_audio.config import MEL_PRESETS, MelConfig
 from gru_audio.errors import MelError
 from gru_audio.signal.audio import resample
 from gru_audio.signal.mel import from_linear, log_mel, silent_frames, silent_up_to, to_linear
-from gru_audio.signal.mel_adapt import Fitting, contract_differences, convert_mel, fit_mel
+from gru_audio.signal.mel_adapt.conversion import contract_differences, convert_mel
+from gru_audio.signal.mel_adapt.fitting import Fitting, fit_mel
 
 Floats = NDArray[np.float32]
 DB = 20 / np.log(10)

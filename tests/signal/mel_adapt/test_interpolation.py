@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from gru_audio.arrays import DoubleArray
 from gru_audio.config import MEL_PRESETS, MelConfig
-from gru_audio.signal import mel_interpolation
 from gru_audio.signal.audio import resample
 from gru_audio.signal.mel import filterbank, from_linear, log_mel, silent_frames
-from gru_audio.signal.mel_interpolation import MelInterpolation
+from gru_audio.signal.mel_adapt import interpolation
+from gru_audio.signal.mel_adapt.interpolation import MelInterpolation
 
 Floats = NDArray[np.float32]
 DB = 20 / np.log(10)
@@ -82,7 +82,7 @@ def test_any_cutting_gives_the_same(
     mel = log_mel(resample(speech[:10_000], 16_000, given.sample_rate_hz), given)
     whole = interpolate_mel(mel, given, wanted)
     np.testing.assert_array_equal(interpolate_mel(mel, given, wanted, size), whole)
-    monkeypatch.setattr(mel_interpolation, "_NUMBERS_TOGETHER", 7 * 1025)  # as a long mel is
+    monkeypatch.setattr(interpolation, "_NUMBERS_TOGETHER", 7 * 1025)  # as a long mel is
     np.testing.assert_array_equal(interpolate_mel(mel, given, wanted), whole)
     for n_frames in range(1, 12):
         expected = max(1, round(n_frames * wanted.frame_rate_hz / given.frame_rate_hz))
@@ -93,13 +93,13 @@ def test_any_cutting_gives_the_same(
 
 def test_a_long_mel_takes_no_more_memory_nor_time_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     """Curves through all of an hour, laid anew for each half a minute, took most of the time, and 1.8 GB."""
-    given, n_rows, along_curves = MEL_PRESETS["hifigan-22k"], list[int](), mel_interpolation._along_curves
+    given, n_rows, along_curves = MEL_PRESETS["hifigan-22k"], list[int](), interpolation._along_curves
 
     def counted(at: DoubleArray, places: DoubleArray, rows: DoubleArray) -> DoubleArray:
         n_rows.append(len(rows))
         return along_curves(at, places, rows)
 
-    monkeypatch.setattr(mel_interpolation, "_along_curves", counted)
+    monkeypatch.setattr(interpolation, "_along_curves", counted)
     mel = np.random.default_rng(0).normal(-4, 1, (10_000, given.n_mels)).astype(np.float32)
     tracemalloc.start()
     try:

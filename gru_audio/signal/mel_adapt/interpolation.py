@@ -18,7 +18,7 @@ import numpy.typing as npt
 from gru_audio.arrays import DoubleArray, FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.signal.mel import from_linear, heard_filters, silent_up_to, to_linear
-from gru_audio.signal.mel_check.levels import noise_gains
+from gru_audio.signal.mel_adapt.levels import noise_gains
 
 _ROUNDS = 4
 _STEP = 1.0  # a round's largest, in nepers of power
