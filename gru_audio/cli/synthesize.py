@@ -80,6 +80,15 @@ def synthesize(
         bool,
         typer.Option("--adapt", help="Interpolate mels with other bands, hops or windows, at some loss."),
     ] = False,
+    sharpen: Annotated[
+        float,
+        typer.Option(
+            "--sharpen",
+            min=0,
+            max=4,
+            help="By how much to sharpen mels that are too smooth, as a TTS' may be.",
+        ),
+    ] = 0.0,
     force: Annotated[
         bool, typer.Option("--force", help="Take mels that do not look like what the voice wants.")
     ] = False,
@@ -162,7 +171,13 @@ def synthesize(
     began, results, told = time.perf_counter(), list["Result"](), set[str]()
     display = progress_bar("synthesizing", quiet=quiet or piped)
     with workers(cluster, jobs), display as progress:
-        how: _How = {"sampling": sampling, "contract": contract, "adapt": adapt, "check": not force}
+        how: _How = {
+            "sampling": sampling,
+            "contract": contract,
+            "adapt": adapt,
+            "sharpen": sharpen,
+            "check": not force,
+        }
         made: Iterable[Result]
         if piped:
             made = _from_stdin(vocoder, stdin.value, output, how, quiet)
@@ -187,6 +202,7 @@ class _How(TypedDict):
     sampling: "Sampling"
     contract: "MelConfig | None"
     adapt: bool
+    sharpen: float
     check: bool
 
 

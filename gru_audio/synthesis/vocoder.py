@@ -123,12 +123,13 @@ class Vocoder:
         samples = resample(check_audio(audio), sample_rate, self.sample_rate)
         return log_mel(np.pad(samples, (0, -samples.size % self.mel_config.hop_samples)), self.mel_config)
 
-    def adapt(self, mel: npt.ArrayLike, contract: MelConfig | str) -> FloatArray:
+    def adapt(self, mel: npt.ArrayLike, contract: MelConfig | str, sharpen: float = 0.0) -> FloatArray:
         """Another tool's mel as this voice wants it: converted exactly where that can be, else interpolated.
 
         Args:
             mel: (F, M) or (M, F) under `contract`.
             contract: one of `gru_audio.config.MEL_PRESETS`, such as `"hifigan-22k"`; or as `load_mel_config` has it.
+            sharpen: how much it is sharpened, where it is too smooth, from 0 to 3.
 
         Returns:
             (F', M') float32, for `synthesize`. Where the frames are centred, those of the voice are not, and nothing
@@ -139,16 +140,17 @@ class Vocoder:
             MelError: not a mel of it.
         """
         given = self._contract(contract)
-        return fit_mel(check_mel(mel, given), Fitting(given, self.mel_config, adapt=True))
+        return fit_mel(check_mel(mel, given), Fitting(given, self.mel_config, adapt=True, sharpen=sharpen))
 
     def adapt_stream(
-        self, frames: Iterable[npt.ArrayLike], contract: MelConfig | str
+        self, frames: Iterable[npt.ArrayLike], contract: MelConfig | str, sharpen: float = 0.0
     ) -> Iterator[FloatArray]:
         """The same of frames as they come, for `stream`; two of them are waited for, and any cutting gives the same.
 
         Args:
             frames: pieces (k, M).
             contract: see `adapt`.
+            sharpen: see `adapt`.
 
         Returns:
             Pieces (k', M') float32, together what `adapt` gives.
@@ -158,7 +160,7 @@ class Vocoder:
             MelError: not a mel of it.
         """
         given = self._contract(contract)
-        fitting = Fitting(given, self.mel_config, adapt=True)
+        fitting = Fitting(given, self.mel_config, adapt=True, sharpen=sharpen)
 
         def fitted() -> Iterator[FloatArray]:
             for piece in frames:

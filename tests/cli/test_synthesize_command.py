@@ -234,6 +234,22 @@ def test_a_pipe_tells_what_it_interpolates(run: Run, vocoder: Vocoder, mel: Floa
     np.testing.assert_allclose(np.frombuffer(done.stdout, "<i2") / 2**15, expected, atol=1e-4)
 
 
+def test_mels_are_sharpened_in_files_and_streams(
+    run: Run, vocoder: Vocoder, mel: Floats, tmp_path: Path
+) -> None:
+    expected = to_int16(vocoder.synthesize(vocoder.adapt(mel, vocoder.mel_config, sharpen=1.5), check=False))
+    assert not np.array_equal(expected, to_int16(vocoder.synthesize(mel)))
+    done = run(f"- {VOICE} --sharpen 1.5 --force --quiet", mel.tobytes())
+    assert done.returncode == 0
+    np.testing.assert_array_equal(np.frombuffer(done.stdout, "<i2"), expected)
+    np.save(tmp_path / "a.npy", mel)
+    assert run(f"{tmp_path}/a.npy -o {tmp_path}/a.wav {VOICE} --sharpen 1.5 --force --quiet").returncode == 0
+    np.testing.assert_array_equal(soundfile.read(tmp_path / "a.wav", dtype="int16")[0], expected)
+    refused = run(f"{tmp_path}/a.npy -o {tmp_path}/b.wav {VOICE} --sharpen 5")
+    assert refused.returncode == 2
+    assert b"--sharpen" in refused.stderr
+
+
 def test_what_is_said_of_stdin_is_of_the_contract_that_was_given(run: Run, mel: Floats) -> None:
     done = run(f"- {VOICE} --mel n_mels=40,hop_samples=100", mel.tobytes())
     assert done.returncode == 1

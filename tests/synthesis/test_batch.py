@@ -235,7 +235,7 @@ def test_clips_that_ffmpeg_is_asked_for_go_on_together(
     monkeypatch.setattr(decoding, "blocks_of", cut)
     monkeypatch.setattr(batch, "open_audio", watched)
     jobs = plan_jobs(sources, tmp_path / "out", ".wav")
-    results = run_together(vocoder, jobs, PLAIN, Given(None, False, True), tell, feeding=feeding)
+    results = run_together(vocoder, jobs, PLAIN, Given(None, False, 0.0, True), tell, feeding=feeding)
     assert [result.job for result in results] == jobs
     assert [result.error for result in results] == [None] * 3
     lengths = [soundfile.info(job.target).frames for job in jobs]

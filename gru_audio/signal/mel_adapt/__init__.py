@@ -1,1 +1,1 @@
-"""Mels brought from one contract to another: fitting takes frames, which conversion or interpolation brings there."""
+"""Mels brought from one contract to another: fitting takes frames, and has them converted, interpolated, sharpened."""

@@ -4,8 +4,10 @@ import numpy as np
 
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
+from gru_audio.errors import MelError
 from gru_audio.signal.mel_adapt.conversion import MEND, contract_differences, convert_mel, restated
 from gru_audio.signal.mel_adapt.interpolation import MelInterpolation
+from gru_audio.signal.mel_adapt.sharpening import MOST_SHARPENING, sharpened
 
 
 class Fitting:
@@ -17,7 +19,13 @@ class Fitting:
     """
 
     def __init__(
-        self, given: MelConfig, wanted: MelConfig, name: str = "mel", *, adapt: bool = False
+        self,
+        given: MelConfig,
+        wanted: MelConfig,
+        name: str = "mel",
+        *,
+        adapt: bool = False,
+        sharpen: float = 0.0,
     ) -> None:
         """Begin a mel.
 
@@ -26,11 +34,16 @@ class Fitting:
             wanted: the other one.
             name: begins the message of an error.
             adapt: interpolate what cannot be converted.
+            sharpen: how much what comes out is sharpened; see `sharpening`.
 
         Raises:
-            MelError: the contracts differ in more than can be converted, and `adapt` is False.
+            MelError: the contracts differ in more than can be converted, and `adapt` is False; or no such sharpening.
         """
-        self._given, self._wanted = given, wanted
+        if not 0 <= sharpen <= MOST_SHARPENING:
+            raise MelError(
+                f"{name}: cannot be sharpened by {sharpen:g}; give a number from 0 to {MOST_SHARPENING:g}"
+            )
+        self._given, self._wanted, self._sharpen = given, wanted, sharpen
         self._interpolation, self.lead_samples, self.notes = None, 0, tuple[str, ...]()
         differences = contract_differences(restated(given, wanted), wanted)
         if adapt and differences:
@@ -45,14 +58,17 @@ class Fitting:
     def push(self, frames: FloatArray) -> FloatArray:
         """Take frames (k, M); those (k', M') that are ready."""
         if self._interpolation is not None:
-            return self._interpolation.push(frames)
-        return convert_mel(frames, self._given, self._wanted)
+            return self._sharpened(self._interpolation.push(frames))
+        return self._sharpened(convert_mel(frames, self._given, self._wanted))
 
     def finish(self) -> FloatArray:
         """The last frames."""
         if self._interpolation is not None:
-            return self._interpolation.finish()
+            return self._sharpened(self._interpolation.finish())
         return np.zeros((0, self._wanted.n_mels), np.float32)
+
+    def _sharpened(self, frames: FloatArray) -> FloatArray:
+        return sharpened(frames, self._wanted, self._sharpen)
 
     def n_samples(self, n_frames: int) -> int:
         """How long the audio of so many frames is."""

@@ -38,6 +38,7 @@ def synthesize_files(
     sampling: Sampling = PLAIN_SAMPLING,
     contract: MelConfig | None = None,
     adapt: bool = False,
+    sharpen: float = 0.0,
     check: bool = True,
     threads: int | None = None,
     progress: ProgressCallback = ignore_progress,
@@ -52,6 +53,7 @@ def synthesize_files(
         sampling: seed, temperature and tail cut, the same for each clip.
         contract: the contract of mel files that state none; None for the voice's own.
         adapt: interpolate mels whose contract cannot be converted; see `mel_adapt`.
+        sharpen: how much mels are sharpened, where they are too smooth; see `mel_adapt.sharpening`.
         check: refuse mels that are not what the voice wants; see `Vocoder.check`.
         threads: clips under way together, one for each CPU core by default; no matter to an engine whose streams
             go in step.
@@ -76,7 +78,9 @@ def synthesize_files(
     feeding = Lock() if vocoder.engine.streams_at_once > 1 else None
 
     def run(group: Sequence[Job], report: ProgressCallback) -> list[Result]:
-        return run_together(vocoder, group, sampling, Given(contract, adapt, check), report, feeding=feeding)
+        return run_together(
+            vocoder, group, sampling, Given(contract, adapt, sharpen, check), report, feeding=feeding
+        )
 
     def advance(index: int, inner: Progress) -> None:
         share, n_streams = inner.done / inner.total, len(groups[index])

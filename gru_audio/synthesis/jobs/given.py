@@ -21,6 +21,7 @@ class Given:
 
     contract: MelConfig | None
     adapt: bool
+    sharpen: float
     check: bool
 
 
@@ -54,7 +55,7 @@ def load_mel(vocoder: Vocoder, job: Job, given: Given) -> LoadedMel:
         notes.append(
             f"states no mel contract; taken for the voice's own, {summary(wanted)}; --mel names another"
         )
-    fitting = Fitting(stated or wanted, wanted, name, adapt=given.adapt)
+    fitting = Fitting(stated or wanted, wanted, name, adapt=given.adapt, sharpen=given.sharpen)
     fitted = fit_mel(mel, fitting)
     notes += fitting.notes
     frames = vocoder.judged(fitted, name) if given.check else MelFrames(fitted)

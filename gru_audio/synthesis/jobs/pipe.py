@@ -44,6 +44,7 @@ def synthesize_pipe(
     sampling: Sampling,
     contract: MelConfig | None = None,
     adapt: bool = False,
+    sharpen: float = 0.0,
     check: bool = True,
     tell: Callable[[str], None] = lambda _: None,
     source: int = 0,
@@ -60,6 +61,7 @@ def synthesize_pipe(
         sampling: how codes are drawn.
         contract: of the mel frames; None for the voice's own.
         adapt: interpolate what of the contract cannot be converted.
+        sharpen: how much mel frames are sharpened; see `mel_adapt.sharpening`.
         check: refuse mel frames that are not what the voice wants; see `Vocoder.check`.
         tell: is given, before anything is read, what the user should know of what is lost.
         source: the descriptor to read from, stdin by default.
@@ -74,13 +76,13 @@ def synthesize_pipe(
     given, is_mel = contract or vocoder.mel_config, content == "mel"
     frame_bytes = 4 * given.n_mels if is_mel else 2 * vocoder.mel_config.hop_samples
     pieces = _read_pieces(source, _FRAMES_AT_ONCE * frame_bytes)
-    for text in _fitting(vocoder, contract, adapt).notes if is_mel else ():
+    for text in _fitting(vocoder, contract, adapt, sharpen).notes if is_mel else ():
         tell(text)
     error, rate_hz = None, vocoder.sample_rate
     with _PcmWriter(target, rate_hz) if output is None else open_writer(output, rate_hz) as writer:
         try:
             for audio in synthesize_pieces(
-                vocoder, pieces, content, sampling, contract, adapt=adapt, check=check
+                vocoder, pieces, content, sampling, contract, adapt=adapt, sharpen=sharpen, check=check
             ):
                 writer.write(audio)
         except (AudioError, MelError) as caught:
@@ -121,6 +123,7 @@ def synthesize_pieces(
     contract: MelConfig | None = None,
     *,
     adapt: bool = False,
+    sharpen: float = 0.0,
     check: bool = True,
 ) -> Iterator[FloatArray]:
     """The audio of bytes that come in pieces cut anywhere; for arguments see `synthesize_pipe`.
@@ -133,7 +136,11 @@ def synthesize_pieces(
         MelError: a frame that is not finite, or a cut one at the end; the audio up to there has then been given.
         AudioError: half a sample at the end, likewise; or the pieces begin as a file with a header does.
     """
-    source = _MelSource(vocoder, contract, adapt) if content == "mel" else _PcmSource(vocoder)
+    source = (
+        _MelSource(_fitting(vocoder, contract, adapt, sharpen), (contract or vocoder.mel_config).n_mels)
+        if content == "mel"
+        else _PcmSource(vocoder)
+    )
     frames = _frames(source, _refuse_files(pieces, content, source.head_bytes))
     stream = vocoder.start(sampling, check=check and content == "mel")
     yield from drain(
@@ -187,21 +194,20 @@ class _Source(Protocol):
         """The error of an end so many bytes into an item."""
 
 
-def _fitting(vocoder: Vocoder, contract: MelConfig | None, adapt: bool) -> Fitting:
+def _fitting(vocoder: Vocoder, contract: MelConfig | None, adapt: bool, sharpen: float) -> Fitting:
     """What brings frames to the voice's contract.
 
     Raises:
         MelError: the contract cannot be converted, and `adapt` is False.
     """
-    return Fitting(contract or vocoder.mel_config, vocoder.mel_config, "stdin", adapt=adapt)
+    return Fitting(contract or vocoder.mel_config, vocoder.mel_config, "stdin", adapt=adapt, sharpen=sharpen)
 
 
 class _MelSource:
     """Frames as they stand, brought to the voice's contract."""
 
-    def __init__(self, vocoder: Vocoder, contract: MelConfig | None, adapt: bool) -> None:
-        self._n_mels = (contract or vocoder.mel_config).n_mels
-        self._fitting = _fitting(vocoder, contract, adapt)
+    def __init__(self, fitting: Fitting, n_mels: int) -> None:
+        self._fitting, self._n_mels = fitting, n_mels
         self.lead_samples = self._fitting.lead_samples
         self.item_bytes = self.head_bytes = 4 * self._n_mels
         self._n_frames = 0

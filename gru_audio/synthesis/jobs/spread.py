@@ -68,6 +68,7 @@ def synthesize_in_processes(
     sampling: Sampling = PLAIN_SAMPLING,
     contract: MelConfig | None = None,
     adapt: bool = False,
+    sharpen: float = 0.0,
     check: bool = True,
     processes: int | None = None,
     progress: ProgressCallback = ignore_progress,
@@ -78,9 +79,10 @@ def synthesize_in_processes(
         vocoder: of the voice.
         voice: the same for the processes.
         jobs: see `plan_jobs`.
-        sampling: see `synthesize_files`; so for the next three.
+        sampling: see `synthesize_files`; so for the next four.
         contract: of mels that state none.
         adapt: interpolate.
+        sharpen: mels.
         check: refuse what does not fit.
         processes: see `map_in_order`; those of a cluster within `on_cluster`.
         progress: done and total are in jobs; it is told when jobs are over.
@@ -91,7 +93,7 @@ def synthesize_in_processes(
     Raises:
         CheckpointError: a machine has no such voice, or another one.
     """
-    given, n_at_once = Given(contract, adapt, check), vocoder.engine.streams_at_once
+    given, n_at_once = Given(contract, adapt, sharpen, check), vocoder.engine.streams_at_once
     groups = [tuple(jobs[first : first + n_at_once]) for first in range(0, len(jobs), n_at_once)]
     tally = JobsProgress(len(jobs), progress)
     tasks = [_Task(group, voice, sampling, given) for group in groups]
