@@ -85,7 +85,7 @@ def synthesize(
         typer.Option(
             "--sharpen",
             min=0,
-            max=4,
+            max=3,
             help="By how much to sharpen mels that are too smooth, as a TTS' may be.",
         ),
     ] = 0.0,
