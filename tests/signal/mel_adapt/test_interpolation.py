@@ -64,7 +64,7 @@ def test_its_own_filters_find_what_they_found(preset: str, speech: Floats) -> No
     assert off_db(interpolate_mel(mel, config, config), mel) < 0.2  # 0.8 without the rounds
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 40])
+@pytest.mark.parametrize("size", [1, 3, 40])
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
