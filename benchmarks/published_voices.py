@@ -62,11 +62,8 @@ class Bundled:
     """Our own."""
 
     def __init__(self, seed: int, blur: Blur | None, corrections: int | None = None) -> None:
-        self.vocoder, self.seed, self.blur = (
-            gru_audio.load(engine="int8", corrections=corrections),
-            seed,
-            blur,
-        )
+        self.vocoder = gru_audio.load(engine="int8", corrections=corrections)
+        self.seed, self.blur = seed, blur
 
     def features(self, audio: Floats) -> Floats:
         if self.blur:

@@ -24,9 +24,10 @@ def summary(config: MelConfig) -> str:
     return f"{config.sample_rate_hz} Hz, hop {config.hop_samples}, {config.n_mels} bands, {config.log}"
 
 
-def restated(given: MelConfig, wanted: MelConfig) -> MelConfig:
-    """A contract with all that can be converted as another one has it."""
-    return given.model_copy(update={key: getattr(wanted, key) for key in _CONVERTED})
+def lasting_differences(given: MelConfig, wanted: MelConfig) -> list[str]:
+    """Those that cannot be converted."""
+    restated = given.model_copy(update={key: getattr(wanted, key) for key in _CONVERTED})
+    return contract_differences(restated, wanted)
 
 
 def convert_mel(
@@ -48,8 +49,7 @@ def convert_mel(
     Raises:
         MelError: the contracts differ in anything else; the message names each difference.
     """
-    differences = contract_differences(restated(given, wanted), wanted)
-    if differences:
+    if differences := lasting_differences(given, wanted):
         raise MelError(
             f"{name}: made with {'; '.join(differences)}; only {', '.join(_CONVERTED[:-1])} and {_CONVERTED[-1]} can "
             f"be converted: {mend}"

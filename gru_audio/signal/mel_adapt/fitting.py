@@ -5,7 +5,7 @@ import numpy as np
 from gru_audio.arrays import FloatArray
 from gru_audio.config import MelConfig
 from gru_audio.errors import MelError
-from gru_audio.signal.mel_adapt.conversion import MEND, contract_differences, convert_mel, restated
+from gru_audio.signal.mel_adapt.conversion import MEND, convert_mel, lasting_differences
 from gru_audio.signal.mel_adapt.interpolation import MelInterpolation
 from gru_audio.signal.mel_adapt.sharpening import MOST_SHARPENING, sharpened
 
@@ -14,6 +14,7 @@ class Fitting:
     """Frames brought to another contract as they come; however they are cut, what comes out is the same.
 
     Attributes:
+        given: the contract of what comes in.
         lead_samples: how many samples of audio come before the beginning of what was analysed.
         notes: what the user should know of what is lost.
     """
@@ -43,10 +44,9 @@ class Fitting:
             raise MelError(
                 f"{name}: cannot be sharpened by {sharpen:g}; give a number from 0 to {MOST_SHARPENING:g}"
             )
-        self._given, self._wanted, self._sharpen = given, wanted, sharpen
+        self.given, self._wanted, self._sharpen = given, wanted, sharpen
         self._interpolation, self.lead_samples, self.notes = None, 0, tuple[str, ...]()
-        differences = contract_differences(restated(given, wanted), wanted)
-        if adapt and differences:
+        if adapt and (differences := lasting_differences(given, wanted)):
             self._interpolation = MelInterpolation(given, wanted)
             self.notes = (f"interpolated from a mel with {'; '.join(differences)}, at some loss of quality",)
         else:
@@ -59,7 +59,7 @@ class Fitting:
         """Take frames (k, M); those (k', M') that are ready."""
         if self._interpolation is not None:
             return self._sharpened(self._interpolation.push(frames))
-        return self._sharpened(convert_mel(frames, self._given, self._wanted))
+        return self._sharpened(convert_mel(frames, self.given, self._wanted))
 
     def finish(self) -> FloatArray:
         """The last frames."""

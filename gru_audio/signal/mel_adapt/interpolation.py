@@ -114,18 +114,19 @@ class MelInterpolation:
     def _made_up_to(self, end: int) -> FloatArray:
         """The frames from the first that was not made on."""
         places = _middles_s(self._given, self._first, self._n_given)
-        parts = [self._nothing]
-        for first in range(self._n_made, end, self._n_together):
-            times = _middles_s(self._wanted, first, min(end, first + self._n_together))
+        made = self._nothing
+        if end > self._n_made:
+            times = _middles_s(self._wanted, self._n_made, end)
             silence = _along_lines(times, places, self._silence)
-            parts.append(self._refiltered(_along_held_curves(times, places, self._density), silence))
-        self._n_made = max(self._n_made, end)
+            # After a silence of -200 dB a curve would go 11 dB above what comes next.
+            made = self._refiltered(_along_curves(times, places, self._density, _BEYOND), silence)
+            self._n_made = end
         next_s = _middles_s(self._wanted, self._n_made, self._n_made + 1)
         n_over = max(0, int(np.searchsorted(places, next_s)[0]) - _NEIGHBOURS)
         n_over = min(n_over, max(0, len(places) - _NEIGHBOURS - 1))
         self._density, self._silence = self._density[n_over:], self._silence[n_over:]
         self._first += n_over
-        return np.concatenate(parts)
+        return made
 
     def _refiltered(self, density: DoubleArray, silence: DoubleArray) -> FloatArray:
         """What the wanted filters find (k, M'), where the given ones find log densities (k, K), some of them silent."""
@@ -197,8 +198,13 @@ def _along_lines(at: DoubleArray, places: DoubleArray, rows: DoubleArray) -> Dou
     return np.asarray((1 - share) * rows[upper - 1] + share * rows[upper])
 
 
-def _along_curves(at: DoubleArray, places: DoubleArray, rows: DoubleArray) -> DoubleArray:
-    """The same along cubic curves, whose slope at a place is that of a parabola through it and its neighbours."""
+def _along_curves(
+    at: DoubleArray, places: DoubleArray, rows: DoubleArray, beyond: float = np.inf
+) -> DoubleArray:
+    """The same along cubic curves, whose slope at a place is that of a parabola through it and its neighbours.
+
+    A curve goes no further than `beyond` both rows beside.
+    """
     if len(places) <= 2:
         return _along_lines(at, places, rows)
     gaps = np.diff(places)[:, None]
@@ -207,19 +213,10 @@ def _along_curves(at: DoubleArray, places: DoubleArray, rows: DoubleArray) -> Do
     slopes = np.concatenate([slopes[:1], middle, slopes[-1:]])
     upper, share = _between(at, places)
     gap, rest = gaps[upper - 1], 1 - share
-    values = rest**2 * (1 + 2 * share) * rows[upper - 1] + share**2 * (1 + 2 * rest) * rows[upper]
-    return np.asarray(values + gap * share * rest * (rest * slopes[upper - 1] - share * slopes[upper]))
-
-
-def _along_held_curves(at: DoubleArray, places: DoubleArray, rows: DoubleArray) -> DoubleArray:
-    """The same, held near both rows beside: after a silence of -200 dB a curve went 11 dB above what came next."""
-    if len(places) <= 2:
-        return _along_lines(at, places, rows)
-    upper, _ = _between(at, places)
-    beside = rows[upper - 1], rows[upper]
-    return np.clip(
-        _along_curves(at, places, rows), np.minimum(*beside) - _BEYOND, np.maximum(*beside) + _BEYOND
-    )
+    before, after = rows[upper - 1], rows[upper]
+    values = rest**2 * (1 + 2 * share) * before + share**2 * (1 + 2 * rest) * after
+    values = values + gap * share * rest * (rest * slopes[upper - 1] - share * slopes[upper])
+    return np.clip(values, np.minimum(before, after) - beyond, np.maximum(before, after) + beyond)
 
 
 def _between(at: DoubleArray, places: DoubleArray) -> tuple[npt.NDArray[np.intp], DoubleArray]:

@@ -20,7 +20,7 @@ from gru_audio.arrays import DoubleArray, FloatArray
 from gru_audio.config import MEL_PRESETS, MelConfig
 from gru_audio.errors import MelError
 from gru_audio.signal.mel import MelFrames, to_linear
-from gru_audio.signal.mel_adapt.conversion import contract_differences, restated
+from gru_audio.signal.mel_adapt.conversion import lasting_differences
 from gru_audio.signal.mel_adapt.levels import frame_levels
 from gru_audio.signal.mel_check.storages import NORMALISED, SIZES, Storage, line_of, storages_of
 from gru_audio.signal.mel_check.tally import LOUDEST_FRAME_DBFS, MOST_FRAMES, Bands, MelTally
@@ -133,7 +133,7 @@ class MelJudge:
             for name, preset in MEL_PRESETS.items()
             if preset.n_mels == self.config.n_mels
             and np.allclose(_line_of_magnitudes(preset), line)
-            and contract_differences(restated(preset, self.config), self.config)
+            and lasting_differences(preset, self.config)
         ]
         return f"; for a mel of {' or '.join(names)} add that --mel and --adapt instead" if names else ""
 

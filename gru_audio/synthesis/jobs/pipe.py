@@ -73,16 +73,22 @@ def synthesize_pipe(
         OutputError: the file cannot be written.
         OSError: `target` cannot be written; BrokenPipeError where its reader has left.
     """
-    given, is_mel = contract or vocoder.mel_config, content == "mel"
-    frame_bytes = 4 * given.n_mels if is_mel else 2 * vocoder.mel_config.hop_samples
+    given = contract or vocoder.mel_config
+    frame_bytes = 4 * given.n_mels if content == "mel" else 2 * vocoder.mel_config.hop_samples
     pieces = _read_pieces(source, _FRAMES_AT_ONCE * frame_bytes)
-    for text in _fitting(vocoder, contract, adapt, sharpen).notes if is_mel else ():
-        tell(text)
     error, rate_hz = None, vocoder.sample_rate
     with _PcmWriter(target, rate_hz) if output is None else open_writer(output, rate_hz) as writer:
         try:
             for audio in synthesize_pieces(
-                vocoder, pieces, content, sampling, contract, adapt=adapt, sharpen=sharpen, check=check
+                vocoder,
+                pieces,
+                content,
+                sampling,
+                contract,
+                adapt=adapt,
+                sharpen=sharpen,
+                check=check,
+                tell=tell,
             ):
                 writer.write(audio)
         except (AudioError, MelError) as caught:
@@ -125,6 +131,7 @@ def synthesize_pieces(
     adapt: bool = False,
     sharpen: float = 0.0,
     check: bool = True,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Iterator[FloatArray]:
     """The audio of bytes that come in pieces cut anywhere; for arguments see `synthesize_pipe`.
 
@@ -136,11 +143,13 @@ def synthesize_pieces(
         MelError: a frame that is not finite, or a cut one at the end; the audio up to there has then been given.
         AudioError: half a sample at the end, likewise; or the pieces begin as a file with a header does.
     """
-    source = (
-        _MelSource(_fitting(vocoder, contract, adapt, sharpen), (contract or vocoder.mel_config).n_mels)
-        if content == "mel"
-        else _PcmSource(vocoder)
-    )
+    source: _Source = _PcmSource(vocoder)
+    if content == "mel":
+        wanted = vocoder.mel_config
+        fitting = Fitting(contract or wanted, wanted, "stdin", adapt=adapt, sharpen=sharpen)
+        for text in fitting.notes:
+            tell(text)
+        source = _MelSource(fitting)
     frames = _frames(source, _refuse_files(pieces, content, source.head_bytes))
     stream = vocoder.start(sampling, check=check and content == "mel")
     yield from drain(
@@ -194,20 +203,11 @@ class _Source(Protocol):
         """The error of an end so many bytes into an item."""
 
 
-def _fitting(vocoder: Vocoder, contract: MelConfig | None, adapt: bool, sharpen: float) -> Fitting:
-    """What brings frames to the voice's contract.
-
-    Raises:
-        MelError: the contract cannot be converted, and `adapt` is False.
-    """
-    return Fitting(contract or vocoder.mel_config, vocoder.mel_config, "stdin", adapt=adapt, sharpen=sharpen)
-
-
 class _MelSource:
     """Frames as they stand, brought to the voice's contract."""
 
-    def __init__(self, fitting: Fitting, n_mels: int) -> None:
-        self._fitting, self._n_mels = fitting, n_mels
+    def __init__(self, fitting: Fitting) -> None:
+        self._fitting, self._n_mels = fitting, fitting.given.n_mels
         self.lead_samples = self._fitting.lead_samples
         self.item_bytes = self.head_bytes = 4 * self._n_mels
         self._n_frames = 0

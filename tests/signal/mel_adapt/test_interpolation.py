@@ -95,9 +95,11 @@ def test_a_long_mel_takes_no_more_memory_nor_time_a_frame(monkeypatch: pytest.Mo
     """Curves through all of an hour, laid anew for each half a minute, took most of the time, and 1.8 GB."""
     given, n_rows, along_curves = MEL_PRESETS["hifigan-22k"], list[int](), interpolation._along_curves
 
-    def counted(at: DoubleArray, places: DoubleArray, rows: DoubleArray) -> DoubleArray:
+    def counted(
+        at: DoubleArray, places: DoubleArray, rows: DoubleArray, beyond: float = np.inf
+    ) -> DoubleArray:
         n_rows.append(len(rows))
-        return along_curves(at, places, rows)
+        return along_curves(at, places, rows, beyond)
 
     monkeypatch.setattr(interpolation, "_along_curves", counted)
     mel = np.random.default_rng(0).normal(-4, 1, (10_000, given.n_mels)).astype(np.float32)
