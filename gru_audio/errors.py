@@ -21,7 +21,13 @@ _LONGEST_SHOWN = 200  # letters of a wrong value
 
 
 class GruAudioError(Exception):
-    """Base of all errors that gru-audio raises on purpose; `str(error)` is one line for the user."""
+    """Base of all errors that gru-audio raises on purpose; `str(error)` is one line for the user.
+
+    Attributes:
+        told: whether another process of the same run tells the user of it.
+    """
+
+    told = False
 
     def __init__(self, message: str) -> None:
         """Take the line; names in it may hold whatever a file system allows."""

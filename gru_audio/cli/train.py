@@ -128,11 +128,15 @@ def train(
 
 @contextlib.contextmanager
 def _one_voice(launch: Launch) -> Iterator[None]:
-    """Of several processes let the first say what went wrong, as long as it can."""
+    """Of several processes let the first say what went wrong, as long as it can.
+
+    Before they have met it cannot: there the first one on each machine speaks.
+    """
     try:
         yield
     except GruAudioError as error:
-        if launch.leads or isinstance(error, LeaderLostError):
+        speaks_here = launch.local_rank == 0 and not error.told
+        if launch.leads or speaks_here or isinstance(error, LeaderLostError):
             raise
         raise typer.Exit(1) from error
 

@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from torch.distributed.rendezvous import rendezvous
 
-from gru_audio.errors import first_line
+from gru_audio.errors import GruAudioError, first_line
 from gru_audio.network.torch_private import copy_each
 from gru_audio.training.batches.crops import Share
 from gru_audio.training.interrupt import STOP_SIGNALS, StopRequest
-from gru_audio.training.launch import Launch, ProcessLostError
+from gru_audio.training.launch import Launch, LeaderLostError, ProcessLostError
 from gru_audio.training.objective import Losses
 
 # A process that ends is noticed at once; this is for one that hangs, and must leave time for a validation.
@@ -129,6 +129,8 @@ class Processes:
 
     def tell_failure(self, error: BaseException) -> None:
         """Leave word of why this one ends, for the others; the first tells the user itself."""
+        if isinstance(error, GruAudioError):
+            error.told = not self.leads and not isinstance(error, LeaderLostError)
         if self._store is not None and not isinstance(error, ProcessLostError):
             with contextlib.suppress(RuntimeError):
                 self._store.set(_FAILURE, f"process {self.launch.rank} failed: {first_line(error)}")
@@ -173,6 +175,7 @@ def joined(launch: Launch, device: torch.device) -> Iterator[Processes]:
         ) from error
     processes = Processes(launch, store)
     try:
+        processes.gather(None)  # one that ends while another still connects looks like a network's fault
         yield processes
     except BaseException as error:
         processes.tell_failure(error)

@@ -102,8 +102,8 @@ def train(
             "times as long as in fp32; set it to 'auto'"
         )
     require_memory(config, chosen, launch.n_processes)
+    _require_enough_crops(config, launch)
     with memory_errors(), joined(launch, chosen) as processes, contextlib.ExitStack() as stack:
-        _require_enough_crops(config, launch)
         found = Standing(None)
         if processes.leads:
             stack.enter_context(folder_lock(run, "train", TrainingError))

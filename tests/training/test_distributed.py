@@ -241,6 +241,33 @@ CropSource.batch = fail
     assert checkpoint_steps(run) == [2, 3]
 
 
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_fails_as_soon_as_all_have_met(world: World, victim: int) -> None:
+    run = world.folder / f"early-{victim}"
+    failing = """
+from gru_audio.errors import TrainingError
+from gru_audio.training import run
+def fail(*_):
+    raise TrainingError("no room")
+run.Standing = fail
+"""
+    pids = world.start(run, 2, patches=tuple(failing if rank == victim else "" for rank in (0, 1)))
+    assert [world.warm.wait(pid) for pid in pids] == [1, 1]
+    (line,) = re.findall("^error: .*$", world.output(run, 0), re.MULTILINE)
+    assert line == ("error: process 1 failed: no room" if victim else "error: no room")
+    assert "error: " not in world.output(run, 1)
+
+
+def test_the_first_on_each_machine_tells_what_fails_before_they_meet(world: World) -> None:
+    run = world.folder / "apart"
+    elsewhere = "import os, sys; os.environ['LOCAL_RANK'] = '0'; sys.argv[2] = 'nowhere'"
+    pids = world.start(run, 2, patches=("", elsewhere))
+    assert world.warm.wait(pids[1]) == 1
+    assert world.output(run, 1).startswith("error: nowhere: ")
+    kill(pids[0])
+    world.warm.wait(pids[0])
+
+
 def test_a_return_in_several_processes(world: World) -> None:
     """All go back to the same checkpoint, where one of them met what is not finite."""
     spoiling = """
