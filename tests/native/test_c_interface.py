@@ -115,6 +115,19 @@ def test_any_voice_speaks_as_in_python(mel: str, model: str) -> None:
         np.testing.assert_array_equal(opened.mel(audio), vocoder.mel(audio, config.mel.sample_rate_hz))
 
 
+@pytest.mark.parametrize("windows", [1, 2, 4])
+def test_centred_frames_may_be_an_odd_hop_apart(windows: int) -> None:
+    """As those of `wavernn-22k` are."""
+    mel = {"padding": "center", "hop_samples": HOP + 1, "window_samples": windows * (HOP + 1)}
+    config = small_config(hop_samples=HOP)
+    voice = voice_of(config.model_copy(update={"mel": MelConfig(**{**config.mel.model_dump(), **mel})}))
+    vocoder, opened = Vocoder(voice, "int8"), c.CVoice(pack_voice(voice))
+    frames = mel_like(voice.config.mel)
+    np.testing.assert_array_equal(opened.synthesize(frames, seed=3), vocoder.synthesize(frames, seed=3))
+    audio = np.random.default_rng(0).normal(0, 0.1, 5 * HOP + 3).astype(np.float32)
+    np.testing.assert_array_equal(opened.mel(audio), vocoder.mel(audio, config.mel.sample_rate_hz))
+
+
 def test_every_instruction_set_gives_the_same(packed: bytes, instructions: str) -> None:
     frames = mel_like(tiny().config.mel)
     with library.using(instruction_sets.supported()[-1]):

@@ -107,7 +107,8 @@ static bool voice_numbers_are_sound(const struct voice_numbers *n) {
            voice_is_within(n->window_samples, 1, n->n_fft) &&
            voice_is_within(n->hop_samples, 1, n->window_samples) &&
            n->window_samples / n->hop_samples <= VOICE_MOST_OVERLAPS &&
-           (n->n_fft - n->hop_samples) % 2 == 0 && voice_is_within(n->n_mels, 8, VOICE_LARGEST_MEL) &&
+           (n->is_centred || (n->n_fft - n->hop_samples) % 2 == 0) &&
+           voice_is_within(n->n_mels, 8, VOICE_LARGEST_MEL) &&
            voice_is_within(n->is_power, 0, 1) && voice_is_within(n->is_centred, 0, 1) &&
            voice_is_within(n->order, 0, VOICE_LARGEST_ORDER) && voice_is_within(n->bits, 6, 10) &&
            (S == 1 || S == 2 || S == 4) && n->hop_samples % S == 0 &&
