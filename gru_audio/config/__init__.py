@@ -8,6 +8,7 @@ from gru_audio.config.file import (
     load_mel_config,
     preset_names,
     to_toml,
+    which_preset_has,
     with_overrides,
 )
 from gru_audio.config.mel import MEL_PRESETS, MelConfig
@@ -32,5 +33,6 @@ __all__ = [
     "load_mel_config",
     "preset_names",
     "to_toml",
+    "which_preset_has",
     "with_overrides",
 ]

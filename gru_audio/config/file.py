@@ -117,6 +117,12 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in _preset_folder().glob("*.toml"))
 
 
+def which_preset_has(mel: MelConfig) -> str:
+    """What an error adds to "the contract that is wanted": the presets with this `[mel]`, or nothing."""
+    names = [name for name in preset_names() if load_config(name).mel == mel]
+    return f", which --config {' or '.join(names)} has" if names else ""
+
+
 def _preset_folder() -> Path:
     package = Path(__file__).parents[1]
     installed = package / "configs"

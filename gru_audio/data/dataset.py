@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from gru_audio.config import MelConfig, PrepConfig, SignalConfig
+from gru_audio.config import MelConfig, PrepConfig, SignalConfig, which_preset_has
 from gru_audio.data.stored.clips import Clip, Clips
 from gru_audio.data.stored.contents import DATASET_FILE, MEND, index_of, read_contents
 from gru_audio.data.stored.index import SPLITS, Index
@@ -192,6 +192,7 @@ class Dataset:
             raise DatasetError(
                 f"{self.path}: made with another mel contract ({'; '.join(differing)}); "
                 "prepare it again with this config, or train with the dataset's [mel]"
+                f"{which_preset_has(self.mel)}"
             )
 
     def require_pitch_range(self, signal: SignalConfig) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from gru_audio.config import Config
+from gru_audio.config import Config, which_preset_has
 from gru_audio.data.dataset import Dataset
 from gru_audio.errors import CheckpointError, TrainingError
 from gru_audio.network.blocks import DENSITIES, kept_of, pruned_weights
@@ -14,7 +14,7 @@ from gru_audio.network.model import Network
 from gru_audio.signal.mel_adapt.conversion import contract_differences
 from gru_audio.training.growing import grown
 from gru_audio.voice.bundled import voice_path
-from gru_audio.voice.run_folder import VOICE_FILE
+from gru_audio.voice.run_folder import CONFIG_FILE, VOICE_FILE
 from gru_audio.voice.voice import SAMPLING, Voice, load_voice
 
 FINE_TUNING: dict[str, Any] = {
@@ -47,10 +47,12 @@ class StartingVoice:
     Attributes:
         name: of its file, or of its run's folder.
         voice: its weights, statistics and config.
+        config_file: of its run, where that is where it lies.
     """
 
     name: str
     voice: Voice
+    config_file: Path | None = None
 
     @classmethod
     def read(cls, voice: str | Path) -> "StartingVoice":
@@ -60,9 +62,11 @@ class StartingVoice:
             CheckpointError: not a voice, or a damaged one.
             ConfigError: its config is not one of this version's.
         """
-        whole = voice_path(voice).resolve()
+        path = voice_path(voice)
+        whole, config_file = path.resolve(), path.parent / CONFIG_FILE
         name = whole.parent.name if whole.name == VOICE_FILE else whole.name
-        return cls(name.removesuffix(".safetensors"), load_voice(whole))
+        is_of_run = path.name == VOICE_FILE and config_file.is_file()
+        return cls(name.removesuffix(".safetensors"), load_voice(whole), config_file if is_of_run else None)
 
     @property
     def config(self) -> Config:
@@ -140,7 +144,7 @@ class StartingVoice:
         if differing:
             raise TrainingError(
                 f"{dataset.path}: made with another mel contract than the voice '{self.name}' "
-                f"({'; '.join(differing)}); prepare it again with the voice's [mel]"
+                f"({'; '.join(differing)}); prepare it again with the voice's [mel]{self._where_its_mel_is()}"
             )
         for table in ("mel", "signal", "model"):
             own, given = (getattr(found, table).model_dump() for found in (self.voice.config, config))
@@ -156,6 +160,12 @@ class StartingVoice:
                     f"voice '{self.name}': its [{table}] cannot change ({'; '.join(changed)}); leave that table as "
                     f"it is{but}, without --config or --set"
                 )
+
+    def _where_its_mel_is(self) -> str:
+        """What --config to prepare a dataset with, where a file or a preset has the voice's contract."""
+        if self.config_file:
+            return f", which --config {self.config_file} has"
+        return which_preset_has(self.voice.config.mel)
 
     def load_into(self, network: Network) -> None:
         """Take over the weights and the mel's statistics.

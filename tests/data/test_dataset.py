@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from support.clips import splits_of
 
-from gru_audio.config import MelConfig, PrepConfig, SignalConfig
+from gru_audio.config import MEL_PRESETS, MelConfig, PrepConfig, SignalConfig
 from gru_audio.data.dataset import Dataset
 from gru_audio.data.splits import OPEN, TEST, TRAIN, VALID, split_keys
 from gru_audio.data.stored.clips import Clip
@@ -159,7 +159,19 @@ def test_require_mel_names_every_difference(folder: Path) -> None:
     assert "hop_samples 200, not 160" in message
     assert "n_mels 80, not 64" in message
     assert "n_fft" not in message
-    assert "prepare it again" in message
+    told = "prepare it again with this config, or train with the dataset's [mel], which --config tiny or "
+    assert told in message
+    assert "voice-24k" not in message
+
+
+def test_a_contract_that_no_preset_has_names_none(folder: Path) -> None:
+    dataset = Dataset.open(folder)
+    dataset.mel = MelConfig(n_mels=81)
+    with pytest.raises(DatasetError, match=r"train with the dataset's \[mel\]$"):
+        dataset.require_mel(MelConfig())
+    dataset.mel = MEL_PRESETS["hifigan-22k"]
+    with pytest.raises(DatasetError, match=r"which --config ljspeech-22k has$"):
+        dataset.require_mel(MelConfig())
 
 
 def test_what_is_no_dataset_is_refused(folder: Path, tmp_path: Path) -> None:

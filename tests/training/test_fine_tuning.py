@@ -1,5 +1,6 @@
 """Fine-tuning: from a voice's weights to a better one on other clips, its origin told, its blocks kept."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 from gru_audio.arrays import FloatArray, Made
 from gru_audio.cli import app
-from gru_audio.config import Config, with_overrides
+from gru_audio.config import Config, load_config, with_overrides
 from gru_audio.data.dataset import Dataset
 from gru_audio.errors import CheckpointError, GruAudioError, TrainingError
 from gru_audio.network.blocks import READOUT_WEIGHT, RECURRENT_WEIGHT
@@ -343,6 +344,9 @@ def test_another_mel_contract_is_named(command: Run, tmp_path: Path) -> None:
     )
     assert "\n" not in message
     assert not (tmp_path / "run").exists()
+    told = re.search(r"prepare it again with the voice's \[mel\], which --config (\S+) has", message)
+    assert told
+    assert load_config(told[1]).mel == small_config().mel
 
 
 def test_init_and_resume(command: Run, high: Path) -> None:
