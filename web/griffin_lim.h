@@ -137,7 +137,8 @@ GRU_API size_t gru_audio_griffin_lim_size(const gru_audio_voice *voice, size_t n
     return (size_t)griffin_lim_divide(&g, NULL) + VOICE_ALIGNMENT;
 }
 
-// Audio (n_frames * hop,) of at least one mel frame (n_frames, M), in some rounds.
+// Audio (n_frames * hop,) of at least one mel frame (n_frames, M), in some rounds. Behind the last window, which may end
+// before the last hop where frames are centred, there is silence.
 GRU_API void gru_audio_griffin_lim(const gru_audio_voice *voice, const float *mel, size_t n_frames,
                                    size_t n_rounds, void *memory, float *audio) {
     struct griffin_lim g = {.voice = voice, .n_frames = (int64_t)n_frames};
@@ -159,8 +160,10 @@ GRU_API void gru_audio_griffin_lim(const gru_audio_voice *voice, const float *me
         griffin_lim_analyse(&g, round == 0);
     }
     griffin_lim_synthesize(&g);
-    memcpy(audio, g.audio + mel_n_mirrored(n), n_frames * (size_t)n->hop_samples * sizeof *audio);
-    for (size_t i = 1; i < n_frames * (size_t)n->hop_samples; i++)
+    const int64_t n_wanted = g.n_frames * n->hop_samples, n_made = g.n_samples - mel_n_mirrored(n);
+    for (int64_t i = 0; i < n_wanted; i++)
+        audio[i] = i < n_made ? g.audio[mel_n_mirrored(n) + i] : 0.0f;
+    for (int64_t i = 1; i < n_wanted; i++)
         audio[i] += (float)n->mel_preemphasis * audio[i - 1];
 }
 

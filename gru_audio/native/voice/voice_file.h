@@ -108,10 +108,9 @@ static bool voice_numbers_are_sound(const struct voice_numbers *n) {
            voice_is_within(n->hop_samples, 1, n->window_samples) &&
            n->window_samples / n->hop_samples <= VOICE_MOST_OVERLAPS &&
            (n->is_centred || (n->n_fft - n->hop_samples) % 2 == 0) &&
-           voice_is_within(n->n_mels, 8, VOICE_LARGEST_MEL) &&
-           voice_is_within(n->is_power, 0, 1) && voice_is_within(n->is_centred, 0, 1) &&
-           voice_is_within(n->order, 0, VOICE_LARGEST_ORDER) && voice_is_within(n->bits, 6, 10) &&
-           (S == 1 || S == 2 || S == 4) && n->hop_samples % S == 0 &&
+           voice_is_within(n->n_mels, 8, VOICE_LARGEST_MEL) && voice_is_within(n->is_power, 0, 1) &&
+           voice_is_within(n->is_centred, 0, 1) && voice_is_within(n->order, 0, VOICE_LARGEST_ORDER) &&
+           voice_is_within(n->bits, 6, 10) && (S == 1 || S == 2 || S == 4) && n->hop_samples % S == 0 &&
            voice_is_within(n->shortest_lag, S, VOICE_LARGEST_LAG) &&
            voice_is_within(n->longest_lag, n->shortest_lag, VOICE_LARGEST_LAG) &&
            voice_is_within(n->n_lag_bins, predicts ? 2 : 0, predicts ? VOICE_LARGEST_LAG : 0) &&
