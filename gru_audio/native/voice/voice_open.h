@@ -193,9 +193,8 @@ static void voice_read_correction(struct voice_reader *reader, const struct voic
                                   struct correction_plan *plan) {
     enum { VECTOR = 8 };
     const int64_t M = n->n_mels, size = n->n_fft, n_bins = size / 2 + 1, hop = n->hop_samples;
-    // From a window's beginning to its frame's.
-    const int64_t before =
-        size / 2 - hop / 2 - (size - n->window_samples) / 2; // an odd hop's middle is early
+    // From a window's beginning to its frame's; the middle of an odd hop is early.
+    const int64_t before = size / 2 - hop / 2 - (size - n->window_samples) / 2;
     const int64_t reach = voice_padded(n->window_samples - before - hop, hop) / hop;
     const int64_t n_open = 1 + voice_padded(before, hop) / hop;
     *plan = (struct correction_plan){
