@@ -10,6 +10,7 @@ With --blur ours and HiFi-GAN are given the same mel, HiFi-GAN's, as a TTS that 
 a Gaussian of so many frames and bands. FARGAN's features cannot be.
 
 python benchmarks/published_voices.py CLIPS [--fargan PROGRAM] [--turns N] [--seed N] [--blur FRAMES BANDS]
+                                      [--through HZ]
 """
 
 import argparse
@@ -20,7 +21,7 @@ import tempfile
 import time
 from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -30,7 +31,8 @@ from scipy.ndimage import gaussian_filter
 import gru_audio
 from gru_audio.config.mel import MEL_PRESETS
 from gru_audio.quality.material import find_originals
-from gru_audio.quality.measures import distillmos, pesq
+from gru_audio.quality.measures import distillmos, dnsmos, estoi, pesq
+from gru_audio.quality.pitch_measures import compare_pitch, track_f0
 from gru_audio.signal.audio import from_int16, resample, to_int16
 from gru_audio.signal.mel import log_mel
 
@@ -127,14 +129,42 @@ def steady_distillmos(audio: Floats) -> float:
     return float(np.mean([distillmos(audio[start:], RATE_HZ) for start in STARTS]))
 
 
-def judged(system: System, originals: list[Floats]) -> list[tuple[float, float]]:
-    """PESQ and DistillMOS of each clip."""
+def through(audio: Floats, rate_hz: int | None) -> Floats:
+    """Resampled to another rate and back, if one is given."""
+    return resample(resample(audio, RATE_HZ, rate_hz), rate_hz, RATE_HZ) if rate_hz else audio
+
+
+class Score(NamedTuple):
+    """Of one clip; the first four compare it with the original, the others hear it alone."""
+
+    pesq: float
+    estoi: float
+    f0_cents: float
+    voicing_errors: float  # % of frames
+    dnsmos: float
+    distillmos: float
+
+    @classmethod
+    def of(cls, original: Floats, spoken: Floats) -> "Score":
+        pitch = compare_pitch(track_f0(original, RATE_HZ), track_f0(spoken, RATE_HZ))
+        return cls(
+            pesq(original, spoken, RATE_HZ),
+            estoi(original, spoken, RATE_HZ),
+            np.nan if pitch.cents is None else pitch.cents,
+            pitch.voicing_error_percent,
+            dnsmos(spoken, RATE_HZ),
+            steady_distillmos(spoken),
+        )
+
+
+def judged(system: System, originals: list[Floats], rate_hz: int | None) -> list[Score]:
+    """Of each clip, heard through another rate."""
     made = system.speak([system.features(audio) for audio in originals])
     pairs = [
-        (audio[: spoken.size], np.ascontiguousarray(spoken[: audio.size]))
+        (audio[: spoken.size], np.ascontiguousarray(through(spoken, rate_hz)[: audio.size]))
         for audio, spoken in zip(originals, made, strict=True)
     ]
-    return [(pesq(*pair, RATE_HZ), steady_distillmos(pair[1])) for pair in pairs]
+    return [Score.of(*pair) for pair in pairs]
 
 
 def main() -> None:
@@ -146,6 +176,9 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--blur", type=float, nargs=2, metavar=("FRAMES", "BANDS"))
+    parser.add_argument(
+        "--through", type=int, metavar="HZ", help="judge all after a resampling to this rate and back"
+    )
     options = parser.parse_args()
     if options.blur and options.fargan:
         parser.error("FARGAN's features cannot be blurred as a mel can; leave one of the two out")
@@ -160,7 +193,7 @@ def main() -> None:
         }
         if options.fargan:
             systems["FARGAN"] = FARGAN(options.fargan.resolve(), Path(folder))
-        scores = {name: judged(system, originals) for name, system in systems.items()}
+        scores = {name: judged(system, originals, options.through) for name, system in systems.items()}
         speeds: dict[str, list[float]] = {name: [] for name in systems}
         joined = np.concatenate(originals)
         for _ in range(options.turns):
@@ -171,15 +204,21 @@ def main() -> None:
                 began = time.perf_counter()
                 system.speak(features)
                 speeds[name].append(joined.size / RATE_HZ / (time.perf_counter() - began))
-    print("| mean (worst) | PESQ | DistillMOS | x real time |\n|---|---|---|---|")
+    print(
+        "| mean (worst) | PESQ | ESTOI | F0, cents | voicing errors, % | DNSMOS | DistillMOS | x real time |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for name in systems:
-        means, worst = np.mean(scores[name], 0), np.min(scores[name], 0)
-        print(f"| {name} | {means[0]:.2f} ({worst[0]:.2f}) | {means[1]:.2f} | ", end="")
-        print(f"{statistics.median(speeds[name]):.1f} |")
-    print(f"| the original | | {np.mean([steady_distillmos(audio) for audio in originals]):.2f} | |")
+        mean = Score(*np.nanmean(scores[name], 0))
+        print(f"| {name} | {mean.pesq:.2f} ({min(score.pesq for score in scores[name]):.2f}) ", end="")
+        print(f"| {mean.estoi:.3f} | {mean.f0_cents:.1f} | {mean.voicing_errors:.1f} ", end="")
+        print(f"| {mean.dnsmos:.2f} | {mean.distillmos:.2f} | {statistics.median(speeds[name]):.1f} |")
+    heard = [through(audio, options.through) for audio in originals]
+    print(f"| the original | | | | | {np.mean([dnsmos(audio, RATE_HZ) for audio in heard]):.2f} ", end="")
+    print(f"| {np.mean([steady_distillmos(audio) for audio in heard]):.2f} | |")
     ours = scores.pop("gru-audio")
     for name, theirs in scores.items():
-        better = [own[0] > other[0] for own, other in zip(ours, theirs, strict=True)]
+        better = [own.pesq > other.pesq for own, other in zip(ours, theirs, strict=True)]
         print(f"PESQ above {name}'s on {sum(better)} of {len(better)} clips")
 
 
