@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from enum import Enum
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from gru_audio.training.judging.free_running import Synthesizer
     from gru_audio.training.result import TrainResult
     from gru_audio.voice.voice import Voice
+
+
+_HEAD_START_S = 3.0  # of a machine's first process: torchrun ends the others within a fraction of a second
 
 
 class LogName(str, Enum):
@@ -130,15 +134,17 @@ def train(
 def _one_voice(launch: Launch) -> Iterator[None]:
     """Of several processes let the first say what went wrong, as long as it can.
 
-    Before they have met it cannot: there the first one on each machine speaks.
+    Before they have met it cannot. There the first on each machine speaks; another waits whether that one fails as
+    well, after which torchrun ends it, too.
     """
     try:
         yield
     except GruAudioError as error:
-        speaks_here = launch.local_rank == 0 and not error.told
-        if launch.leads or speaks_here or isinstance(error, LeaderLostError):
-            raise
-        raise typer.Exit(1) from error
+        if error.told:
+            raise typer.Exit(1) from error
+        if launch.local_rank and not isinstance(error, LeaderLostError):
+            time.sleep(_HEAD_START_S)
+        raise
 
 
 def show_result(run: Path, result: "TrainResult", *, json: bool, quiet: bool) -> None:

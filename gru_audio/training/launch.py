@@ -57,9 +57,20 @@ class Launch:
         """Whether this is process 0."""
         return self.rank == 0
 
-    def device_name(self, name: str) -> str:
-        """The device that this process computes on, where `name` was asked for: each has a GPU of its own."""
-        return f"cuda:{self.local_rank}" if name == "cuda" and self.n_processes > 1 else name
+    def device_name(self, name: str, n_gpus: int) -> str:
+        """The device that this process computes on, where `name` was asked for: each has a GPU of its own.
+
+        Raises:
+            TrainingError: this machine has fewer of them than processes.
+        """
+        if name != "cuda" or self.n_processes == 1:
+            return name
+        if 0 < n_gpus < self.n_local:
+            raise TrainingError(
+                f"{self.n_local} processes on this machine, each of which needs a GPU, and {n_gpus} can be used; start "
+                f"torchrun with --nproc-per-node={n_gpus}"
+            )
+        return f"cuda:{self.local_rank}"
 
 
 def _job(run_id: str) -> str:

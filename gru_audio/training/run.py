@@ -80,7 +80,8 @@ def train(
         start.require_fit(config, dataset)
         config = start.with_pruning(config)
     launch = Launch.of(os.environ)
-    chosen = choose_device(launch.device_name(choose_device(device).type if device == "auto" else device))
+    wanted = choose_device(device).type if device == "auto" else device
+    chosen = choose_device(launch.device_name(wanted, torch.cuda.device_count()))
     if chosen.type == "cpu":
         keep_freed_memory()
         free_cores = joblib.cpu_count() // launch.n_local - config.train.workers

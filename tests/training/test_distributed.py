@@ -19,6 +19,7 @@ from support.warm_process import WarmProcess
 
 from gru_audio.config import CONTEXT_FRAMES, to_toml
 from gru_audio.data.dataset import Dataset
+from gru_audio.errors import TrainingError
 from gru_audio.training.batches.crops import CropSource, Share
 from gru_audio.training.launch import Launch
 from gru_audio.training.run import train
@@ -143,8 +144,14 @@ def test_what_torchrun_tells() -> None:
     assert launch.job == "x", "equal on all machines, whose torchruns are other processes"
     alone = [Launch.of({**told, "TORCHELASTIC_RUN_ID": run_id}).job for run_id in ("none", "")]
     assert all(str(os.getppid()) in job for job in alone)
-    assert [launch.device_name(name) for name in ("cuda", "cpu", "cuda:5")] == ["cuda:1", "cpu", "cuda:5"]
-    assert Launch().device_name("cuda") == "cuda"
+    names = ("cuda", "cpu", "cuda:5")
+    assert [launch.device_name(name, 2) for name in names] == ["cuda:1", "cpu", "cuda:5"]
+    assert Launch().device_name("cuda", 1) == "cuda"
+    assert launch.device_name("cuda", 0) == "cuda:1", "torch tells why there is none"
+    with pytest.raises(
+        TrainingError, match=r"2 processes on this machine.* 1 can be used; .*nproc-per-node=1$"
+    ):
+        launch.device_name("cuda", 1)
 
 
 def test_a_restart_takes_no_other_run(tmp_path: Path) -> None:
@@ -175,8 +182,8 @@ def test_fewer_crops_than_processes(world: World) -> None:
     run = world.folder / "few"
     codes = [world.warm.wait(pid) for pid in world.start(run, 2, "train.batch_size=1")]
     assert codes == [1, 1]
-    assert "error: train.batch_size is 1, for all of 2 processes; raise it" in world.output(run, 0)
-    assert world.output(run, 1) == ""
+    for rank in (0, 1):  # torchrun would have ended the second, which waits for that
+        assert "error: train.batch_size is 1, for all of 2 processes; raise it" in world.output(run, rank)
 
 
 def test_a_signal_to_one_stops_all_at_the_same_step(world: World) -> None:
@@ -258,9 +265,11 @@ run.Standing = fail
     assert "error: " not in world.output(run, 1)
 
 
-def test_the_first_on_each_machine_tells_what_fails_before_they_meet(world: World) -> None:
-    run = world.folder / "apart"
-    elsewhere = "import os, sys; os.environ['LOCAL_RANK'] = '0'; sys.argv[2] = 'nowhere'"
+@pytest.mark.parametrize("local_rank", [0, 1])
+def test_what_fails_before_they_meet_is_told(world: World, local_rank: int) -> None:
+    """As where one machine lacks the dataset, or one process its GPU."""
+    run = world.folder / f"apart-{local_rank}"
+    elsewhere = f"import os, sys; os.environ['LOCAL_RANK'] = '{local_rank}'; sys.argv[2] = 'nowhere'"
     pids = world.start(run, 2, patches=("", elsewhere))
     assert world.warm.wait(pids[1]) == 1
     assert world.output(run, 1).startswith("error: nowhere: ")
@@ -301,6 +310,25 @@ def die(source, step, *rest):
 CropSource.batch = die
 main()
 """
+
+
+@pytest.mark.slow
+def test_torchrun_tells_what_is_wrong_with_all_once(world: World) -> None:
+    config = world.folder / "one.toml"
+    config.write_text(to_toml(tiny_config("train.batch_size=1")))
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "--standalone",
+        "-m",
+        "--",
+    ]
+    command += ["gru_audio", "train", str(world.dataset), "-o", str(world.folder / "one")]
+    command += ["--config", str(config), "--device", "cpu"]
+    said = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240).stderr
+    assert said.count("error: train.batch_size is 1, for all of 2 processes") == 1, said
 
 
 @pytest.mark.slow
