@@ -25,6 +25,7 @@ from gru_audio.config import (
     to_toml,
 )
 from gru_audio.errors import ConfigError
+from gru_audio.voice.run_folder import CONFIG_FILE
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -271,14 +272,25 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
 
 def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(
-        ConfigError, match="config 'big' is neither a file nor a preset; the presets are ljspeech"
+        ConfigError, match="config 'big' is neither a file, a run nor a preset; the presets are ljspeech"
     ):
         load_config("big")
-    with pytest.raises(ConfigError, match="neither a file nor a preset"):
+    with pytest.raises(ConfigError, match="neither a file, a run nor a preset"):
         load_config(tmp_path)
     (tmp_path / "c.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="not a readable TOML file"):
         load_config(tmp_path / "c.toml")
+
+
+def test_a_run_is_its_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tiny").mkdir()
+    monkeypatch.chdir(tmp_path)
+    config = load_config("tiny", ["model.gru_size=32", "mel.n_mels=40"])
+    (tmp_path / "tiny" / CONFIG_FILE).write_text(to_toml(config))
+    assert load_config(tmp_path / "tiny") == config
+    assert load_mel_config(tmp_path / "tiny") == config.mel
+    assert load_config("./tiny") == config
+    assert load_config("tiny").model.gru_size != 32, "the preset"
 
 
 def test_a_dense_config_needs_no_schedule() -> None:

@@ -30,7 +30,7 @@ def mel(
     inputs: Annotated[list[Path], input_argument("AUDIO…", "Files or folders of audio.")],
     output: Annotated[Path, output_option("DIR", "The folder for the mels.")],
     contract: Annotated[
-        str | None, mel_option("How the mels are made: a preset such as hifigan-22k, or a TOML file.")
+        str | None, mel_option("How the mels are made: a preset such as hifigan-22k, a TOML file, or a run.")
     ] = None,
     voice: Annotated[
         str | None,

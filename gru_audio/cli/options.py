@@ -50,7 +50,7 @@ def config_option(default: str | bool = True) -> Any:
         "--config",
         "-c",
         metavar="CONFIG",
-        help="Settings: a preset's name, or a TOML file.",
+        help="Settings: a preset's name, a TOML file, or a run.",
         show_default=default,
     )
 

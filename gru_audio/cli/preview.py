@@ -58,7 +58,7 @@ def preview(
         str | None,
         mel_option(
             "The contract of a mel that states none, or to draw audio with: a preset such as hifigan-22k, "
-            "or a TOML file."
+            "a TOML file, or a run."
         ),
     ] = None,
     width: Annotated[

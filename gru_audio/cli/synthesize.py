@@ -72,8 +72,8 @@ def synthesize(
     mel: Annotated[
         str | None,
         mel_option(
-            "Contract of mels that state none: a preset such as hifigan-22k, a TOML file, or what differs from the "
-            "voice's, as in log=log10."
+            "Contract of mels that state none: a preset such as hifigan-22k, a TOML file, a run, or what differs from "
+            "the voice's, as in log=log10."
         ),
     ] = None,
     adapt: Annotated[

@@ -20,6 +20,7 @@ from gru_audio.errors import ConfigError, with_what_was_got
 from gru_audio.files import why_no_file
 
 _LARGEST_BYTES = 1 << 20  # of a config file
+_FILE_OF_RUN = "config.toml"  # as voice/run_folder.py, which needs this room, names it
 
 ALL_TABLES = ("mel", "signal", "model", "prep", "train")
 PREP_TABLES = ("mel", "signal", "prep")
@@ -35,7 +36,7 @@ def load_config(
     """Read a config and apply overrides.
 
     Args:
-        source: path of a TOML file, or the name of a preset (see `preset_names`).
+        source: path of a TOML file or of a run's folder, or the name of a preset (see `preset_names`).
         overrides: assignments such as `"model.gru_size=256"`; the value is written as in TOML, and a
             bare word is taken as a string.
         tables: those that are used. Each of the others is checked by itself, and is then as if it were not there.
@@ -44,7 +45,11 @@ def load_config(
     Raises:
         ConfigError: no such file or preset, not TOML, an unknown key or a bad value.
     """
-    path = _find(source)
+    path = _file_of(source)
+    if path is None:
+        raise ConfigError(
+            f"config '{source}' is neither a file, a run nor a preset; the presets are {', '.join(preset_names())}"
+        )
     given = _read(path)
     if base is not None:
         given = _laid_over(base.model_dump(), given)
@@ -88,18 +93,18 @@ def load_mel_config(source: str | Path, base: MelConfig | None = None) -> MelCon
     Raises:
         ConfigError: as `load_config`.
     """
-    if "=" in str(source) and why_no_file(Path(source)) is not None:
+    if "=" in str(source) and _file_of(source) is None:
         tables = {"mel": (base or MelConfig()).model_dump()}
         _apply_to_mel(tables["mel"], str(source))
         return _validate(tables, f"--mel {source}").mel
     if str(source) in MEL_PRESETS:
         return MEL_PRESETS[str(source)]
-    if str(source) not in preset_names() and why_no_file(Path(source)) is not None:
+    path = _file_of(source)
+    if path is None:
         raise ConfigError(
             f"mel contract '{source}' is not known; choose one of {', '.join(MEL_PRESETS)}, or give a TOML file, "
-            "or what differs, as in log=log10"
+            "a run, or what differs, as in log=log10"
         )
-    path = _find(source)
     given = _read(path)
     # What stands beside [mel] is of no use here, as long as it is a config's.
     return _validate({name: given[name] for name in given if name not in ALL_TABLES[1:]}, path.name).mel
@@ -148,13 +153,11 @@ def _laid_over(base: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
     return both
 
 
-def _find(source: str | Path) -> Path:
-    for path in (Path(source), _preset_folder() / f"{source}.toml"):
-        if why_no_file(path) is None:
-            return path
-    raise ConfigError(
-        f"config '{source}' is neither a file nor a preset; the presets are {', '.join(preset_names())}"
-    )
+def _file_of(source: str | Path) -> Path | None:
+    """Where a config lies: a file, a preset's or a run's; None where it is none of these."""
+    preset = [_preset_folder() / f"{source}.toml"] if str(source) in preset_names() else []
+    paths = Path(source), *preset, Path(source) / _FILE_OF_RUN
+    return next((path for path in paths if why_no_file(path) is None), None)
 
 
 def _apply(tables: dict[str, Any], override: str) -> None:

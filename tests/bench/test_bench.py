@@ -152,7 +152,7 @@ def test_a_device_that_is_not_there_is_told() -> None:
             ["--case", "voice-17k"],
             ("case 'voice-17k' does not exist", "voice-16k", "lpcnet-size", ".toml file"),
         ),
-        (["--case", "nowhere.toml"], ("nowhere.toml", "neither a file nor a preset")),
+        (["--case", "nowhere.toml"], ("nowhere.toml", "neither a file, a run nor a preset")),
         (["--engine", "int4"], ("engine 'int4' does not exist", "int8")),
     ],
 )

@@ -112,7 +112,7 @@ CASES = (
     Case(
         "a preset that does not exist",
         "prep good -o out -c voice-17k",
-        ("'voice-17k'", "neither a file nor a preset", "voice-16k"),
+        ("'voice-17k'", "neither a file, a run nor a preset", "voice-16k"),
     ),
     Case(
         "a --set that is no assignment",
