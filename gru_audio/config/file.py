@@ -124,8 +124,16 @@ def preset_names() -> list[str]:
 
 def which_preset_has(mel: MelConfig) -> str:
     """What an error adds to "the contract that is wanted": the presets with this `[mel]`, or nothing."""
-    names = [name for name in preset_names() if load_config(name).mel == mel]
+    names = [name for name in preset_names() if has_mel(name, mel)]
     return f", which --config {' or '.join(names)} has" if names else ""
+
+
+def has_mel(source: str | Path, mel: MelConfig) -> bool:
+    """Whether a config is one, with this `[mel]`; a file in this folder may have a preset's name."""
+    try:
+        return load_config(source).mel == mel
+    except ConfigError:
+        return False
 
 
 def _preset_folder() -> Path:

@@ -19,7 +19,7 @@ from torch.distributed.rendezvous import rendezvous
 from gru_audio.errors import GruAudioError, first_line
 from gru_audio.network.torch_private import copy_each
 from gru_audio.training.batches.crops import Share
-from gru_audio.training.interrupt import STOP_SIGNALS, StopRequest
+from gru_audio.training.interrupt import STOP_SIGNALS, StopRequest, end_at_once_on_signals
 from gru_audio.training.launch import Launch, LeaderLostError, ProcessLostError
 from gru_audio.training.objective import Losses
 
@@ -161,13 +161,14 @@ def joined(launch: Launch, device: torch.device) -> Iterator[Processes]:
         yield Processes(launch)
         return
     try:
-        kept, rank, size = next(iter(rendezvous("env://", timeout=_PATIENCE)))
-        # torchrun's store outlives a restart, and with it the addresses and last words of processes that are gone.
-        store = PrefixStore(f"restart-{launch.n_restarts}", kept)
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
+        with end_at_once_on_signals():  # torchrun's, where one of the others has failed before it came here
+            kept, rank, size = next(iter(rendezvous("env://", timeout=_PATIENCE)))
+            # torchrun's store outlives a restart, and with it the addresses and last words of processes that are gone.
+            store = PrefixStore(f"restart-{launch.n_restarts}", kept)
+            if device.type == "cuda":
+                torch.cuda.set_device(device)
+            backend = "nccl" if device.type == "cuda" else "gloo"
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
         reason = first_line(error)
         raise ProcessLostError(
@@ -175,7 +176,8 @@ def joined(launch: Launch, device: torch.device) -> Iterator[Processes]:
         ) from error
     processes = Processes(launch, store)
     try:
-        processes.gather(None)  # one that ends while another still connects looks like a network's fault
+        with end_at_once_on_signals():
+            processes.gather(None)  # one that ends while another still connects looks like a network's fault
         yield processes
     except BaseException as error:
         processes.tell_failure(error)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from gru_audio.config import Config, which_preset_has
+from gru_audio.config import Config, has_mel, which_preset_has
 from gru_audio.data.dataset import Dataset
 from gru_audio.errors import CheckpointError, TrainingError
 from gru_audio.network.blocks import DENSITIES, kept_of, pruned_weights
@@ -163,7 +163,7 @@ class StartingVoice:
 
     def _where_its_mel_is(self) -> str:
         """What --config to prepare a dataset with, where a file or a preset has the voice's contract."""
-        if self.config_file:
+        if self.config_file and has_mel(self.config_file, self.voice.config.mel):
             return f", which --config {self.config_file} has"
         return which_preset_has(self.voice.config.mel)
 

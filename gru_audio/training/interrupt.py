@@ -67,6 +67,21 @@ def stop_on_signals(*, with_echo: bool = False) -> Iterator[StopRequest]:
             signal.signal(caught, signal.SIG_IGN if request.is_final else handler)
 
 
+@contextmanager
+def end_at_once_on_signals() -> Iterator[None]:
+    """Let `STOP_SIGNALS` end the process inside the block, which waits where Python's handlers do not get their turn.
+
+    There must be nothing yet that an end would have to clean up.
+    """
+    waited_for = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in waited_for}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def leave_signals_to_the_parent() -> None:
     """For a worker process: a terminal's signals reach the whole group, but the parent alone ends its workers."""
     for number in STOP_SIGNALS:

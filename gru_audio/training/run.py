@@ -104,7 +104,13 @@ def train(
         )
     require_memory(config, chosen, launch.n_processes)
     _require_enough_crops(config, launch)
-    with memory_errors(), joined(launch, chosen) as processes, contextlib.ExitStack() as stack:
+    # Within `joined` as well, which leaves word of what is raised.
+    with (
+        memory_errors(),
+        joined(launch, chosen) as processes,
+        memory_errors(),
+        contextlib.ExitStack() as stack,
+    ):
         found = Standing(None)
         if processes.leads:
             stack.enter_context(folder_lock(run, "train", TrainingError))

@@ -174,6 +174,17 @@ def test_a_contract_that_no_preset_has_names_none(folder: Path) -> None:
         dataset.require_mel(MelConfig())
 
 
+def test_a_file_with_a_presets_name_is_not_advised(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Since `--config` takes the file: of another contract, or no config at all."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").write_text("no config")
+    (tmp_path / "voice-16k").write_text("[mel]\nn_mels = 81\n")
+    with pytest.raises(DatasetError, match=r"which --config universal-16k has$"):
+        Dataset.open(folder).require_mel(MelConfig(n_mels=64))
+
+
 def test_what_is_no_dataset_is_refused(folder: Path, tmp_path: Path) -> None:
     for path, reason in ((tmp_path / "none", "no such folder"), (tmp_path, r"has no dataset\.json")):
         with pytest.raises(DatasetError, match=reason):

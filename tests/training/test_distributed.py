@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from itertools import chain
 from pathlib import Path
@@ -275,6 +276,44 @@ def test_what_fails_before_they_meet_is_told(world: World, local_rank: int) -> N
     assert world.output(run, 1).startswith("error: nowhere: ")
     kill(pids[0])
     world.warm.wait(pids[0])
+
+
+def test_a_process_that_waits_for_the_others_ends_at_once(world: World) -> None:
+    """As where another failed before they met, and torchrun ends this one."""
+    run = world.folder / "waiting"
+    waits = """
+from pathlib import Path
+from gru_audio.training import distributed
+meet = distributed.rendezvous
+def told(*given, **named):
+    Path(MARK).touch()
+    return meet(*given, **named)
+distributed.rendezvous = told
+""".replace("MARK", repr(str(run.with_name("waits"))))
+    pids = world.start(run, 2, patches=(waits, "raise SystemExit(1)"))
+    wait_for(run.with_name("waits").exists)
+    time.sleep(0.5)
+    kill(pids[0], signal.SIGTERM)
+    insists = threading.Timer(10, kill, [pids[0]])
+    insists.start()
+    assert world.warm.wait(pids[0]) == -signal.SIGTERM
+    insists.cancel()
+    world.warm.wait(pids[1])
+
+
+def test_memory_that_one_process_lacks_is_told_once(world: World) -> None:
+    run = world.folder / "no-memory"
+    failing = """
+from gru_audio.training.batches.crops import CropSource
+def fail(*given):
+    raise MemoryError
+CropSource.batch = fail
+"""
+    pids = world.start(run, 2, patches=("", failing))
+    assert [world.warm.wait(pid) for pid in pids] == [1, 1]
+    (line,) = re.findall("^error: .*$", world.output(run, 0), re.MULTILINE)
+    assert "process 1 failed: not enough memory to train; " in line
+    assert world.output(run, 1) == ""
 
 
 def test_a_return_in_several_processes(world: World) -> None:

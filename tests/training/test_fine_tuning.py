@@ -349,6 +349,18 @@ def test_another_mel_contract_is_named(command: Run, tmp_path: Path) -> None:
     assert load_config(told[1]).mel == small_config().mel
 
 
+def test_a_config_beside_a_voice_may_be_anothers(voice_run: Path, tmp_path: Path) -> None:
+    """Such as that of a TTS, where the voice was copied out of its run."""
+    copied = tmp_path / "voice.safetensors"
+    copied.write_bytes((voice_run / "voice.safetensors").read_bytes())
+    other = make_dataset(tmp_path, 200, 220, 240, overrides=("mel.n_mels=24",))
+    for beside in ("[mel]\nn_mels = 24\n", "[tts]\n"):
+        (tmp_path / "config.toml").write_text(beside)
+        start = StartingVoice.read(copied)
+        with pytest.raises(TrainingError, match=r"prepare it again with the voice's \[mel\]$"):
+            start.require_fit(start.config, Dataset.open(other))
+
+
 def test_init_and_resume(command: Run, high: Path) -> None:
     code, output = command(high, "--resume")
     assert code == 2
