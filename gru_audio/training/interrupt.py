@@ -3,6 +3,7 @@
 import os
 import signal
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -36,7 +37,7 @@ def stop_on_signals(*, with_echo: bool = False) -> Iterator[StopRequest]:
     """Catch the first of `STOP_SIGNALS` inside the block; a second one acts as it would have outside.
 
     But for SIGHUP: a terminal that closes may say so several times, and nobody is there to insist. Where it is
-    ignored from the start, as under nohup, it stays so.
+    ignored from the start, as under nohup, it stays so. In a thread beside the main one nothing is caught.
 
     Args:
         with_echo: a launcher repeats what the terminal says: a second one soon after the first is the same one.
@@ -57,7 +58,7 @@ def stop_on_signals(*, with_echo: bool = False) -> Iterator[StopRequest]:
             signal.signal(number, before[number])
             signal.raise_signal(number)
 
-    for number in STOP_SIGNALS:
+    for number in _stop_signals_here():
         if number != _HANG_UP or signal.getsignal(number) != signal.SIG_IGN:
             before[number] = signal.signal(number, note)
     try:
@@ -73,13 +74,18 @@ def end_at_once_on_signals() -> Iterator[None]:
 
     There must be nothing yet that an end would have to clean up.
     """
-    waited_for = [number for number in STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    waited_for = [number for number in _stop_signals_here() if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, signal.SIG_DFL) for number in waited_for}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _stop_signals_here() -> tuple[signal.Signals, ...]:
+    """`STOP_SIGNALS`, but for a thread beside the main one, to which Python gives none."""
+    return STOP_SIGNALS if threading.current_thread() is threading.main_thread() else ()
 
 
 def leave_signals_to_the_parent() -> None:

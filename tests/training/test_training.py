@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -910,6 +911,15 @@ def test_a_closed_terminal_says_so_more_than_once() -> None:
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
     finally:
         signal.signal(signal.SIGHUP, outside)
+
+
+def test_a_run_in_a_thread(dataset: Path, tmp_path: Path) -> None:
+    """As in a notebook or a window of an app: Python lets the main thread alone catch signals."""
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(
+            train, dataset, tmp_path / "run", small_config("train.steps=2"), device="cpu"
+        ).result()
+    assert (result.step, result.finished) == (2, True)
 
 
 def test_under_nohup_a_run_goes_on() -> None:
