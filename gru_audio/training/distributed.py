@@ -129,8 +129,11 @@ class Processes:
 
     def tell_failure(self, error: BaseException) -> None:
         """Leave word of why this one ends, for the others; the first tells the user itself."""
-        if isinstance(error, GruAudioError):
-            error.told = not self.leads and not isinstance(error, LeaderLostError)
+        if isinstance(error, GruAudioError) and not isinstance(error, LeaderLostError):
+            is_mine_to_tell = self.leads or (
+                isinstance(error, ProcessLostError) and not error.told and self.speaks()
+            )
+            error.told = not is_mine_to_tell
         if self._store is not None and not isinstance(error, ProcessLostError):
             with contextlib.suppress(RuntimeError):
                 self._store.set(_FAILURE, f"process {self.launch.rank} failed: {first_line(error)}")
@@ -143,11 +146,14 @@ class Processes:
         try:
             yield
         except RuntimeError as error:
-            reason = f"one of the {self.launch.n_processes} processes ended (killed, or out of memory)"
+            lost = ProcessLostError(
+                f"one of the {self.launch.n_processes} processes ended (killed, or out of memory)"
+            )
             with contextlib.suppress(RuntimeError):
                 if self._store.check([_FAILURE]):
-                    reason = self._store.get(_FAILURE).decode()
-            raise ProcessLostError(reason) from error
+                    lost = ProcessLostError(self._store.get(_FAILURE).decode())
+                    lost.told = not self.leads  # by the first, whose own failure it may be
+            raise lost from error
 
 
 @contextlib.contextmanager

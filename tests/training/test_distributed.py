@@ -266,6 +266,19 @@ run.Standing = fail
     assert "error: " not in world.output(run, 1)
 
 
+def test_a_leader_that_is_killed_as_soon_as_all_have_met(world: World) -> None:
+    run = world.folder / "headless"
+    dying = """
+import os, signal
+from gru_audio.training import run
+run.Standing = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+"""
+    pids = world.start(run, 2, patches=(dying, ""))
+    assert [world.warm.wait(pid) for pid in pids] == [-9, 1]
+    (line,) = re.findall("^error: .*$", world.output(run, 1), re.MULTILINE)
+    assert line == "error: one of the 2 processes ended (killed, or out of memory)"
+
+
 @pytest.mark.parametrize("local_rank", [0, 1])
 def test_what_fails_before_they_meet_is_told(world: World, local_rank: int) -> None:
     """As where one machine lacks the dataset, or one process its GPU."""
