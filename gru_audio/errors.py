@@ -24,10 +24,10 @@ class GruAudioError(Exception):
     """Base of all errors that gru-audio raises on purpose; `str(error)` is one line for the user.
 
     Attributes:
-        told: whether another process of the same run tells the user of it.
+        told: whether another process of the same run tells the user of it; None where they have not settled that.
     """
 
-    told = False
+    told: bool | None = None
 
     def __init__(self, message: str) -> None:
         """Take the line; names in it may hold whatever a file system allows."""

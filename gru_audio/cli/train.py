@@ -25,7 +25,7 @@ from gru_audio.cli.options import (
     output_option,
 )
 from gru_audio.errors import GruAudioError
-from gru_audio.training.launch import Launch, LeaderLostError
+from gru_audio.training.launch import Launch
 from gru_audio.voice.run_folder import CONFIG_FILE, VOICE_FILE
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _one_voice(launch: Launch) -> Iterator[None]:
     except GruAudioError as error:
         if error.told:
             raise typer.Exit(1) from error
-        if launch.local_rank and not isinstance(error, LeaderLostError):
+        if launch.local_rank and error.told is None:
             time.sleep(_HEAD_START_S)
         raise
 

@@ -20,7 +20,7 @@ from gru_audio.errors import ConfigError, with_what_was_got
 from gru_audio.files import why_no_file
 
 _LARGEST_BYTES = 1 << 20  # of a config file
-_FILE_OF_RUN = "config.toml"  # as voice/run_folder.py, which needs this room, names it
+_FILE_OF_RUN = "config.toml"  # as voice/run_folder.py names it; that room needs this one
 
 ALL_TABLES = ("mel", "signal", "model", "prep", "train")
 PREP_TABLES = ("mel", "signal", "prep")

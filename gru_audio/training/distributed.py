@@ -20,7 +20,7 @@ from gru_audio.errors import GruAudioError, first_line
 from gru_audio.network.torch_private import copy_each
 from gru_audio.training.batches.crops import Share
 from gru_audio.training.interrupt import STOP_SIGNALS, StopRequest, end_at_once_on_signals
-from gru_audio.training.launch import Launch, LeaderLostError, ProcessLostError
+from gru_audio.training.launch import Launch, ProcessLostError
 from gru_audio.training.objective import Losses
 
 # A process that ends is noticed at once; this is for one that hangs, and must leave time for a validation.
@@ -117,28 +117,26 @@ class Processes:
             dist.all_gather_object(values, value)
         return values
 
-    def speaks(self) -> bool:
+    def _speaks(self, *, left_word: bool) -> bool:
         """Whether this one is to tell what happened to another: the first, or one in place of a first that is gone."""
         if not self.leads:
             time.sleep(_HEAD_START_S)
         try:
-            is_first_to_ask = self._store is None or self._store.add(_TOLD, 1) == 1
-        except RuntimeError:  # whoever kept the store is gone
-            is_first_to_ask = True
+            is_first_to_ask = self._store.add(_TOLD, 1) == 1
+        except RuntimeError:  # whoever kept the store is gone, but told what there is word of
+            is_first_to_ask = not left_word
         return bool(self.leads or is_first_to_ask)
 
     def tell_failure(self, error: BaseException) -> None:
         """Leave word of why this one ends, for the others; the first tells the user itself."""
-        if isinstance(error, GruAudioError) and not isinstance(error, LeaderLostError):
-            is_mine_to_tell = self.leads or (
-                isinstance(error, ProcessLostError) and not error.told and self.speaks()
-            )
-            error.told = not is_mine_to_tell
-        if self._store is not None and not isinstance(error, ProcessLostError):
-            with contextlib.suppress(RuntimeError):
-                self._store.set(_FAILURE, f"process {self.launch.rank} failed: {first_line(error)}")
-                if self.leads:
-                    self._store.add(_TOLD, 1)
+        if isinstance(error, ProcessLostError):
+            return
+        if isinstance(error, GruAudioError):
+            error.told = not self.leads
+        with contextlib.suppress(RuntimeError):
+            self._store.set(_FAILURE, f"process {self.launch.rank} failed: {first_line(error)}")
+            if self.leads:
+                self._store.add(_TOLD, 1)
 
     @contextlib.contextmanager
     def _losing(self) -> Iterator[None]:
@@ -146,13 +144,13 @@ class Processes:
         try:
             yield
         except RuntimeError as error:
-            lost = ProcessLostError(
-                f"one of the {self.launch.n_processes} processes ended (killed, or out of memory)"
-            )
+            word = None
             with contextlib.suppress(RuntimeError):
                 if self._store.check([_FAILURE]):
-                    lost = ProcessLostError(self._store.get(_FAILURE).decode())
-                    lost.told = not self.leads  # by the first, whose own failure it may be
+                    word = self._store.get(_FAILURE).decode()
+            reason = f"one of the {self.launch.n_processes} processes ended (killed, or out of memory)"
+            lost = ProcessLostError(word or reason)
+            lost.told = not self._speaks(left_word=word is not None)
             raise lost from error
 
 

@@ -47,7 +47,7 @@ class StartingVoice:
     Attributes:
         name: of its file, or of its run's folder.
         voice: its weights, statistics and config.
-        config_file: of its run, where that is where it lies.
+        config_file: of its run, where it may lie in one.
     """
 
     name: str
@@ -63,10 +63,9 @@ class StartingVoice:
             ConfigError: its config is not one of this version's.
         """
         path = voice_path(voice)
-        whole, config_file = path.resolve(), path.parent / CONFIG_FILE
+        whole, config_file = path.resolve(), path.parent / CONFIG_FILE if path.name == VOICE_FILE else None
         name = whole.parent.name if whole.name == VOICE_FILE else whole.name
-        is_of_run = path.name == VOICE_FILE and config_file.is_file()
-        return cls(name.removesuffix(".safetensors"), load_voice(whole), config_file if is_of_run else None)
+        return cls(name.removesuffix(".safetensors"), load_voice(whole), config_file)
 
     @property
     def config(self) -> Config:

@@ -11,10 +11,6 @@ class ProcessLostError(TrainingError):
     """Another process of the run failed."""
 
 
-class LeaderLostError(ProcessLostError):
-    """And it was the first, so that this one speaks for it."""
-
-
 @dataclass(frozen=True)
 class Launch:
     """One process among those of a run; the defaults are those of a process that torchrun did not start.

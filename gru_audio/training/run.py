@@ -21,7 +21,7 @@ from gru_audio.training.distributed import joined
 from gru_audio.training.fine_tuning import StartingVoice
 from gru_audio.training.interrupt import StopRequest, stop_on_signals
 from gru_audio.training.judging.free_running import FreeRunning, Synthesizer
-from gru_audio.training.launch import Launch, LeaderLostError, ProcessLostError
+from gru_audio.training.launch import Launch, ProcessLostError
 from gru_audio.training.loggers.logger import DEFAULT_LOGGERS, Logger, open_loggers
 from gru_audio.training.memory import memory_errors, require_memory
 from gru_audio.training.recovery import Diverged
@@ -183,14 +183,13 @@ def _fit(
 
 def _farewell(trainer: Trainer, lost: ProcessLostError) -> TrainingError:
     """Save what was reached, and say so."""
-    speaks = trainer.processes.speaks()
-    if not trainer.processes.leads:
-        return LeaderLostError(f"{trainer.run}: {lost}; go on with --resume") if speaks else lost
     saved = ""
-    if trainer.step and trainer.learner.watch.read().is_calm:
+    if trainer.processes.leads and trainer.step and trainer.learner.watch.read().is_calm:
         trainer.save()
         saved = f"; step {trainer.step:,} is saved"
-    return ProcessLostError(f"{trainer.run}: {lost}{saved}; go on with --resume")
+    farewell = ProcessLostError(f"{trainer.run}: {lost}{saved}; go on with --resume")
+    farewell.told = lost.told
+    return farewell
 
 
 def _require_enough_crops(config: Config, launch: Launch) -> None:

@@ -365,20 +365,23 @@ main()
 """
 
 
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+
+
 @pytest.mark.slow
 def test_torchrun_tells_what_is_wrong_with_all_once(world: World) -> None:
     config = world.folder / "one.toml"
     config.write_text(to_toml(tiny_config("train.batch_size=1")))
     command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node=2",
-        "--standalone",
+        *TORCHRUN,
         "-m",
         "--",
+        "gru_audio",
+        "train",
+        str(world.dataset),
+        "-o",
+        str(world.folder / "one"),
     ]
-    command += ["gru_audio", "train", str(world.dataset), "-o", str(world.folder / "one")]
     command += ["--config", str(config), "--device", "cpu"]
     said = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240).stderr
     assert said.count("error: train.batch_size is 1, for all of 2 processes") == 1, said
@@ -393,14 +396,16 @@ def test_an_elastic_restart_goes_on_exactly(world: World) -> None:
     settings = (BATCH, f"train.steps={n_steps}", "train.valid_every=50", "train.checkpoint_every=10")
     config.write_text(to_toml(tiny_config(*settings)))
     command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
+        *TORCHRUN,
         "--nnodes=1",
-        "--nproc-per-node=2",
         "--max-restarts=3",
+        "--",
+        str(script),
+        "train",
+        str(world.dataset),
+        "-o",
+        str(run),
     ]
-    command += ["--standalone", "--", str(script), "train", str(world.dataset), "-o", str(run)]
     process = subprocess.Popen(
         [*command, "--config", str(config), "--device", "cpu"],
         stdout=subprocess.PIPE,
